@@ -23,9 +23,10 @@ HeadraceError
 ├── Permanent                  for handlers to raise: to the dead letter at once, no retries
 └── RetryAfter                 for handlers to raise: retry after so many seconds
 
-A constructor takes facts, never sentences; `str(error)` makes the sentence. The facts are also `error.args`, so every
-error here survives pickling. `code` is stable: it is what the HTTP API and the logs call the error.
+A constructor takes facts, never sentences; `str(error)` makes the sentence. The facts are also `error.args`,
+so every error here survives pickling. `code` is stable: it is what the HTTP API and the logs call the error.
 """
+# ruff: noqa: N818 - named for the outcome ("QueueFull"), as users read them; the base class says that they are errors
 
 from __future__ import annotations
 
@@ -94,7 +95,7 @@ class HeadraceError(Exception):
 
 
 class ConfigError(HeadraceError):
-    """Something that was configured cannot be used. `problem` and `remedy` are sentences without full stop."""
+    """Something that was configured cannot be used. `problem` and `remedy` lack the full stop."""
 
     code = "config"
 
@@ -113,9 +114,7 @@ class UnknownSetting(ConfigError):
     code = "unknown_setting"
 
     def __init__(self, name: str, source: str, meant: str | None = None) -> None:
-        hint = (
-            f"Did you mean {meant}" if meant else "Remove it, or see the table of settings in the reference"
-        )
+        hint = f"Did you mean {meant}" if meant else "Remove it, or look it up in the table of settings"
         super().__init__(f"{name} (from the {source}) is not a setting of headrace", hint)
         self.args = (name, source, meant)
         self.name = name
@@ -202,7 +201,7 @@ class TaskConflict(InvalidTask):
 
     def __str__(self) -> str:
         return (
-            f"Task {self.task_id} exists already with another type or payload, so this submission was not stored. "
+            f"Task {self.task_id} exists already with another type or payload; this submission is refused. "
             "Repeat a submission unchanged, or use a new id or idempotency key."
         )
 
@@ -227,7 +226,7 @@ class QueueFull(HeadraceError):
 class StoreUnavailable(HeadraceError):
     """Redis cannot be used now. `where` names the server and the setting it came from, without its password.
 
-    A request whose answer was lost may have been carried out: repeat it with the same task id, which makes one task.
+    A request whose answer was lost may have been carried out: repeat it with the same task id, to make one task.
     """
 
     code = "store_unavailable"
@@ -263,7 +262,7 @@ class StoreTimeout(StoreUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"Redis at {self.where} did not answer in time: {self.cause}. The request may have been carried out; "
+            f"Redis at {self.where} did not answer in time: {self.cause}. It may have carried the request out: "
             "repeat it with the same task id, which stores it once."
         )
 
@@ -381,15 +380,13 @@ class Permanent(HeadraceError):
 
 
 class RetryAfter(HeadraceError):
-    """For handlers: try again after `seconds` (finite, ≥ 0) instead of after the backoff. Counts as a failure."""
+    """For handlers: try again after `seconds` (finite, ≥ 0) instead of after the backoff."""
 
     code = "retry_after"
 
     def __init__(self, seconds: float, message: str = "") -> None:
         if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(
-                f"RetryAfter takes a finite number of seconds that is not negative, not {seconds!r}."
-            )
+            raise ValueError(f"RetryAfter takes a finite number of seconds from 0 up, not {seconds!r}.")
         super().__init__(seconds, message)
         self.seconds = float(seconds)
         self.message = message
