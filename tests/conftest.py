@@ -1,0 +1,62 @@
+"""Fixtures that all tests share: real Redis servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Protocol, Unpack
+
+import pytest
+
+from headrace_cli.redis_binary import RedisBinary
+from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
+
+SERVERS = real_servers()
+
+
+class StartRedis(Protocol):
+    """Starts a server of a test's own, with the options of :class:`redis_server.Options`."""
+
+    def __call__(self, **options: Unpack[Options]) -> RedisServer: ...
+
+
+@pytest.fixture(scope="session", params=list(SERVERS))
+def redis_binary(request: pytest.FixtureRequest) -> RedisBinary:
+    """Each real Redis server of this machine in turn. A missing one is a skip, in CI a failure."""
+    binary = SERVERS[request.param]
+    if isinstance(binary, Missing):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{binary.reason}; CI tests on every wanted series", pytrace=False)
+        pytest.skip(binary.reason)
+    return binary
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_binary: RedisBinary) -> Iterator[RedisServer]:
+    """One server for all tests that leave it as they found it; ``redis_url`` empties it."""
+    with RedisServer(redis_binary) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of the shared server, which runs and is empty."""
+    redis_server.ensure()
+    redis_server.redis.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def start_redis(redis_binary: RedisBinary) -> Iterator[StartRedis]:
+    """Starts servers for this test alone: ``start_redis(appendfsync="always", password="x")``."""
+    servers: list[RedisServer] = []
+
+    def start(**options: Unpack[Options]) -> RedisServer:
+        if "tls" in options and not supports_tls(redis_binary):
+            pytest.skip(f"{redis_binary} was built without TLS")
+        servers.append(RedisServer(redis_binary, **options))
+        return servers[-1].start()
+
+    yield start
+    for server in reversed(servers):
+        server.close()
