@@ -1,0 +1,1 @@
+"""All that touches Redis: the keys, the scripts, and one method per transition."""

@@ -1,0 +1,61 @@
+"""Every key in Redis, its type, what it means, and what bounds it.
+
+All keys of one queue share the hash tag `{namespace/queue}`, so a script touches one slot. Below, `*` is
+`hr:{namespace/queue}:`.
+
+| key | type | content | bound |
+|---|---|---|---|
+| `*3 *2 *1 *0` | stream, group `g` | tasks of one priority: field `d` = envelope, `n` = N once an attempt ended | maxDepth |
+| `*r` | stream, group `g` | tasks handed back; read first | running tasks |
+| `*s` | stream, group `g` | suspects: tasks that were running when their worker died; one a worker at a time | running tasks |
+| `*loc` | hash | id of every live task → place: stream digit + entry id, `z` (in `later`), `p<key>` (in `parked`) | maxDepth |
+| `*later` | sorted set | id → due ms, of scheduled and retrying tasks | maxDepth |
+| `*body` | hash | id → record, of what lies in `later` and `parked` | maxDepth |
+| `*parked` | sorted set, all scores 0 | `<type or !v<version>>\\n<id>`: waiting for a worker that knows them | maxDepth |
+| `*t:<id>` | string | record of an ended task; completed and cancelled expire, failed stay | rate × retention, and `dead` |
+| `*dead` | sorted set | id → time of death in ms | cap and age, by the purge pass |
+| `*u` | hash | hash of a unique key → id of the live task that holds it | maxDepth |
+| `*rev` | hash | id of a running task that shall be cancelled → its worker | running tasks |
+| `*w` | hash | worker → its own beat counter, or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
+| `*wd` | hash | worker → description, JSON | live workers, cleaned |
+| `*ctl` | hash | `paused`, `epoch`, `run_id`, `touch` | fixed |
+| `*stats` | hash | `<outcome>:<type>` → count of accepted reports | registered types |
+| `*journal` | stream | `e` = one line `id place state` a task that ended, one entry a call | journal cap |
+| `*wake` | list | the marker that wakes one waiting process | 1 |
+| `hr:{namespace}:queues` | set | names of queues | max_queues |
+| `hr:{namespace}:types` | hash | type → description and schema, JSON, published by workers | registered types |
+| `hr:{namespace}:secret` | string | random secret that turns idempotency keys into ids | 1 |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+STREAMS: Final = "rs3210"
+"""The streams in the order in which they are read."""
+
+
+@dataclass(frozen=True)
+class QueueKeys:
+    """The keys of one queue, by the suffixes of the table above."""
+
+    namespace: str
+    queue: str
+    prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"hr:{{{self.namespace}/{self.queue}}}:")
+
+    def __getitem__(self, suffix: str) -> str:
+        return f"{self.prefix}{'t:' if suffix == 't' else suffix}"
+
+
+@dataclass(frozen=True)
+class NamespaceKeys:
+    """The keys that all queues of a namespace share."""
+
+    namespace: str
+
+    def __getitem__(self, suffix: str) -> str:
+        return f"hr:{{{self.namespace}}}:{suffix}"

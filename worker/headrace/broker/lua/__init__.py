@@ -1,0 +1,1 @@
+"""One Lua file per transition; what they share is in lib/."""

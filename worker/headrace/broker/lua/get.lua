@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- get: where a task lies, and what lies there.
+-- keys: r s 3 2 1 0 loc later body t
+-- ARGV: 1 id
+-- returns: {} unknown · {'t', record} ended · {'z', record, due ms} · {'p', record} · {place, envelope, N} waiting · {place, envelope, N, worker, claimed ms} running
+-- include: base carry
+local id = ARGV[1]
+local text = call('GET', K.t .. id)
+if text then return {'t', text} end
+local place = call('HGET', K.loc, id)
+if not place then return {} end
+local digit, entry = split(place)
+if digit == 'z' then return {'z', call('HGET', K.body, id) or '', call('ZSCORE', K.later, id) or ''} end
+if digit == 'p' then return {'p', call('HGET', K.body, id) or ''} end
+local found = call('XRANGE', K[digit], entry, entry)[1]
+local envelope, n = fields(found and found[2] or {})
+local rows = redis.pcall('XPENDING', K[digit], GROUP, entry, entry, 1)
+if rows.err or not rows[1] then return {place, envelope, n} end
+return {place, envelope, n, rows[1][2], digits(clock('') - rows[1][3])}

@@ -1,0 +1,17 @@
+-- base: names every script shares.
+local call, sub, find, match, concat = redis.call, string.sub, string.find, string.match, table.concat
+local GROUP = 'g'
+local STREAMS = {'r', 's', '3', '2', '1', '0'}
+
+-- Time in ms: the one given, else the server's.
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Lua prints large numbers in scientific notation; times must stay digits.
+local function digits(number) return string.format('%.0f', number) end
+
+-- A place is the stream's digit followed by the entry id.
+local function split(place) return sub(place, 1, 1), sub(place, 2) end

@@ -1,0 +1,277 @@
+"""A task: its states and who moves it, its priorities, ids and names, and the texts that carry it.
+
+The table of states is the specification; the Lua files in `broker/lua` are its only writers.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+ENVELOPE_VERSION: Final = 1
+"""A worker parks an envelope of a higher version for a newer worker."""
+
+DEFAULT_QUEUE: Final = "default"
+
+
+class State(StrEnum):
+    """Where a task lies is its state; `ARROWS` says what moves it on."""
+
+    SCHEDULED = "scheduled"
+    """Due in the future; a promotion or a cancellation takes it out."""
+    PENDING = "pending"
+    """In a stream, claimed by nobody; a claim or a cancellation takes it out."""
+    PROCESSING = "processing"
+    """Claimed by one worker; its report, a hand-back, or a reclaim after its worker's death takes it out."""
+    RETRYING = "retrying"
+    """An attempt failed or its worker crashed twice, the next one is due later."""
+    PARKED = "parked"
+    """Its type or its envelope's version is known to no worker that claimed it; a worker that knows it releases it."""
+    COMPLETED = "completed"
+    """Ended well; the record is kept for the retention."""
+    FAILED = "failed"
+    """The dead letter; only an explicit replay takes it out."""
+    CANCELLED = "cancelled"
+    """Ended by request; the record is kept for the retention."""
+
+
+ARROWS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
+    {
+        State.SCHEDULED: frozenset({State.PENDING, State.CANCELLED}),
+        State.PENDING: frozenset({State.PROCESSING, State.CANCELLED}),
+        State.PROCESSING: frozenset(
+            {
+                State.COMPLETED,
+                State.RETRYING,
+                State.PARKED,
+                State.FAILED,
+                State.CANCELLED,
+                State.PENDING,
+            }
+        ),
+        State.RETRYING: frozenset({State.PENDING, State.CANCELLED}),
+        State.PARKED: frozenset({State.PENDING, State.CANCELLED}),
+        State.COMPLETED: frozenset(),
+        State.FAILED: frozenset({State.PENDING}),
+        State.CANCELLED: frozenset(),
+    }
+)
+TERMINAL: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+class Priority(IntEnum):
+    """Higher first, strictly; the numbers are the API's."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
+_PRIORITY_NAMES: Final = {priority.name.lower(): priority for priority in Priority}
+
+
+def parse_priority(value: int | str) -> Priority:
+    """A priority by number (0 to 3) or name (`low` to `critical`); ValueError says which there are."""
+    if isinstance(value, str):
+        found = _PRIORITY_NAMES.get(value.lower())
+        if found is not None:
+            return found
+    elif not isinstance(value, bool) and 0 <= value <= 3:
+        return Priority(value)
+    raise ValueError(
+        f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'."
+    )
+
+
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+_UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_ID: Final = re.compile(rf"(?:([a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?)\.)?({_UUID})")
+
+
+def check_queue(name: str) -> str:
+    """The name of a queue or namespace: a DNS label, so it can never forge a hash tag. ValueError else."""
+    if _LABEL.fullmatch(name):
+        return name
+    raise ValueError(
+        f"{name!r} is no queue name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit."
+    )
+
+
+def check_type(name: str) -> str:
+    """The name of a task type; ValueError says what it may look like."""
+    if _TYPE.fullmatch(name):
+        return name
+    raise ValueError(
+        f"{name!r} is no type name: use a letter or '_', then up to 127 of letters, digits, '_', '.', ':', '-'."
+    )
+
+
+def new_id(queue: str = DEFAULT_QUEUE) -> str:
+    """A fresh id: a random UUID for the default queue, else `<queue>.<uuid>`, so the id alone finds the queue."""
+    return queue_id(queue, uuid.uuid4())
+
+
+def queue_id(queue: str, value: uuid.UUID) -> str:
+    """The id that this UUID makes in this queue."""
+    return str(value) if queue == DEFAULT_QUEUE else f"{queue}.{value}"
+
+
+def queue_of(task_id: str) -> str | None:
+    """The queue an id belongs to; None for a text that is no id."""
+    match = _ID.fullmatch(task_id)
+    if match is None or match[1] == DEFAULT_QUEUE:
+        return None
+    return match[1] or DEFAULT_QUEUE
+
+
+class Envelope(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    rename={
+        "version": "v",
+        "priority": "p",
+        "id": "i",
+        "unique": "u",
+        "type": "t",
+        "created_ms": "c",
+        "max_retries": "m",
+        "fingerprint": "f",
+        "trace": "w",
+        "payload": "a",
+    },
+):
+    """What a client said; written once, never changed.
+
+    The order of the first fields is a promise to the Lua files, which read them without a JSON parser.
+    """
+
+    version: int
+    priority: int
+    id: str
+    unique: str | None = None
+    """Hash of the unique key: characters that JSON never escapes."""
+    type: str = ""
+    created_ms: int = 0
+    max_retries: int | None = None
+    fingerprint: str | None = None
+    """Of the whole request body: tells a repeated request from another one under the same key."""
+    trace: str | None = None
+    """W3C traceparent of the submission."""
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    """The client's own bytes."""
+
+
+_encoder: Final = msgspec.json.Encoder()
+encode_envelope: Final = _encoder.encode
+decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
+
+
+class Attempt(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    rename={
+        "place": "p",
+        "outcome": "o",
+        "worker": "w",
+        "started_ms": "s",
+        "ended_ms": "e",
+        "error": "x",
+        "result": "r",
+    },
+):
+    """One line of a task's history. `place` and `outcome` come first: a resent report is told apart by them."""
+
+    place: str
+    outcome: str
+    """A State, or `crashed` (its worker died), `interrupted` (handed back)."""
+    worker: str = ""
+    started_ms: int = 0
+    ended_ms: int = 0
+    error: Failure | None = None
+    cause: str | None = None
+    """What ended the worker, where that is known: OOMKilled, exit code 1, …"""
+    result: msgspec.Raw | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Why an attempt failed; texts only, and bounded."""
+
+    type: str
+    message: str = ""
+    trace: str = ""
+    reason: str = ""
+    """A fixed word where there is one: invalid_payload, timeout, malformed."""
+
+
+_attempt: Final = msgspec.json.Decoder(Attempt)
+encode_attempt: Final = _encoder.encode
+
+
+class Counters(msgspec.Struct, frozen=True, gc=False):
+    """How often a task was attempted, and how those attempts ended."""
+
+    attempts: int = 0
+    failures: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+
+    def text(self) -> str:
+        return f"{self.attempts},{self.failures},{self.crashes},{self.interruptions}"
+
+
+FIRST: Final = Counters()
+KEPT_ATTEMPTS: Final = 8
+"""As in lua/lib/carry.lua."""
+
+
+def parse_counters(carried: bytes) -> Counters:
+    """The counters at the head of N; zeros for a task without an ended attempt, or a text that holds none."""
+    try:
+        numbers = [int(number) for number in carried.partition(b"\n")[0].split(b",")]
+        return Counters(*numbers)
+    except (ValueError, TypeError):
+        return FIRST
+
+
+def parse_attempts(carried: bytes) -> list[Attempt]:
+    """The kept attempts, oldest first; lines that are none (written by something foreign) are left out."""
+    attempts = []
+    for line in carried.split(b"\n")[1:]:
+        try:
+            attempts.append(_attempt.decode(line))
+        except msgspec.DecodeError:
+            continue
+    return attempts
+
+
+def extend(carried: bytes, counters: Counters, line: bytes) -> bytes:
+    """N after one more attempt."""
+    if not carried:
+        return b"%b\n%b" % (counters.text().encode(), line)
+    past = carried.split(b"\n")[1:][-(KEPT_ATTEMPTS - 1) :]
+    return b"\n".join([counters.text().encode(), *past, line])
+
+
+def record(state: str, envelope: bytes, carried: bytes) -> bytes:
+    """The value of `t:<id>` and `body[id]`."""
+    return b"%b %d\n%b%b" % (state.encode(), len(envelope), envelope, carried)
+
+
+def cut(text: bytes) -> tuple[str, bytes, bytes]:
+    """State, envelope and N of a record; ValueError if the text is none."""
+    first, _, rest = text.partition(b"\n")
+    state, _, length = first.partition(b" ")
+    size = int(length)
+    return state.decode(), rest[:size], rest[size:]
