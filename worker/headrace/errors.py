@@ -105,7 +105,9 @@ class ConfigError(HeadraceError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.problem}. {self.remedy}." if self.remedy else f"{self.problem}."
+        remedy = f" {self.remedy}" if self.remedy else ""
+        text = f"{self.problem}.{remedy}"
+        return text if text.endswith((".", "?")) else f"{text}."
 
 
 class UnknownSetting(ConfigError):
@@ -114,14 +116,11 @@ class UnknownSetting(ConfigError):
     code = "unknown_setting"
 
     def __init__(self, name: str, source: str, meant: str | None = None) -> None:
-        hint = f"Did you mean {meant}" if meant else "Remove it, or look it up in the table of settings"
-        super().__init__(f"{name} (from the {source}) is not a setting of headrace", hint)
+        hint = f"Did you mean {meant}?" if meant else "Remove it, or look it up in the table of settings"
+        super().__init__(f"{name} (from {source}) is not a setting of headrace", hint)
         self.args = (name, source, meant)
         self.name = name
         self.meant = meant
-
-    def __str__(self) -> str:
-        return super().__str__().removesuffix(".") + "?" if self.meant else super().__str__()
 
 
 class BadSetting(ConfigError):
@@ -131,8 +130,8 @@ class BadSetting(ConfigError):
 
     def __init__(self, name: str, value: str | None, source: str, allowed: str, remedy: str = "") -> None:
         shown = "a value that is not shown" if value is None else repr(value)
-        advice = remedy or f"Set {name} to {allowed}"
-        super().__init__(f"{name} is {shown} (from the {source}); allowed is {allowed}", advice)
+        advice = remedy or "Correct it, or remove it to take the default"
+        super().__init__(f"{name} is {shown} (from {source}); allowed is {allowed}", advice)
         self.args = (name, value, source, allowed, remedy)
         self.name = name
 
@@ -226,7 +225,7 @@ class QueueFull(HeadraceError):
 class StoreUnavailable(HeadraceError):
     """Redis cannot be used now. `where` names the server and the setting it came from, without its password.
 
-    A request whose answer was lost may have been carried out: repeat it with the same task id, to make one task.
+    A request whose answer was lost may have been carried out: repeat it with the same id, to make one task.
     """
 
     code = "store_unavailable"
@@ -262,7 +261,7 @@ class StoreTimeout(StoreUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"Redis at {self.where} did not answer in time: {self.cause}. It may have carried the request out: "
+            f"Redis at {self.where} did not answer in time: {self.cause}. The request may have been done: "
             "repeat it with the same task id, which stores it once."
         )
 

@@ -1,0 +1,150 @@
+"""Settings that are more than a number: durability per queue, shares of queues, tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LABEL_WORDS = "a DNS label: 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
+
+
+@dataclass(frozen=True)
+class Local:
+    """Answered when Redis has the task in memory; what a crash of Redis loses is up to its own settings."""
+
+    def __str__(self) -> str:
+        return "local"
+
+
+@dataclass(frozen=True)
+class Fsync:
+    """Answered when the task is on Redis' disk."""
+
+    def __str__(self) -> str:
+        return "fsync"
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """Answered when this many replicas have the task."""
+
+    replicas: int
+
+    def __str__(self) -> str:
+        return f"replicated:{self.replicas}"
+
+
+Durability = Local | Fsync | Replicated
+
+
+def parse_durability(given: str) -> Durability:
+    """`local`, `fsync` or `replicated:N` with N from 1 to 9. Raises ValueError."""
+    word = given.strip().lower()
+    if word == "local":
+        return Local()
+    if word == "fsync":
+        return Fsync()
+    if match := re.fullmatch(r"replicated:([1-9])", word):
+        return Replicated(int(match[1]))
+    raise ValueError(f"{given.strip()!r} is not one of local, fsync, replicated:1 … replicated:9")
+
+
+class Durabilities(Mapping[str, Durability]):
+    """Queue → durability. A queue that is not named has that of `default`."""
+
+    def __init__(self, named: Mapping[str, Durability]) -> None:
+        self._named = {"default": Local(), **named}
+
+    def __getitem__(self, queue: str) -> Durability:
+        return self._named.get(queue) or self._named["default"]
+
+    def __contains__(self, queue: object) -> bool:
+        return isinstance(queue, str)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def __str__(self) -> str:
+        return ",".join(f"{queue}={durability}" for queue, durability in self._named.items())
+
+    __repr__ = __str__
+
+    @classmethod
+    def parse(cls, given: str) -> Durabilities:
+        """One word for all queues, or `orders=fsync,default=local`. Raises ValueError."""
+        if "=" not in given:
+            return cls({"default": parse_durability(given)})
+        return cls({queue: parse_durability(word) for queue, word in _pairs(given, "=")})
+
+
+class QueueShare(NamedTuple):
+    """A queue that a worker serves, and its share of the claims while several queues have work."""
+
+    name: str
+    weight: int = 1
+
+
+def parse_queues(given: str) -> tuple[QueueShare, ...]:
+    if not given.strip():
+        raise ValueError("Name at least one queue")
+    shares = []
+    for queue, weight in _pairs(given, "=", "1"):
+        if not re.fullmatch(r"[1-9][0-9]{0,2}", weight):
+            raise ValueError(
+                f"The weight of queue {queue!r} is {weight!r}; give a whole number from 1 to 999"
+            )
+        shares.append(QueueShare(queue, int(weight)))
+    return tuple(shares)
+
+
+def _pairs(given: str, sign: str, missing: str = "") -> list[tuple[str, str]]:
+    """`a=1,b=2` as pairs, each name a queue's and named once."""
+    seen: dict[str, str] = {}
+    for part in given.split(","):
+        queue, found, value = (piece.strip() for piece in part.partition(sign))
+        if not re.fullmatch(LABEL, queue):
+            raise ValueError(f"{queue!r} is not a queue's name; it must be {LABEL_WORDS}")
+        if queue in seen:
+            raise ValueError(f"Queue {queue!r} is named twice; name it once")
+        seen[queue] = value if found else missing
+    return list(seen.items())
+
+
+class ApiToken(NamedTuple):
+    """One bearer token of the API: who it is, the namespace it is bound to, and the SHA-256 of its secret."""
+
+    subject: str
+    namespace: str
+    digest: bytes
+
+
+_TOKEN = re.compile(
+    rf"(?P<subject>[\w.-]{{1,64}})(@(?P<namespace>{LABEL}))?:(?P<secret>[\x21-\x2b\x2d-\x7e]+)"
+)
+
+
+def parse_tokens(given: str) -> tuple[ApiToken, ...]:
+    return tuple(_parse_token(part) for part in re.split(r"[\s,]+", given.strip()) if part)
+
+
+def _parse_token(given: str) -> ApiToken:
+    match = _TOKEN.fullmatch(given)
+    if not match:
+        raise ValueError("Write each token as NAME:SECRET, NAME@NAMESPACE:SECRET or NAME:sha256:HEX")
+    secret = match["secret"]
+    if hashed := re.fullmatch(r"sha256:([0-9a-f]{64})", secret):
+        digest = bytes.fromhex(hashed[1])
+    elif len(secret) < 16:
+        raise ValueError(
+            f"The secret of token {match['subject']!r} is shorter than 16 characters; make a random one"
+        )
+    else:
+        digest = hashlib.sha256(secret.encode()).digest()
+    return ApiToken(match["subject"], match["namespace"] or "default", digest)
