@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from .. import task as tasks
-from ..task import TERMINAL, Attempt, Counters, Envelope, State
+from headrace import task as tasks
+from headrace.task import TERMINAL, Attempt, Counters, Envelope, State
+
 from .keys import STREAMS, NamespaceKeys, QueueKeys
 from .scripts import Script, all_scripts
 
@@ -73,17 +74,17 @@ class Submitted:
 _STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How an attempt ended. `record` is `task.record(outcome, envelope, N)`."""
+class Report(NamedTuple):
+    """How an attempt ended, in the order in which the script takes it."""
 
     place: bytes
     id: str
     outcome: str
+    argument: str | int
+    """retrying: delay in ms; parked: index key (a type, or `!v<version>`); else empty."""
     type: str
     record: bytes
-    argument: str | int = ""
-    """retrying: delay in ms; parked: index key (a type, or `!v<version>`)."""
+    """`task.record(outcome, envelope, N)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,11 @@ class Queue:
             self._heads[script.name] = (b"EVALSHA", script.sha.encode(), b"%d" % len(names), *names)
 
     def _call(
-        self, name: str, args: Sequence[bytes | str | int], parse: Callable[[Any], R], writes_tasks: bool = False
+        self,
+        name: str,
+        args: Sequence[bytes | str | int],
+        parse: Callable[[Any], R],
+        writes_tasks: bool = False,
     ) -> Call[R]:
         return Call(all_scripts()[name], self._heads[name], args, parse, writes_tasks)
 
@@ -240,8 +245,8 @@ class Queue:
     ) -> Call[list[Submitted]]:
         """Tasks enter, all or (at max_depth, 0 = none) none of the new ones; known ids are told, not added again.
 
-        At most `MAX_SUBMIT`. Send the highest priority first. `touch` makes a call that adds nothing write all the same,
-        so that WAIT and WAITAOF confirm something.
+        At most `MAX_SUBMIT`. Send the highest priority first. `touch` makes a call that adds nothing write
+        all the same, so that WAIT and WAITAOF confirm something.
         """
         args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch)]
         for new in batch:
@@ -280,16 +285,14 @@ class Queue:
             JOURNAL_CAP,
         ]
         for report in reports:
-            args += (report.place, report.id, report.outcome, report.argument, report.type, report.record)
+            args += report
         return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports))
 
     def promote(
         self, ids: Sequence[str] = (), *, limit: int = MAX_ITEMS, now_ms: int | None = None
     ) -> Call[tuple[int, int | None]]:
         """Due tasks (or these, due or not) become pending. Returns how many, and when the next one is due."""
-        return self._call(
-            "promote", (_time(now_ms), limit, *ids), lambda reply: (int(reply[0]), _number(reply[1]))
-        )
+        return self._call("promote", (_time(now_ms), limit, *ids), lambda reply: (int(reply[0]), _number(reply[1])))
 
     def reclaim(
         self, order: Reclaim, *, retention_s: int = RETENTION_S, now_ms: int | None = None
@@ -482,9 +485,7 @@ def _parse_depth(reply: list[Any]) -> Depth:
         age = int(oldest.partition(b"-")[0]) if oldest else None
         streams[digit.decode()] = StreamDepth(length, pending or 0, age)
     names = {counters[i].decode(): int(counters[i + 1]) for i in range(0, len(counters), 2)}
-    return Depth(
-        streams, live, delayed, parked, dead, workers, bool(paused), int(now), _number(due), names
-    )
+    return Depth(streams, live, delayed, parked, dead, workers, bool(paused), int(now), _number(due), names)
 
 
 def _parse_workers(reply: list[Any]) -> list[WorkerSeen]:
