@@ -1,0 +1,77 @@
+"""What a handler is told about its attempt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic
+
+import msgspec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    D = TypeVar("D", default=Any)
+else:
+    from typing import TypeVar
+
+    D = TypeVar("D")
+
+
+class Ctx(msgspec.Struct, Generic[D], eq=False, kw_only=True):
+    """One attempt of one task; the optional first parameter of a handler, never part of the payload.
+
+    `Ctx[Deps]` types `deps`, which is what the App's lifespan yielded.
+    """
+
+    # A msgspec Struct because one is made per attempt: half the cost of a class with __slots__.
+
+    id: str
+    """The task's id, the same for every attempt."""
+    type: str
+    """The name under which the handler is registered."""
+    queue: str
+    attempt: int
+    """1 for the first attempt; grows with every attempt, whatever ended the one before."""
+    epoch: int
+    deadline: float
+    """When the attempt is cancelled, by `time.monotonic()`."""
+    deps: D
+    trace: str | None = None
+    """W3C traceparent of the submission."""
+    cancelled: bool = False
+    """True once the attempt is to end: cancelled, timed out, or its worker stops. For handlers in threads to look
+    at; an async handler gets CancelledError."""
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """Grows with every attempt of this task: an outside system that keeps the last one seen and refuses a
+        smaller one is safe from a stale attempt."""
+        return (self.epoch, self.attempt)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def log(self) -> TaskLog:
+        """A logger whose lines carry the task's id, type, attempt and trace."""
+        return TaskLog(logging.getLogger(f"headrace.task.{self.type}"), self)
+
+
+current_ctx: ContextVar[Ctx | None] = ContextVar("headrace.ctx", default=None)
+"""The attempt that the running code belongs to: gives every log line inside a handler its task."""
+
+
+class TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the attempt to each line."""
+
+    def __init__(self, logger: logging.Logger, ctx: Ctx[Any]) -> None:
+        super().__init__(logger, {"ctx": ctx})
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
