@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headrace_cli.child import Guard
+from headrace_cli.ports import free_port
 from headrace_cli.redis_binary import RedisBinary, find
 
 WANTED = ("7.0", "8.2")
@@ -142,7 +143,12 @@ class RedisServer:
         assert self._process is None, "this server runs already"
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command(),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._guard = Guard(self._process.pid, signal.SIGKILL)
         self._await_ping()
@@ -345,14 +351,6 @@ def supports_tls(binary: RedisBinary) -> bool:
     asked = [str(binary.path), "--port", "0", "--tls-port", str(free_port())]
     said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
     return "tls-cert-file" in said.stdout + said.stderr
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def await_true(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:

@@ -39,7 +39,7 @@ class Guard:
         self._watcher.wait()
 
     def _tell(self, line: str) -> None:
-        assert self._watcher.stdin is not None  # noqa: S101 - it was opened as a pipe
+        assert self._watcher.stdin is not None
         try:
             self._watcher.stdin.write(line.encode())
         except BrokenPipeError:
