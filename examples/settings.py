@@ -119,7 +119,7 @@ def _tls(text: str, host: str, *, logs_in: bool) -> Tls:
 
 def _sender(text: str) -> str:
     local, _, domain = text.rpartition("@")
-    if not local or not domain or any(c.isspace() or c in ",<>" for c in text):
+    if not local or not domain or not text.isascii() or any(c.isspace() or c in ",<>" for c in text):
         raise _bad("MAIL_FROM", text, "one address such as queue@example.org")
     return text
 

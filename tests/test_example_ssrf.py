@@ -284,3 +284,18 @@ async def test_a_closed_port_is_worth_another_try() -> None:
         door, url = Door(only("127.0.0.1", server)), f"http://127.0.0.1:{server.port}/"
     with pytest.raises(Unavailable, match="could not be reached"):
         await asyncio.wait_for(exchange(Request("GET", url), door), 5)
+
+
+def test_the_guard_holds_under_uvloop() -> None:
+    """Workers run on uvloop, which opens connections in its own way."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def inside_and_allowed() -> bytes:
+        for url in ("https://127.0.0.1/", "https://[64:ff9b::a9fe:a9fe]/", "https://0x7f.1/"):
+            with pytest.raises(ForbiddenTarget):
+                await exchange(Request("GET", url), Door(EVERYWHERE))
+        async with canary() as (_, server):
+            door = Door(only("127.0.0.1", server))
+            return (await exchange(Request("GET", f"http://127.0.0.1:{server.port}/"), door)).body
+
+    assert uvloop.run(inside_and_allowed()) == b"inside"
