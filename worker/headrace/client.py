@@ -1,0 +1,203 @@
+"""How an application talks to Redis: submitting, looking, waiting; the same steps for sync and async callers.
+
+What is done is a generator of steps (carry out this call; wait so long), which knows nothing of sockets or loops. Two
+small drivers carry the steps out. So there is one text of the rules: a request whose answer was lost is sent again with
+the same id, until a deadline; a queue is made known when this process first meets it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from headrace.broker import durability as durable
+from headrace.broker.broker import Call, Queue, Submitted, TaskView, view
+from headrace.broker.client import AsyncClient, SyncClient
+from headrace.errors import (
+    DurabilityUnconfirmed,
+    FieldError,
+    HeadraceError,
+    InvalidTask,
+    QueueFull,
+    ResultTimeout,
+    StoreFull,
+    StoreTimeout,
+    StoreUnavailable,
+    TaskConflict,
+    UnknownTask,
+)
+from headrace.settings import ClientSettings, Durability, Local
+from headrace.submission import Submission
+from headrace.task import TERMINAL
+
+R = TypeVar("R")
+
+LOCAL: Final = Local()
+
+FIRST_LOOK_S: Final = 0.005
+LAST_LOOK_S: Final = 0.25
+"""Pauses between two looks at a task that is waited for; each is half as long again as the one before."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Carry out this call."""
+
+    call: Call[Any]
+    durability: Durability = LOCAL
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+Steps = Generator[Run | Pause, Any, R]
+
+
+class Client:
+    """The rules of one application in one namespace, and what it has learnt about Redis."""
+
+    def __init__(self, settings: ClientSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._queues: dict[str, Queue] = {}
+        self._ready: set[str] = set()
+        self._reached = False
+
+    def queue(self, name: str) -> Queue:
+        """The transitions of this queue."""
+        if name not in self._queues:
+            self._queues[name] = Queue(name, self.settings.namespace)
+        return self._queues[name]
+
+    def submit(self, sent: Submission) -> Steps[str]:
+        """Send a submission; returns the id of the task that stands for it (another one's under a held unique key).
+
+        Raises QueueFull, TaskConflict, InvalidTask, StoreUnavailable, StoreFull, DurabilityUnconfirmed.
+        """
+        answer = yield from self._insist(lambda: self._submit_once(sent))
+        if answer.status == "full":
+            raise QueueFull(sent.queue, self.settings.max_depth)
+        if answer.status in {"known", "finished"} and sent.fingerprint is not None:
+            yield from self._insist(lambda: self._compare(sent))
+        return answer.holder or sent.id
+
+    def _submit_once(self, sent: Submission) -> Steps[Submitted]:
+        queue, durability = self.queue(sent.queue), self.settings.durability[sent.queue]
+        yield from self._make_known(queue)
+        call = queue.submit([sent.new], self.settings.max_depth, touch=durable.touches(durability))
+        try:
+            answers: list[Submitted] = yield Run(call, durability)
+        except DurabilityUnconfirmed as error:
+            raise DurabilityUnconfirmed([sent.id], error.durability) from None
+        return answers[0]
+
+    def _make_known(self, queue: Queue) -> Steps[None]:
+        if queue.name in self._ready:
+            return
+        listed = yield Run(queue.enlist(max_queues=self.settings.max_queues))
+        if not listed:
+            limit = f"the namespace has its {self.settings.max_queues} queues"
+            raise InvalidTask(
+                queue.name, [FieldError("/queue", limit, "use one of them, or raise HEADRACE_MAX_QUEUES")]
+            )
+        yield Run(queue.init())
+        self._ready.add(queue.name)
+
+    def _compare(self, sent: Submission) -> Steps[None]:
+        seen = yield from self._look(sent.queue, sent.id)
+        if seen and seen.envelope and seen.envelope.fingerprint != sent.fingerprint:
+            raise TaskConflict(sent.id)
+
+    def _insist(self, attempt: Callable[[], Steps[R]]) -> Steps[R]:
+        """Repeat what Redis did not answer, for `submit_timeout_s`; not at all as long as it was never reached."""
+        give_up = self._clock() + self.settings.submit_timeout_s
+        pause = 0.05
+        while True:
+            try:
+                result = yield from attempt()
+                self._reached = True
+                return result
+            except (StoreUnavailable, DurabilityUnconfirmed) as error:
+                # Redis may come back empty, or be another server; then nothing is known of our queues there.
+                self._ready.clear()
+                self._reached |= isinstance(error, DurabilityUnconfirmed | StoreTimeout)
+                if isinstance(error, StoreFull) or not self._reached or self._clock() + pause > give_up:
+                    raise
+            yield Pause(random.uniform(pause / 2, pause))
+            pause = min(1.0, pause * 2)
+
+    def _look(self, queue: str, task_id: str) -> Steps[TaskView | None]:
+        found = yield Run(self.queue(queue).get(task_id))
+        return found and view(task_id, queue, found)
+
+    def look(self, queue: str, task_id: str) -> Steps[TaskView]:
+        """The task as it is now. Raises UnknownTask, StoreUnavailable."""
+        seen = yield from self._insist(lambda: self._look(queue, task_id))
+        if seen is None:
+            raise UnknownTask(task_id)
+        return seen
+
+    def wait(self, queue: str, task_id: str, timeout_s: float | None) -> Steps[TaskView]:
+        """The task once it has ended. Raises ResultTimeout, UnknownTask, StoreUnavailable."""
+        give_up = None if timeout_s is None else self._clock() + timeout_s
+        pause = FIRST_LOOK_S
+        while True:
+            seen = yield from self.look(queue, task_id)
+            if seen.state in TERMINAL:
+                return seen
+            left = pause if give_up is None else min(pause, give_up - self._clock())
+            if left <= 0:
+                raise ResultTimeout(task_id, timeout_s or 0.0, seen.state)
+            yield Pause(left)
+            pause = min(LAST_LOOK_S, pause * 1.5)
+
+
+def drive(steps: Steps[R], client: SyncClient, settings: ClientSettings) -> R:
+    """Carry out steps from synchronous code."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = None
+                if isinstance(step, Run):
+                    result = client.call(step.call, step.durability, timeout_s=settings.durability_timeout_s)
+                else:
+                    time.sleep(step.seconds)
+            except HeadraceError as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as done:
+        value: R = done.value
+        return value
+
+
+async def drive_async(
+    steps: Steps[R],
+    client: AsyncClient,
+    settings: ClientSettings,
+    pause: Callable[[float], Awaitable[object]],
+) -> R:
+    """Carry out steps from asyncio; `pause` waits so many seconds, or until there is news."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = None
+                if isinstance(step, Run):
+                    limit = None if isinstance(step.durability, Local) else settings.durability_timeout_s
+                    result = await client.call(step.call, step.durability, timeout_s=limit)
+                else:
+                    await pause(step.seconds)
+            except HeadraceError as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as done:
+        value: R = done.value
+        return value

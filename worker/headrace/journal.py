@@ -1,0 +1,112 @@
+"""Waiting for the end of tasks without asking again and again: one reader of a queue's journal for all who wait.
+
+The journal is history and may be cut, so a wait never rests on it alone: whoever waits looks at the task first, is told
+of news here, looks again, and looks now and then even without news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from headrace.broker.client import AsyncClient
+from headrace.broker.keys import QueueKeys
+from headrace.errors import StoreUnavailable
+from headrace.redis_settings import RedisSettings
+
+BLOCK_MS: Final = 1_000
+LOOK_S: Final = 5.0
+"""Seconds without news after which a waiting caller looks by itself."""
+
+
+class JournalWatch:
+    """Who waits for which task of one queue. For one event loop; it reads only while somebody waits."""
+
+    def __init__(self, redis: RedisSettings, keys: QueueKeys) -> None:
+        self._client = AsyncClient(redis, "headrace-journal")
+        self._key = keys["journal"]
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._positioned = asyncio.Event()
+        self._last: bytes | str = "0-0"
+
+    @asynccontextmanager
+    async def of(self, task_id: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when this task ends. What ended before this began is not told: look first."""
+        event = asyncio.Event()
+        self._waiting.setdefault(task_id, []).append(event)
+        try:
+            if self._reader is None or self._reader.done():
+                self._positioned.clear()
+                self._reader = asyncio.create_task(self._read(), name="headrace-journal")
+            await self._positioned.wait()
+            yield event
+        finally:
+            self._waiting[task_id].remove(event)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+    async def _read(self) -> None:
+        try:
+            await self._take_position()
+            self._positioned.set()
+            while self._waiting:
+                await self._read_once()
+        finally:
+            self._positioned.set()
+            self._tell_all()
+
+    async def _take_position(self) -> None:
+        newest = await self._patiently("XREVRANGE", self._key, "+", "-", "COUNT", 1)
+        self._last = newest[0][0] if newest else "0-0"
+
+    async def _read_once(self) -> None:
+        limit = ("BLOCK", BLOCK_MS, "COUNT", 1_000)
+        reply = await self._patiently("XREAD", *limit, "STREAMS", self._key, self._last)
+        for _, entries in reply or ():
+            for entry_id, fields in entries:
+                self._last = entry_id
+                self._tell(fields)
+
+    async def _patiently(self, *command: bytes | str | int) -> Any:
+        """A command's reply; while Redis is away those who wait look for themselves, and so learn of it."""
+        limit = self._client.settings.timeout_s + BLOCK_MS / 1000
+        while self._waiting:
+            try:
+                return await self._client.command(*command, timeout_s=limit)
+            except StoreUnavailable:
+                self._positioned.set()
+                await asyncio.sleep(0.5)
+        return None
+
+    def _tell(self, fields: list[bytes]) -> None:
+        for line in fields[1].split(b"\n") if fields else ():
+            for event in self._waiting.get(line.partition(b" ")[0].decode("ascii", "replace"), ()):
+                event.set()
+
+    def _tell_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the connection."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._client.aclose()
+
+
+async def news(event: asyncio.Event, fallback_s: float = LOOK_S) -> None:
+    """Wait until the event is set, or so long; clears it."""
+    try:
+        async with asyncio.timeout(fallback_s):
+            await event.wait()
+    except TimeoutError:
+        return
+    event.clear()
+
+
+__all__ = ["BLOCK_MS", "LOOK_S", "JournalWatch", "news"]
