@@ -1,0 +1,1 @@
+"""The HTTP door: routes that parse, call one method, and answer."""
