@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from typing import Protocol, Unpack
 
 import pytest
+from hypothesis import settings
 
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
 
 SERVERS = real_servers()
+
+# On a shared machine an example's duration says little, so no deadline. `make model` picks the long profile.
+settings.register_profile("quick", deadline=None, print_blob=True)
+settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=20_000, stateful_step_count=200)
+settings.load_profile("quick")
 
 
 class StartRedis(Protocol):

@@ -17,9 +17,7 @@ def client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url)
 
 
-def test_the_shared_server_is_empty_and_answers_on_both_addresses(
-    redis_server: RedisServer, redis_url: str
-) -> None:
+def test_the_shared_server_is_empty_and_answers_on_both_addresses(redis_server: RedisServer, redis_url: str) -> None:
     assert redis_server.redis.dbsize() == 0
     with client(redis_url) as tcp, client(redis_server.unix_url) as unix:
         tcp.set("a", "b")

