@@ -39,7 +39,7 @@ LOCAL: Final = Local()
 
 FIRST_LOOK_S: Final = 0.005
 LAST_LOOK_S: Final = 0.25
-"""Pauses between two looks at a task that is waited for; each is half as long again as the one before."""
+"""Pauses of a caller that nobody tells when its task ended; each is half as long again as the one before."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,18 @@ class Client:
             raise UnknownTask(task_id)
         return seen
 
-    def wait(self, queue: str, task_id: str, timeout_s: float | None) -> Steps[TaskView]:
+    def wait(
+        self,
+        queue: str,
+        task_id: str,
+        timeout_s: float | None,
+        *,
+        first_look_s: float = FIRST_LOOK_S,
+        last_look_s: float = LAST_LOOK_S,
+    ) -> Steps[TaskView]:
         """The task once it has ended. Raises ResultTimeout, UnknownTask, StoreUnavailable."""
         give_up = None if timeout_s is None else self._clock() + timeout_s
-        pause = FIRST_LOOK_S
+        pause = first_look_s
         while True:
             seen = yield from self.look(queue, task_id)
             if seen.state in TERMINAL:
@@ -154,7 +162,7 @@ class Client:
             if left <= 0:
                 raise ResultTimeout(task_id, timeout_s or 0.0, seen.state)
             yield Pause(left)
-            pause = min(LAST_LOOK_S, pause * 1.5)
+            pause = min(last_look_s, pause * 1.5)
 
 
 def drive(steps: Steps[R], client: SyncClient, settings: ClientSettings) -> R:

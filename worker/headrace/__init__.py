@@ -1,0 +1,74 @@
+"""headrace: a Kubernetes-native task queue. This package is what applications and workers import."""
+
+from headrace.app import App
+from headrace.backoff import Retry
+from headrace.context import Ctx
+from headrace.decorator import Middleware, Task
+from headrace.errors import (
+    BadDefinition,
+    BadSetting,
+    ConfigError,
+    DurabilityUnconfirmed,
+    FieldError,
+    HeadraceError,
+    InvalidPayload,
+    InvalidTask,
+    Permanent,
+    QueueFull,
+    ResultTimeout,
+    RetryAfter,
+    StoreFull,
+    StoreTimeout,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskConflict,
+    TaskFailed,
+    TooLarge,
+    UnknownSetting,
+    UnknownTask,
+    WrongCaller,
+    WrongState,
+)
+from headrace.handle import Handle
+from headrace.submission import TaskCall
+from headrace.task import Priority, State
+from headrace.taskdef import TaskDef
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "BadDefinition",
+    "BadSetting",
+    "ConfigError",
+    "Ctx",
+    "DurabilityUnconfirmed",
+    "FieldError",
+    "Handle",
+    "HeadraceError",
+    "InvalidPayload",
+    "InvalidTask",
+    "Middleware",
+    "Permanent",
+    "Priority",
+    "QueueFull",
+    "ResultTimeout",
+    "Retry",
+    "RetryAfter",
+    "State",
+    "StoreFull",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "Task",
+    "TaskCall",
+    "TaskCancelled",
+    "TaskConflict",
+    "TaskDef",
+    "TaskFailed",
+    "TooLarge",
+    "UnknownSetting",
+    "UnknownTask",
+    "WrongCaller",
+    "WrongState",
+    "__version__",
+]

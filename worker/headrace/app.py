@@ -1,0 +1,169 @@
+"""The application: its task types, and the typed ways to submit and run them.
+
+    app = App("images")
+
+    @app.task(priority="high", retry=Retry(5, on=(OSError,)))
+    async def resize(url: str, width: int = 200) -> str: ...
+
+    handle = await resize.aenqueue("s3://cat", width=300)
+    await handle.aget(timeout=5)
+
+Importing and constructing open nothing; the first submission connects.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from headrace.backoff import Retry
+from headrace.connections import Connections
+from headrace.context import current_ctx
+from headrace.decorator import Middleware, TaskDecorator
+from headrace.errors import BadDefinition
+from headrace.lifespan import Lifespan, open_lifespan
+from headrace.submission import Submission, TaskCall, prepare
+from headrace.task import Priority, check_queue
+from headrace.taskdef import Declaration, TaskDef, place_of
+
+D = TypeVar("D")
+
+
+class App(Generic[D]):
+    """An application: a name, its task types, and what their handlers share.
+
+    `url` names Redis (else it is found, see `headrace.redis_settings`), `queue` is where its tasks go that say nothing,
+    `namespace` the tenant (None: HEADRACE_NAMESPACE). `deps` is an async generator function with one yield: what it
+    yields is `ctx.deps` of every attempt in a worker, what follows runs when the worker stops.
+    """
+
+    @overload
+    def __init__(
+        self: App[None],
+        name: str,
+        *,
+        url: str | None = None,
+        queue: str = "default",
+        namespace: str | None = None,
+        middleware: tuple[Middleware, ...] = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        deps: Lifespan[D],
+        url: str | None = None,
+        queue: str = "default",
+        namespace: str | None = None,
+        middleware: tuple[Middleware, ...] = (),
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        *,
+        deps: Lifespan[Any] | None = None,
+        url: str | None = None,
+        queue: str = "default",
+        namespace: str | None = None,
+        middleware: tuple[Middleware, ...] = (),
+    ) -> None:
+        self.name = name
+        self.queue = queue
+        self.namespace = namespace
+        self.middleware = tuple(middleware)
+        self.connections = Connections(url, namespace)
+        self._deps = deps
+        self._registry: dict[str, TaskDef] = {}
+        self._check()
+
+    def _check(self) -> None:
+        where = f"App {self.name!r}"
+        try:
+            check_queue(self.queue)
+            if self.namespace is not None:
+                check_queue(self.namespace)
+        except ValueError as error:
+            raise BadDefinition(where, str(error).removesuffix("."), "Correct it in App(…)") from None
+        for each in self.middleware:
+            if not callable(each):
+                raise BadDefinition(
+                    where, f"middleware {each!r} cannot be called", "Pass (ctx) → async context manager"
+                )
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    @property
+    def registry(self) -> Mapping[str, TaskDef]:
+        """Type name → definition, of every task declared so far."""
+        return MappingProxyType(self._registry)
+
+    def task(
+        self,
+        name: str | None = None,
+        *,
+        queue: str | None = None,
+        priority: Priority | int | str = Priority.MEDIUM,
+        max_retries: int | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        process: bool = False,
+    ) -> TaskDecorator[D]:
+        """Declare a task type: `@app.task()` above a function whose parameters all have types.
+
+        `name` is the type (default: the function's name), `timeout` seconds for one attempt, `process` runs a sync
+        function in a process of its own that can be killed. What is not said is up to the worker's settings; a
+        submission may name another priority, queue and max_retries. Raises BadDefinition for what cannot work.
+        """
+        if callable(name):
+            raise BadDefinition(place_of(name), "@app.task lacks its parentheses", "Write @app.task()")
+        declared = Declaration(
+            name=name, queue=queue, priority=priority, max_retries=max_retries, retry=retry, timeout=timeout,
+            process=process,
+        )  # fmt: skip
+
+        return TaskDecorator(self, declared)
+
+    def register(self, definition: TaskDef) -> None:
+        """Add a type. Raises BadDefinition if its name is taken."""
+        other = self._registry.get(definition.name)
+        if other is not None:
+            raise BadDefinition(
+                place_of(definition.fn),
+                f"the type {definition.name!r} is taken by {place_of(other.fn)}",
+                "Name one of them differently: @app.task('another_name')",
+            )
+        self._registry[definition.name] = definition
+
+    def prepare(self, call: TaskCall[Any]) -> Submission:
+        """What would be sent for a call. Raises InvalidTask, TooLarge, ConfigError."""
+        ctx = current_ctx.get()
+        settings = self.connections.client().settings
+        return prepare(call, settings, int(time.time() * 1000), trace=ctx.trace if ctx else None)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[Any]:
+        """Enter what the handlers share; gives `ctx.deps`, None without `deps`. Raises BadDefinition."""
+        if self._deps is None:
+            yield None
+            return
+        async with open_lifespan(self._deps, f"The deps of App {self.name!r}") as deps:
+            yield deps
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop and of synchronous callers; the App can be used again."""
+        await self.connections.aclose()
+
+    def close(self) -> None:
+        """Close the connections of synchronous callers; the App can be used again."""
+        self.connections.close()

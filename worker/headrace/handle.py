@@ -1,0 +1,79 @@
+"""A submitted task, from the side of who submitted it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from headrace.broker.broker import TaskView
+from headrace.errors import TaskCancelled, TaskFailed, UnknownTask, WrongCaller
+from headrace.task import State, queue_of
+
+if TYPE_CHECKING:
+    from headrace.connections import Connections
+
+R = TypeVar("R")
+
+
+class Handle(Generic[R]):
+    """The task with this id. It holds no connection and no state: every question asks Redis."""
+
+    __slots__ = ("_connections", "_decode", "_queue", "id")
+
+    def __init__(self, task_id: str, connections: Connections, decode: Callable[[Any], Any]) -> None:
+        queue = queue_of(task_id)
+        if queue is None:
+            raise UnknownTask(task_id)
+        self.id = task_id
+        self._queue = queue
+        self._connections = connections
+        self._decode = decode
+
+    def __repr__(self) -> str:
+        return f"Handle({self.id!r})"
+
+    def get(self, timeout: float | None = None) -> R:
+        """Wait for the result, `timeout` seconds at most (None: as long as it takes).
+
+        Raises TaskFailed, TaskCancelled, ResultTimeout, UnknownTask, StoreUnavailable, and WrongCaller in a loop.
+        """
+        forbid_running_loop("Handle.get()", "await handle.aget()")
+        return self._result(self._connections.run(lambda client: client.wait(self._queue, self.id, timeout)))
+
+    async def aget(self, timeout: float | None = None) -> R:
+        """As `get`, from asyncio."""
+        return self._result(await self._connections.wait(self._queue, self.id, timeout))
+
+    def state(self) -> State:
+        """What the task's state is now. Raises UnknownTask, StoreUnavailable, and WrongCaller in a loop."""
+        forbid_running_loop("Handle.state()", "await handle.astate()")
+        return self._connections.run(lambda client: client.look(self._queue, self.id)).state
+
+    async def astate(self) -> State:
+        """As `state`, from asyncio."""
+        return (await self._connections.arun(lambda client: client.look(self._queue, self.id))).state
+
+    def _result(self, seen: TaskView) -> R:
+        if seen.state is not State.COMPLETED:
+            _raise_end(seen)
+        value: R = self._decode(b"null" if seen.result is None else seen.result)
+        return value
+
+
+def _raise_end(seen: TaskView) -> NoReturn:
+    if seen.state is State.CANCELLED:
+        raise TaskCancelled(seen.id)
+    last = seen.attempts[-1] if seen.attempts else None
+    if last is not None and last.error is not None:
+        raise TaskFailed(seen.id, last.error.type, last.error.message)
+    raise TaskFailed(seen.id, last.outcome if last else "unknown", (last and last.cause) or "no error was recorded")
+
+
+def forbid_running_loop(name: str, instead: str) -> None:
+    """Raise WrongCaller inside a running event loop, which a blocking call would stop for everybody."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise WrongCaller(name, "it blocks, and an event loop is running in this thread", instead)
