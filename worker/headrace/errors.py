@@ -63,6 +63,11 @@ __all__ = [
 ]
 
 
+def _ended(sentence: str) -> str:
+    """With a full stop, which texts of others may or may not have."""
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word a person most likely meant by `word`, or None when nothing is close."""
     from difflib import get_close_matches
@@ -105,9 +110,7 @@ class ConfigError(HeadraceError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        remedy = f" {self.remedy}" if self.remedy else ""
-        text = f"{self.problem}.{remedy}"
-        return text if text.endswith((".", "?")) else f"{text}."
+        return f"{_ended(self.problem)} {_ended(self.remedy)}" if self.remedy else _ended(self.problem)
 
 
 class UnknownSetting(ConfigError):
@@ -237,7 +240,7 @@ class StoreUnavailable(HeadraceError):
 
     def __str__(self) -> str:
         return (
-            f"Redis cannot be reached at {self.where}: {self.cause}. "
+            f"Redis cannot be reached at {self.where}: {_ended(self.cause)} "
             "Start it (`headrace dev` brings one), or set HEADRACE_URL to one that runs."
         )
 
@@ -249,7 +252,7 @@ class StoreFull(StoreUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"Redis at {self.where} refuses writes: {self.cause}. Nothing was stored and nothing is lost; "
+            f"Redis at {self.where} refuses writes: {_ended(self.cause)} Nothing was stored and nothing is lost; "
             "free memory or disk, raise maxmemory, or wait until workers have drained the queue."
         )
 
@@ -261,7 +264,7 @@ class StoreTimeout(StoreUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"Redis at {self.where} did not answer in time: {self.cause}. The request may have been done: "
+            f"Redis at {self.where} did not answer in time: {_ended(self.cause)} The request may have been done: "
             "repeat it with the same task id, which stores it once."
         )
 
@@ -324,7 +327,7 @@ class TaskFailed(HeadraceError):
         self.task_id, self.type, self.message = task_id, type, message
 
     def __str__(self) -> str:
-        return f"Task {self.task_id} failed with {self.type}: {self.message}"
+        return _ended(f"Task {self.task_id} failed with {self.type}: {self.message}")
 
 
 class TaskCancelled(HeadraceError):
