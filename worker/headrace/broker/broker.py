@@ -6,6 +6,7 @@ before it is sent. What each script takes and returns is described on top of its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -25,6 +26,8 @@ JOURNAL_CAP: Final = 10_000
 RETENTION_S: Final = 86_400
 MAX_SUBMIT: Final = 1_000
 """Tasks a submit call takes: Lua's unpack ends at about 8,000 values, and 1,000 hold Redis for about 3 ms."""
+MAX_REPORTS: Final = 1_000
+"""Reports a cycle takes, for the same reason."""
 MAX_ITEMS: Final = 100
 """Items of the passes (promote, reclaim, hand back, release, purge) a call."""
 
@@ -270,18 +273,23 @@ class Queue:
         reports: Sequence[Report] = (),
         *,
         order: str = STREAMS,
-        retention_s: int = RETENTION_S,
+        retention_s: float = RETENTION_S,
         touch: bool = False,
         now_ms: int | None = None,
     ) -> Call[Cycle]:
-        """Report what ended and claim up to `slots` tasks, in the order of the streams given."""
+        """Report what ended and claim up to `slots` tasks, in the order of the streams given.
+
+        At most `MAX_REPORTS`, else ValueError: the script would fail half-way.
+        """
+        if len(reports) > MAX_REPORTS:
+            raise ValueError(f"A cycle takes {MAX_REPORTS:,} reports, not {len(reports):,}: send several.")
         args: list[bytes | str | int] = [
             worker,
             slots,
             order,
             _time(now_ms),
             int(touch),
-            retention_s,
+            _ttl(retention_s),
             JOURNAL_CAP,
         ]
         for report in reports:
@@ -295,7 +303,7 @@ class Queue:
         return self._call("promote", (_time(now_ms), limit, *ids), lambda reply: (int(reply[0]), _number(reply[1])))
 
     def reclaim(
-        self, order: Reclaim, *, retention_s: int = RETENTION_S, now_ms: int | None = None
+        self, order: Reclaim, *, retention_s: float = RETENTION_S, now_ms: int | None = None
     ) -> Call[tuple[str, int]]:
         """Hand on what a dead worker held: (alive | marked | moved | done, tasks). `moved` asks for another call."""
         args = (
@@ -307,7 +315,7 @@ class Queue:
             msgspec.json.encode(order.cause),
             order.max_crashes,
             order.backoff_ms,
-            retention_s,
+            _ttl(retention_s),
             JOURNAL_CAP,
         )
         return self._call("reclaim", args, lambda reply: (reply[0].decode(), int(reply[1])))
@@ -318,7 +326,7 @@ class Queue:
         places: Sequence[bytes | str] = (b"*",),
         *,
         leave: bool = False,
-        retention_s: int = RETENTION_S,
+        retention_s: float = RETENTION_S,
         now_ms: int | None = None,
     ) -> Call[tuple[int, bool]]:
         """Return tasks unfinished, free of charge. Returns how many, and whether the worker still holds some.
@@ -329,7 +337,7 @@ class Queue:
             _time(now_ms),
             worker,
             "leave" if leave else "",
-            retention_s,
+            _ttl(retention_s),
             JOURNAL_CAP,
             MAX_ITEMS,
             *places,
@@ -337,21 +345,21 @@ class Queue:
         return self._call("hand_back", args, lambda reply: (int(reply[0]), bool(reply[1])))
 
     def cancel(
-        self, task_id: str, *, force: bool = False, retention_s: int = RETENTION_S, now_ms: int | None = None
+        self, task_id: str, *, force: bool = False, retention_s: float = RETENTION_S, now_ms: int | None = None
     ) -> Call[str]:
         """End a waiting task, ask for the end of a running one (`force`: end it under its worker).
 
         Returns cancelled, asked, unknown, or the terminal state it already has.
         """
-        args = (_time(now_ms), task_id, int(force), retention_s, JOURNAL_CAP)
+        args = (_time(now_ms), task_id, int(force), _ttl(retention_s), JOURNAL_CAP)
         return self._call("cancel", args, _text)
 
-    def replay(self, task_id: str, last_place: str = "") -> Call[str]:
+    def replay(self, task_id: str, last_place: str = "", *, touch: bool = False) -> Call[str]:
         """A dead task starts over. Returns replayed, unknown, other, unique, foreign, or the state it has.
 
-        With the place of the last attempt that the caller saw, a repeated request replays once.
+        With the place of the last attempt that the caller saw, a repeated request replays once. `touch` as in submit.
         """
-        return self._call("replay", (task_id, last_place), _text, writes_tasks=True)
+        return self._call("replay", (task_id, last_place, int(touch)), _text, writes_tasks=True)
 
     def purge(
         self, ids: Sequence[str] = (), *, before_ms: int = 0, keep: int = 1_000_000, limit: int = MAX_ITEMS
@@ -411,8 +419,8 @@ def view(task_id: str, queue: str, found: Found) -> TaskView:
 
 
 def _view_record(task_id: str, queue: str, found: Found) -> TaskView:
-    name, envelope, carried = tasks.cut(found.text)
-    state, attempts = State(name), tasks.parse_attempts(carried)
+    state, envelope, carried = _cut_record(found)
+    attempts = tasks.parse_attempts(carried)
     last = attempts[-1] if attempts else None
     ended = last if last and state in TERMINAL else None
     return TaskView(
@@ -429,6 +437,18 @@ def _view_record(task_id: str, queue: str, found: Found) -> TaskView:
     )
 
 
+_FOREIGN: Final = {"t": State.FAILED, "z": State.SCHEDULED, "p": State.PARKED}
+
+
+def _cut_record(found: Found) -> tuple[State, bytes, bytes]:
+    """What cannot be read (something foreign wrote it) has the state that its place says, and nothing else."""
+    try:
+        name, envelope, carried = tasks.cut(found.text)
+        return State(name), envelope, carried
+    except ValueError:
+        return _FOREIGN.get(found.place, State.PENDING), b"", b""
+
+
 def _envelope(text: bytes) -> Envelope | None:
     try:
         return tasks.decode_envelope(text)
@@ -438,6 +458,11 @@ def _envelope(text: bytes) -> Envelope | None:
 
 def _time(now_ms: int | None) -> str:
     return "" if now_ms is None else str(now_ms)
+
+
+def _ttl(retention_s: float) -> int:
+    """Whole seconds, at least one: Redis takes no others, and a record that is gone at once tells no resend."""
+    return max(1, math.ceil(retention_s))
 
 
 def _text(reply: bytes) -> str:
@@ -481,6 +506,11 @@ def _parse_depth(reply: list[Any]) -> Depth:
         if pending == b"" and length:
             raise ValueError(
                 f"Stream {digit.decode()!r} has no consumer group: its depth is unknown, not zero. Call init first."
+            )
+        if (pending or 0) > length:
+            raise ValueError(
+                f"Stream {digit.decode()!r} has more claimed than there is ({pending} of {length}): its depth is "
+                "unknown, not zero. Something deleted entries that workers hold; it passes when they end."
             )
         age = int(oldest.partition(b"-")[0]) if oldest else None
         streams[digit.decode()] = StreamDepth(length, pending or 0, age)

@@ -9,9 +9,8 @@ local now = clock(ARGV[1])
 
 local function finish_cancelled(envelope, n, place)
   local a, f, c, i = counters(n)
-  local running = place ~= ''
-  local line = '{"p":"' .. place .. '","o":"cancelled","w":"","e":' .. digits(now) .. '}'
-  n = extend(n, {running and a + 1 or a, f, c, i}, line)
+  if place ~= '' then a = a + 1 end
+  n = extend(n, {a, f, c, i}, line(place, 'cancelled', '', now, ''))
   finish('cancelled', id, envelope, n, place, now, ARGV[4])
   write_journal(ARGV[5])
   return 'cancelled'
@@ -31,15 +30,14 @@ if digit == 'z' or digit == 'p' then
   return finish_cancelled(envelope or '', n or '', '')
 end
 
-local found = call('XRANGE', K[digit], entry, entry)[1]
+local found = entry_at(digit, entry)
 local envelope, n = fields(found and found[2] or {})
-local rows = redis.pcall('XPENDING', K[digit], GROUP, entry, entry, 1)
-local owner = not rows.err and rows[1] and rows[1][2]
+local owner = owner_of(digit, entry)
 if owner and ARGV[3] ~= '1' then
   call('HSET', K.rev, id, owner)
   return 'asked'
 end
 -- XACK too: XDEL alone of a pending entry would make depth negative.
 if owner then call('XACK', K[digit], GROUP, entry) end
-call('XDEL', K[digit], entry)
+if found then call('XDEL', K[digit], entry) end
 return finish_cancelled(envelope, n, owner and place or '')

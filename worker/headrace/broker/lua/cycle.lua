@@ -18,7 +18,7 @@ local some_unique = call('HLEN', K.u) > 0
 
 local function later_by(delay)
   now = now or clock(ARGV[4])
-  return digits(now + tonumber(delay))
+  return digits(now + (tonumber(delay) or 0))
 end
 
 local function history(id)
@@ -31,9 +31,8 @@ local function history(id)
     text = call('HGET', K.body, id)
     return text and select(3, cut(text)) or ''
   end
-  local found = call('XRANGE', K[digit], entry, entry)[1]
-  if not found then return '' end
-  return select(2, fields(found[2]))
+  local found = entry_at(digit, entry)
+  return found and select(2, fields(found[2])) or ''
 end
 
 local function verdict(id, place, outcome)
@@ -113,7 +112,8 @@ local claims = {}
 -- One suspect a worker at a time, asked here so that lost replies count too.
 local function room(digit, slots)
   if digit ~= 's' then return slots end
-  return #call('XPENDING', K.s, GROUP, '-', '+', 1, worker) == 0 and 1 or 0
+  local held = redis.pcall('XPENDING', K.s, GROUP, '-', '+', 1, worker)
+  return (held.err or #held == 0) and 1 or 0
 end
 
 local function claim(digit, slots)

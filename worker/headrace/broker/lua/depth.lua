@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- depth: how much lies where, in one look.
 -- keys: r s 3 2 1 0 loc later parked dead ctl w stats
 -- ARGV: none

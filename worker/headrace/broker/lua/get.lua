@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- get: where a task lies, and what lies there.
 -- keys: r s 3 2 1 0 loc later body t
 -- ARGV: 1 id
@@ -12,8 +12,8 @@ if not place then return {} end
 local digit, entry = split(place)
 if digit == 'z' then return {'z', call('HGET', K.body, id) or '', call('ZSCORE', K.later, id) or ''} end
 if digit == 'p' then return {'p', call('HGET', K.body, id) or ''} end
-local found = call('XRANGE', K[digit], entry, entry)[1]
+local found = entry_at(digit, entry)
 local envelope, n = fields(found and found[2] or {})
-local rows = redis.pcall('XPENDING', K[digit], GROUP, entry, entry, 1)
-if rows.err or not rows[1] then return {place, envelope, n} end
-return {place, envelope, n, rows[1][2], digits(clock('') - rows[1][3])}
+local owner, idle = owner_of(digit, entry)
+if not owner then return {place, envelope, n} end
+return {place, envelope, n, owner, digits(clock('') - idle)}

@@ -9,17 +9,16 @@ local now = clock(ARGV[1])
 local moved = 0
 
 local function hand_back(digit, entry)
-  local found = call('XRANGE', K[digit], entry, entry)[1]
+  local found = entry_at(digit, entry)
   if call('XACK', K[digit], GROUP, entry) ~= 1 then return end
   call('XDEL', K[digit], entry)
   moved = moved + 1
   if not found then return end
   local place, envelope, n = digit .. entry, fields(found[2])
   local _, id = head(envelope)
-  id = id or foreign_id(digit, entry)
+  if not id then return bury(foreign_id(digit, entry), envelope, n, place, worker, now) end
   local a, f, c, i = counters(n)
-  local line = '{"p":"' .. place .. '","o":"interrupted","w":"' .. worker .. '","e":' .. digits(now) .. '}'
-  n = extend(n, {a + 1, f, c, i + 1}, line)
+  n = extend(n, {a + 1, f, c, i + 1}, line(place, 'interrupted', worker, now, ''))
   if call('HGET', K.rev, id) then
     finish('cancelled', id, envelope, n, place, now, ARGV[4])
   else
@@ -41,7 +40,7 @@ if ARGV[7] == '*' then
 else
   for a = 7, #ARGV do
     local digit, entry = split(ARGV[a])
-    if K[digit] then hand_back(digit, entry) end
+    if K[digit] and find(entry, '^%d+%-%d+$') then hand_back(digit, entry) end
   end
 end
 

@@ -25,10 +25,9 @@ end
 local function hand_on(digit, entry, envelope, n)
   local place = digit .. entry
   local _, id = head(envelope)
-  id = id or foreign_id(digit, entry)
+  if not id then return bury(foreign_id(digit, entry), envelope, n, place, worker, now) end
   local a, f, c, i = counters(n)
-  local line = '{"p":"' .. place .. '","o":"crashed","w":"' .. worker .. '","e":' .. digits(now) .. ',"cause":' .. ARGV[6] .. '}'
-  n = extend(n, {a + 1, f, c + 1, i}, line)
+  n = extend(n, {a + 1, f, c + 1, i}, line(place, 'crashed', worker, now, ',"cause":' .. ARGV[6]))
   if call('HGET', K.rev, id) then
     finish('cancelled', id, envelope, n, place, now, ARGV[9])
   elseif c + 1 >= tonumber(ARGV[7]) then
@@ -49,7 +48,7 @@ for _, digit in ipairs(STREAMS) do
       break
     end
     local entry = row[1]
-    local found = call('XRANGE', K[digit], entry, entry)[1]
+    local found = entry_at(digit, entry)
     if call('XACK', K[digit], GROUP, entry) == 1 then
       call('XDEL', K[digit], entry)
       if found then hand_on(digit, entry, fields(found[2])) end

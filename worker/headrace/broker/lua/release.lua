@@ -1,26 +1,27 @@
 #!lua flags=allow-oom
 -- release: parked tasks go back to their stream, because a worker is here that knows their type or their envelope's version.
--- keys: s 3 2 1 0 loc body parked ctl wake
+-- keys: s 3 2 1 0 loc body parked stats ctl journal rev dead u wake t
 -- ARGV: 1 at most so many · 2… index keys: a type, or !v<version>
 -- returns: released
--- include: base carry place
-local left_over, released = tonumber(ARGV[1]), 0
+-- include: base carry place ending body
+local room, released, now = tonumber(ARGV[1]), 0, clock('')
+
+local function release(key, member)
+  local id = sub(member, #key + 2)
+  -- A hostile type may hold a line break; its tasks only look as if they were parked under this key.
+  if call('HGET', K.loc, id) ~= 'p' .. key then return end
+  call('ZREM', K.parked, member)
+  resume(id, now)
+  released = released + 1
+end
+
 for a = 2, #ARGV do
   local key = ARGV[a]
-  local members = {}
-  if left_over > 0 then members = call('ZRANGEBYLEX', K.parked, '[' .. key .. '\n', '(' .. key .. '\v', 'LIMIT', 0, left_over) end
-  for _, member in ipairs(members) do
-    local id = sub(member, #key + 2)
-    local _, envelope, n = cut(call('HGET', K.body, id) or '')
-    if envelope then
-      local _, _, crashes = counters(n)
-      call('HSET', K.loc, id, add(crashes > 0 and 's' or head(envelope) or '0', envelope, n))
-    end
-    call('HDEL', K.body, id)
-    call('ZREM', K.parked, member)
-    released = released + 1
-    left_over = left_over - 1
+  if released < room then
+    local members = call('ZRANGEBYLEX', K.parked, '[' .. key .. '\n', '(' .. key .. '\v', 'LIMIT', 0, room - released)
+    for _, member in ipairs(members) do release(key, member) end
   end
 end
 if released > 0 then push_marker() end
+write_journal()
 return released

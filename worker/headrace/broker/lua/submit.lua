@@ -5,7 +5,9 @@
 --       then per task: id · where · envelope. where = priority digit, 'u' if the envelope holds a unique key, then '+<ms>' delay or '@<ms>' due
 -- returns: {answers, holder…}: a letter a task: n new, k known and live, t known and ended, u its unique key is held (holders follow in order), f full
 -- include: base carry place
-local loc_pairs, fresh, answers, holders = {}, {}, {}, {}
+local loc_pairs, fresh, answers, holders, keys = {}, {}, {}, {}, {}
+-- Those whose answer rests on a task that this very call adds.
+local behind = {}
 local first = 4
 
 local function known()
@@ -27,15 +29,20 @@ local function judge()
     local holder = key and (taken_keys[key] or call('HGET', K.u, key))
     if live[i] or taken[id] then
       answers[i] = 'k'
+      if not live[i] then behind[#behind + 1] = i end
     elseif some_ended and call('EXISTS', K.t .. id) == 1 then
       answers[i] = 't'
     elseif holder then
       answers[i] = 'u'
-      holders[#holders + 1] = holder
+      holders[i] = holder
+      if taken_keys[key] then behind[#behind + 1] = i end
     else
       answers[i] = 'n'
       taken[id] = true
-      if key then taken_keys[key] = id end
+      if key then
+        taken_keys[key] = id
+        keys[i] = key
+      end
       fresh[#fresh + 1] = i
     end
   end
@@ -71,21 +78,32 @@ local function place_all()
     end
     loc_pairs[#loc_pairs + 1] = id
     loc_pairs[#loc_pairs + 1] = place
-    if sub(where, 2, 2) == 'u' then call('HSET', K.u, unique_of(envelope), id) end
+    if keys[i] then call('HSET', K.u, keys[i], id) end
   end
   call('HSET', K.loc, unpack(loc_pairs))
   return wake
 end
 
+-- All or none: whoever shares the call with a refused task must not hear that it is known.
+local function refuse_all()
+  for _, list in ipairs({fresh, behind}) do
+    for _, i in ipairs(list) do answers[i], holders[i] = 'f', nil end
+  end
+  fresh = {}
+end
+
 judge()
 local max_depth = tonumber(ARGV[2])
 if max_depth > 0 and #fresh > 0 and call('HLEN', K.loc) + #fresh > max_depth then
-  for _, i in ipairs(fresh) do answers[i] = 'f' end
-  fresh = {}
+  refuse_all()
 end
 if #fresh > 0 then
   if place_all() then push_marker() end
 elseif ARGV[3] == '1' then
   call('HINCRBY', K.ctl, 'touch', 1)
 end
-return {concat(answers), unpack(holders)}
+local reply = {concat(answers)}
+if next(holders) then
+  for i = 1, #answers do reply[#reply + 1] = holders[i] end
+end
+return reply

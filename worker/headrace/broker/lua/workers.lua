@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- workers: whoever beats or holds something: a worker that died before its first beat is only seen as a consumer.
 -- keys: r s 3 2 1 0 w wd
 -- ARGV: none

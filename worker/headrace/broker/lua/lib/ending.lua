@@ -6,6 +6,12 @@ local function release_unique(envelope, id)
   if key and call('HGET', K.u, key) == id then call('HDEL', K.u, key) end
 end
 
+-- One line of N. A worker's name is a consumer's name, which anybody may have chosen.
+local function line(place, outcome, worker, now, more)
+  worker = string.gsub(worker, '[%c"\\]', '?')
+  return '{"p":"' .. place .. '","o":"' .. outcome .. '","w":"' .. worker .. '","e":' .. digits(now) .. more .. '}'
+end
+
 -- place: where the task lay, for the journal; ttl in seconds, 0 = kept (the dead letter).
 local function finish(state, id, envelope, n, place, now, ttl)
   local text = record(state, envelope, n)
@@ -22,6 +28,21 @@ local function finish(state, id, envelope, n, place, now, ttl)
   ended[#ended + 1] = id .. ' ' .. place .. ' ' .. state
 end
 
+-- What cannot be read (something foreign wrote it) goes to the dead letter, not round and round.
+local function bury(id, envelope, n, place, worker, now)
+  local a, f, c, i = counters(n)
+  local why = ',"x":{"type":"MalformedTask","message":"its envelope cannot be read","reason":"malformed"}'
+  if place ~= '' then a = a + 1 end
+  n = extend(n, {a, f + 1, c, i}, line(place, 'failed', worker, now, why))
+  finish('failed', id, envelope, n, place, now, 0)
+end
+
+-- Without a cap the next report trims.
 local function write_journal(cap)
-  if #ended > 0 then call('XADD', K.journal, 'MAXLEN', '~', cap, '*', 'e', concat(ended, '\n')) end
+  if #ended == 0 then return end
+  if cap then
+    call('XADD', K.journal, 'MAXLEN', '~', cap, '*', 'e', concat(ended, '\n'))
+  else
+    call('XADD', K.journal, '*', 'e', concat(ended, '\n'))
+  end
 end

@@ -1,0 +1,80 @@
+"""Short ways to make what tests submit and report."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from headrace import task
+from headrace.broker.broker import NewTask, Report
+from headrace.task import Attempt, Counters, Envelope, Failure, Priority
+
+QUEUE: Final = "orders"
+
+
+def task_id(number: int) -> str:
+    """A fixed id of the test queue."""
+    return task.queue_id(QUEUE, uuid.UUID(int=number))
+
+
+def envelope(
+    id_: str, priority: int = Priority.MEDIUM, type_: str = "noop", unique: str | None = None, payload: bytes = b"{}"
+) -> bytes:
+    """What a client said."""
+    made = Envelope(1, int(priority), id_, unique, type_, 1_700_000_000_000, payload=msgspec.Raw(payload))
+    return task.encode_envelope(made)
+
+
+def new(
+    id_: str,
+    priority: int = Priority.MEDIUM,
+    *,
+    type_: str = "noop",
+    unique: str | None = None,
+    delay_ms: int = 0,
+    due_ms: int | None = None,
+) -> NewTask:
+    """A submission."""
+    return NewTask(id_, envelope(id_, priority, type_, unique), int(priority), delay_ms, due_ms, unique is not None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt, as the worker that claimed it knows it."""
+
+    place: str
+    envelope: bytes
+    carried: bytes
+
+    @property
+    def id(self) -> str:
+        return task.decode_envelope(self.envelope).id
+
+    @property
+    def counters(self) -> Counters:
+        return task.parse_counters(self.carried)
+
+    def report(self, outcome: str, argument: str | int = "", *, worker: str = "w", message: str = "") -> Report:
+        """What its worker says at the end, with counters as the runtime charges them."""
+        c = self.counters
+        charged = Counters(
+            c.attempts + 1,
+            c.failures + (outcome in {"retrying", "failed"}),
+            c.crashes,
+            c.interruptions + (outcome == "parked"),
+        )
+        error = Failure("Boom", message) if outcome in {"retrying", "failed"} else None
+        line = task.encode_attempt(Attempt(self.place, outcome, worker, 1, 2, error))
+        carried = task.extend(self.carried, charged, line)
+        known = task.decode_envelope(self.envelope)
+        text = task.record(outcome, self.envelope, carried)
+        return Report(self.place.encode(), known.id, outcome, argument, known.type, text)
+
+
+def claims_of(flat: list[bytes]) -> list[Claim]:
+    """The claims of a `Cycle`, or of a reconcile."""
+    rows = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+    return [Claim((digit + entry).decode(), text, carried) for digit, entry, text, carried in rows]
