@@ -26,9 +26,7 @@ _known: set[str] = set()
 _LEFT_TO_OTHERS = ("HEADRACE_OPERATOR_",)
 
 # Kubernetes sets such variables for every Service in reach: one called headrace-api must not stop a start.
-_LINK_NAME = re.compile(
-    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
-)
+_LINK_NAME = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -130,8 +128,10 @@ def refuse_unknown(environ: Mapping[str, str]) -> None:
         if not name.startswith(PREFIX) or name in _known or name.startswith(_LEFT_TO_OTHERS):
             continue
         if not _is_service_link(name, value):
-            bare = name.removeprefix(PREFIX)
-            raise UnknownSetting(name, "the environment", bare if bare in _known else nearest(name, _known))
+            # Compared without the prefix, which would make everything look alike.
+            known = {each.removeprefix(PREFIX): each for each in _known}
+            meant = nearest(name.removeprefix(PREFIX), known)
+            raise UnknownSetting(name, "the environment", known[meant] if meant else None)
 
 
 def _is_service_link(name: str, value: str) -> bool:

@@ -123,9 +123,7 @@ class RedisSettings:
             return found
         if environ.get("REDIS_ADDR"):
             return _from_addr(environ)
-        return _from_file(cwd or Path.cwd()) or _complete(
-            cls(password=environ.get("REDIS_PASSWORD", "")), environ
-        )
+        return _from_file(cwd or Path.cwd()) or _complete(cls(password=environ.get("REDIS_PASSWORD", "")), environ)
 
 
 class _Url:
@@ -167,19 +165,13 @@ class _Url:
         for name in options:
             if name not in _PARAMETERS:
                 meant = nearest(name, _PARAMETERS)
-                self.refuse(
-                    f"The parameter {name!r} is unknown" + (f"; did you mean {meant!r}?" if meant else "")
-                )
+                self.refuse(f"The parameter {name!r} is unknown" + (f"; did you mean {meant!r}?" if meant else ""))
         return options
 
     def _tls(self, scheme: str) -> Tls | None:
         names = [name for name in self.options if name.startswith("ssl_")]
         if not scheme.startswith("rediss"):
-            return (
-                self.refuse(f"The parameter {names[0]} needs rediss:// instead of redis://")
-                if names
-                else None
-            )
+            return self.refuse(f"The parameter {names[0]} needs rediss:// instead of redis://") if names else None
         check = self.options.get("ssl_check_hostname", "true").lower()
         if check not in {"true", "false"}:
             self.refuse("The parameter ssl_check_hostname is true or false")
@@ -257,12 +249,8 @@ def _from_addr(environ: Mapping[str, str]) -> RedisSettings:
     found = _split_host(given, DEFAULT_PORT)
     if found is None:
         shown = re.sub(r"^.*@", "***@", given)
-        raise BadSetting(
-            "REDIS_ADDR", shown, "the environment", "host:port", "For a whole address use HEADRACE_URL"
-        )
-    return RedisSettings(
-        source="REDIS_ADDR", host=found[0], port=found[1], password=environ.get("REDIS_PASSWORD", "")
-    )
+        raise BadSetting("REDIS_ADDR", shown, "the environment", "host:port", "For a whole address use HEADRACE_URL")
+    return RedisSettings(source="REDIS_ADDR", host=found[0], port=found[1], password=environ.get("REDIS_PASSWORD", ""))
 
 
 def _warn_of_contradiction(found: RedisSettings, environ: Mapping[str, str]) -> None:
@@ -292,10 +280,13 @@ def _from_file(cwd: Path) -> RedisSettings | None:
 def _is_ours(file: Path) -> bool:
     """Whether the file may be trusted: above, in a shared folder, another user could name their own Redis."""
     try:
-        owner = file.stat().st_uid
+        return file.stat().st_uid in _trusted_owners()
     except OSError:
         return False
-    return owner in {0, os.getuid()}
+
+
+def _trusted_owners() -> set[int]:
+    return {0, os.getuid()}
 
 
 def _answers(found: RedisSettings) -> bool:

@@ -97,9 +97,7 @@ def parse_queues(given: str) -> tuple[QueueShare, ...]:
     shares = []
     for queue, weight in _pairs(given, "=", "1"):
         if not re.fullmatch(r"[1-9][0-9]{0,2}", weight):
-            raise ValueError(
-                f"The weight of queue {queue!r} is {weight!r}; give a whole number from 1 to 999"
-            )
+            raise ValueError(f"The weight of queue {queue!r} is {weight!r}; give a whole number from 1 to 999")
         shares.append(QueueShare(queue, int(weight)))
     return tuple(shares)
 
@@ -125,9 +123,7 @@ class ApiToken(NamedTuple):
     digest: bytes
 
 
-_TOKEN = re.compile(
-    rf"(?P<subject>[\w.-]{{1,64}})(@(?P<namespace>{LABEL}))?:(?P<secret>[\x21-\x2b\x2d-\x7e]+)"
-)
+_TOKEN = re.compile(rf"(?P<subject>[\w.-]{{1,64}})(@(?P<namespace>{LABEL}))?:(?P<secret>[\x21-\x2b\x2d-\x7e]+)")
 
 
 def parse_tokens(given: str) -> tuple[ApiToken, ...]:
@@ -142,9 +138,7 @@ def _parse_token(given: str) -> ApiToken:
     if hashed := re.fullmatch(r"sha256:([0-9a-f]{64})", secret):
         digest = bytes.fromhex(hashed[1])
     elif len(secret) < 16:
-        raise ValueError(
-            f"The secret of token {match['subject']!r} is shorter than 16 characters; make a random one"
-        )
+        raise ValueError(f"The secret of token {match['subject']!r} is shorter than 16 characters; make a random one")
     else:
         digest = hashlib.sha256(secret.encode()).digest()
     return ApiToken(match["subject"], match["namespace"] or "default", digest)

@@ -51,9 +51,7 @@ __all__ = [
 KIB, MIB, DAY = 1024, 1024**2, 86_400.0
 
 _LABEL = text(LABEL, LABEL_WORDS)
-_DURABILITY = Rule(
-    "local, fsync, replicated:N, or per queue as in orders=fsync,default=local", Durabilities.parse
-)
+_DURABILITY = Rule("local, fsync, replicated:N, or per queue as in orders=fsync,default=local", Durabilities.parse)
 _SHARE = number(0, 1, "")
 
 
