@@ -29,9 +29,9 @@ quick: $(VENV)/.test ## Run the tests that take a moment, and stop at the first 
 	$(PY) -m pytest -m "not slow" -x $(PYTEST_ARGS)
 
 test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
-	$(PY) -m pytest --cov --cov-report=term --cov-report=html:htmlcov $(PYTEST_ARGS)
-	@sed -E 's,(href|src)="([^"#:]+)",\1="htmlcov/\2",g' htmlcov/index.html > coverage.html
-	@echo "Open coverage.html."
+	@$(PY) -m pytest --cov --cov-report=term --cov-report=html:htmlcov $(PYTEST_ARGS); result=$$?; \
+	sed -E 's,(href|src)="([^"#:]+)",\1="htmlcov/\2",g' htmlcov/index.html > coverage.html \
+		&& echo "Open coverage.html." && exit $$result
 
 model: $(VENV)/.test ## Run the model test of the broker for a long time
 	$(PY) -m pytest tests/test_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
@@ -42,11 +42,11 @@ bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and want
 lint: $(VENV)/.test ## Style, types, and which package may import which
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy worker api operator cli tests examples bench
 	$(VENV)/bin/lint-imports
 
 build: $(VENV)/.dev ## Build the wheel into dist/
-	$(PIP) wheel --no-deps --wheel-dir dist .
+	@$(PIP) wheel --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
 run-server: $(VENV)/.dev ## The API alone, with the Redis of HEADRACE_URL or REDIS_ADDR

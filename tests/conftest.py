@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol, Unpack
 
@@ -24,6 +25,16 @@ class StartRedis(Protocol):
     """Starts a server of a test's own, with the options of :class:`redis_server.Options`."""
 
     def __call__(self, **options: Unpack[Options]) -> RedisServer: ...
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped and why, one line a reason; pytest's own list has one a test."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        terminalreporter.section("skipped")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count} skipped: {reason}")
 
 
 @pytest.fixture(scope="session", params=list(SERVERS))

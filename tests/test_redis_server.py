@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -107,3 +111,20 @@ def test_sentinels_agree_on_another_master_when_one_dies(redis_binary: RedisBina
         group.master.kill()
         await_true(lambda: group.master_port() == group.replica.port)
         await_true(lambda: group.replica.redis.info("replication")["role"] == "master")
+
+
+@pytest.mark.parametrize(
+    ("ci", "code", "said"),
+    [
+        ("", 0, "skipped: no Redis 7.0 on this machine; Debian 12's package redis-server has it"),
+        ("true", 1, "no Redis 7.0 on this machine; Debian 12's package redis-server has it; CI tests on every"),
+    ],
+)
+def test_a_missing_server_is_a_skip_that_is_said_and_in_ci_a_failure(
+    tmp_path: Path, ci: str, code: int, said: str
+) -> None:
+    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "shared_server_is_empty"]
+    environment = os.environ | {"PATH": str(tmp_path), "CI": ci}
+    run = subprocess.run(alone, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    assert said in run.stdout
