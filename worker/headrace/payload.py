@@ -110,7 +110,7 @@ def _wrong_fields(parts: Mapping[str, msgspec.Raw], found: Parameters) -> Iterat
 
 def _field_error(base: str, error: BaseException, hint: Any) -> FieldError:
     """A message of msgspec, with its path turned into a JSON pointer below `base`."""
-    match = _PATH.fullmatch(str(error))
+    match = _PATH.fullmatch(_plain(error))
     assert match is not None  # the pattern matches any text
     detail, path = match["detail"], match["path"] or "$"
     steps: list[str] = []
