@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from examples.ssrf import Admitted, ForbiddenTarget, Policy
-from headrace.errors import Permanent, RetryAfter
+from headrace import Permanent, RetryAfter
 
 MAX_RETRY_AFTER_S = 3600.0
 """A server that asks for more patience is asked again after an hour all the same."""
@@ -125,7 +125,7 @@ async def exchange(request: Request, door: Door) -> Reply:
 
 @asynccontextmanager
 async def _send(request: Request, target: Admitted, door: Door) -> AsyncIterator[aiohttp.ClientResponse]:
-    # A connector for each exchange: its gate knows the one target it was made for, and no cookie or kept
+    # A session for each exchange: its gate knows the one target it was made for, and no cookie or kept
     # connection passes from one task to another.
     connector = aiohttp.TCPConnector(
         socket_factory=target.open_socket,
@@ -138,7 +138,6 @@ async def _send(request: Request, target: Admitted, door: Door) -> AsyncIterator
     session = aiohttp.ClientSession(
         connector=connector,
         trust_env=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=door.limits.total_s),
         headers={"User-Agent": "headrace-examples", "Accept-Encoding": "identity"},
@@ -162,7 +161,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, Li
         return b"", "too_large"
     try:
         async for chunk in response.content.iter_any():
-            body += chunk[: limit + 1 - len(body)]
+            body += chunk
             if len(body) > limit:
                 return bytes(body[:limit]), "too_large"
     except (TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError):

@@ -14,7 +14,8 @@ from typing import IO, Any, Final, Literal
 import msgspec
 
 from examples.files import atomic_file, output_path
-from headrace.errors import Permanent, nearest
+from headrace import Permanent
+from headrace.errors import nearest
 
 Format = Literal["csv", "json", "jsonl"]
 Value = int | float | bool | str

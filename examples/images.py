@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from examples.exchange import Door, Request, Unavailable, exchange
 from examples.files import atomic_file, output_path
-from headrace.errors import Permanent
+from headrace import Permanent
 
 Operation = Literal["resize", "thumbnail", "grayscale", "rotate"]
 

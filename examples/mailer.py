@@ -17,7 +17,7 @@ import msgspec
 
 from examples.exchange import Unavailable
 from examples.settings import MailSettings
-from headrace.errors import Permanent
+from headrace import Permanent
 
 _SHOWN = 200
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from examples.ssrf import HostRule, Network, Policy
-from headrace.errors import BadSetting, ConfigError, nearest
+from headrace import BadSetting, ConfigError
+from headrace.errors import nearest
 
 Tls = Literal["auto", "starttls", "tls", "off"]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from yarl import URL
 
-from headrace.errors import Permanent
+from headrace import Permanent
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

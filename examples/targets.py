@@ -19,11 +19,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from examples import webhook
+from examples.samples import SAMPLES, Sample
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -31,34 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("examples.targets")
 
 _HOST: Final = "127.0.0.1"
-
-
-class Sample(NamedTuple):
-    """One task to submit. A text of the payload may hold `{targets}`: the address of the servers below."""
-
-    type: str
-    priority: int
-    payload: dict[str, Any]
-
-
-SAMPLES: Final[tuple[Sample, ...]] = (
-    Sample(
-        "send_email",
-        2,
-        {"recipient": "user@example.com", "subject": "Hello World", "body": "This is a test email"},
-    ),
-    Sample(
-        "process_image",
-        1,
-        {"image_url": "{targets}/wheel.png", "operation": "resize", "width": 320, "height": 240},
-    ),
-    Sample("export_data", 0, {"format": "csv", "filters": {"status": "open", "amount": {"min": 100}}}),
-    Sample(
-        "call_webhook",
-        3,
-        {"url": "{targets}/webhook", "method": "POST", "body": {"type": "order.shipped", "order_id": 1001}},
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +79,11 @@ def _targets(ports: Mapping[str, int], secret: bytes, mail: asyncio.Queue[str], 
             "EXAMPLES_LOOPBACK": f"{_HOST}:{ports['http']}",
             "EXAMPLES_WEBHOOK_SECRETS": "whsec_" + base64.b64encode(secret).decode(),
         },
-        samples=tuple(sample._replace(payload=_filled(sample.payload, url)) for sample in SAMPLES),
+        samples=tuple(sample.at(url) for sample in SAMPLES),
         url=url,
         mail=mail,
         hooks=hooks,
     )
-
-
-def _filled(payload: Mapping[str, Any], url: str) -> dict[str, Any]:
-    return {key: value.replace("{targets}", url) if isinstance(value, str) else value for key, value in payload.items()}
 
 
 def _remembered(state: Path, name: str) -> int:

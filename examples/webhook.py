@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from examples.exchange import Door, Request, exchange
-from headrace.errors import Permanent
+from headrace import Permanent
 
 Method = Literal["POST", "PUT", "PATCH", "GET", "DELETE"]
 

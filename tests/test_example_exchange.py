@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from examples.exchange import Door, Limits, Reply, Request, Unavailable, exchange, retry_after_s
 from examples.ssrf import Policy
 
-from headrace.errors import Permanent, RetryAfter
+from headrace import Permanent, RetryAfter
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 PATIENT = Limits(total_s=5)

@@ -19,7 +19,7 @@ from examples.images import Edit, Studio, process, transform
 from examples.ssrf import ForbiddenTarget, Policy
 from PIL import Image
 
-from headrace.errors import Permanent, RetryAfter
+from headrace import Permanent, RetryAfter
 
 TASK = "550e8400-e29b-41d4-a716-446655440000"
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
@@ -122,6 +122,11 @@ def test_every_kind_of_pixel_can_be_changed_and_written(kind: str, mode: str, op
         source = out.getvalue()
     image, format_ = transform(source, Edit(operation), MANY)
     image.save(io.BytesIO(), format_)
+
+
+def test_black_and_white_becomes_gray_so_that_it_can_be_smooth() -> None:
+    image, _ = transform(picture(mode="1"), Edit("resize", width=7), MANY)
+    assert image.mode == "L"
 
 
 def test_rotation_is_clockwise() -> None:

@@ -20,7 +20,7 @@ from examples.exchange import Unavailable
 from examples.mailer import Mail, compose, send
 from examples.settings import MailSettings
 
-from headrace.errors import Permanent
+from headrace import Permanent
 
 MAIL = Mail("550e8400-e29b-41d4-a716-446655440000", "user@example.com", "Hello World", "This is a test email")
 
@@ -101,6 +101,15 @@ async def test_text_of_every_script_arrives_unchanged() -> None:
     assert str(server.message()["Subject"]).strip() == ("Grüße 水車 " * 20).strip()
     assert max(map(len, server.taken[0].content.splitlines())) < 100, "no line is near the limit of 998"
     assert server.message().get_content() == body
+
+
+async def test_a_server_that_takes_ascii_only_is_served_too() -> None:
+    server = Server()
+    async with mail_server(server) as settings:
+        await send(replace(MAIL, subject="Grüße", body="short, but 水車"), settings)
+    [envelope] = server.taken
+    assert envelope.content.isascii()
+    assert server.message().get_content() == "short, but 水車\n"
 
 
 @pytest.mark.parametrize("end", ["\r\n.\r\n", "\n.\n", "\r.\r", "\n.\r\n", "\r\n.\r", "\r\n\x00.\r\n"])

@@ -9,7 +9,7 @@ import pytest
 from examples.settings import Settings
 from examples.ssrf import HostRule
 
-from headrace.errors import ConfigError
+from headrace import ConfigError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 

@@ -18,7 +18,7 @@ from examples.exchange import Door, Limits, Unavailable
 from examples.ssrf import ForbiddenTarget, Policy
 from examples.webhook import Hook, Method, Sender, deliver
 
-from headrace.errors import Permanent, RetryAfter
+from headrace import Permanent, RetryAfter
 
 TASK = "550e8400-e29b-41d4-a716-446655440000"
 OLD, NEW, FOREIGN = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
