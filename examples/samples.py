@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
@@ -13,32 +13,35 @@ class Sample(NamedTuple):
     priority: int
     payload: dict[str, Any]
 
-    def at(self, url: str) -> Sample:
-        """The same with `{targets}` in the texts of its payload replaced by the address of the targets."""
-        return self._replace(payload=_filled(self.payload, url))
+
+def samples(environ: Mapping[str, str]) -> tuple[Sample, ...]:
+    """The samples that complete where `environ` holds: those that fetch or call something need the targets of
+    `examples.targets`, which are found by the first pair of EXAMPLES_LOOPBACK.
+    """
+    pairs = environ.get("EXAMPLES_LOOPBACK", "").replace(",", " ").split()
+    return (*_ALONE, *(_with_targets(f"http://{pairs[0]}") if pairs else ()))
 
 
-def _filled(payload: Mapping[str, Any], url: str) -> dict[str, Any]:
-    return {key: value.replace("{targets}", url) if isinstance(value, str) else value for key, value in payload.items()}
-
-
-SAMPLES: Final[tuple[Sample, ...]] = (
+_ALONE = (
     Sample(
         "send_email",
         2,
         {"recipient": "user@example.com", "subject": "Hello World", "body": "This is a test email"},
     ),
-    Sample(
-        "process_image",
-        1,
-        {"image_url": "{targets}/wheel.png", "operation": "resize", "width": 320, "height": 240},
-    ),
     Sample("export_data", 0, {"format": "csv", "filters": {"status": "open", "amount": {"min": 100}}}),
-    Sample(
-        "call_webhook",
-        3,
-        {"url": "{targets}/webhook", "method": "POST", "body": {"type": "order.shipped", "order_id": 1001}},
-    ),
 )
-"""`{targets}` stands for the address of the image server and webhook receiver, which is known once they run:
-`targets.samples` of `dev_targets()` has it filled in."""
+
+
+def _with_targets(url: str) -> tuple[Sample, ...]:
+    return (
+        Sample(
+            "process_image",
+            1,
+            {"image_url": f"{url}/wheel.png", "operation": "resize", "width": 320, "height": 240},
+        ),
+        Sample(
+            "call_webhook",
+            3,
+            {"url": f"{url}/webhook", "method": "POST", "body": {"type": "order.shipped", "order_id": 1001}},
+        ),
+    )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from examples import webhook
-from examples.samples import SAMPLES, Sample
+from examples.samples import Sample, samples
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -42,7 +42,7 @@ class Targets:
     """The variables that point the workers of the example tasks here. They go above those of the shell: a mail
     server that happens to be set there must not be sent the samples."""
     samples: tuple[Sample, ...]
-    """SAMPLES with the addresses filled in: ready to submit, and each completes."""
+    """One task of each type: ready to submit, and each completes."""
     url: str
     """Of the image server (`/wheel.png`, `/wheel.jpg`) and the webhook receiver (`/webhook`)."""
     mail: asyncio.Queue[str]
@@ -69,21 +69,16 @@ async def dev_targets(state: Path = Path(".headrace/targets.json")) -> AsyncIter
 
 
 def _targets(ports: Mapping[str, int], secret: bytes, mail: asyncio.Queue[str], hooks: asyncio.Queue[str]) -> Targets:
-    url = f"http://{_HOST}:{ports['http']}"
-    return Targets(
-        environ={
-            "SMTP_HOST": _HOST,
-            "SMTP_PORT": str(ports["smtp"]),
-            "SMTP_TLS": "off",
-            "SMTP_USERNAME": "",
-            "EXAMPLES_LOOPBACK": f"{_HOST}:{ports['http']}",
-            "EXAMPLES_WEBHOOK_SECRETS": "whsec_" + base64.b64encode(secret).decode(),
-        },
-        samples=tuple(sample.at(url) for sample in SAMPLES),
-        url=url,
-        mail=mail,
-        hooks=hooks,
-    )
+    at = f"{_HOST}:{ports['http']}"
+    environ = {
+        "SMTP_HOST": _HOST,
+        "SMTP_PORT": str(ports["smtp"]),
+        "SMTP_TLS": "off",
+        "SMTP_USERNAME": "",
+        "EXAMPLES_LOOPBACK": at,
+        "EXAMPLES_WEBHOOK_SECRETS": "whsec_" + base64.b64encode(secret).decode(),
+    }
+    return Targets(environ=environ, samples=samples(environ), url=f"http://{at}", mail=mail, hooks=hooks)
 
 
 def _remembered(state: Path, name: str) -> int:

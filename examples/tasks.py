@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from examples.samples import SAMPLES
+from examples.samples import samples
 from examples.settings import MailSettings, Settings
 from headrace import App, ConfigError, Ctx
 
@@ -59,6 +59,9 @@ async def deps() -> AsyncIterator[Deps]:
 
 
 app = App("examples", deps=deps)
+
+SAMPLES = samples(os.environ)
+"""Tasks to try: (type, priority, payload). All four in an environment that has the variables of `dev_targets()`."""
 
 
 @app.task(priority="high", timeout=60)

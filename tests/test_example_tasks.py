@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from examples import tasks
 from examples.export import orders
 from examples.images import Processed
+from examples.samples import samples
 from examples.targets import Targets, dev_targets
 from PIL import Image
 
@@ -60,8 +62,21 @@ def test_each_type_has_the_name_priority_and_payload_of_the_contract(
 
 
 def test_there_are_these_four_types_and_a_sample_of_each() -> None:
-    assert set(tasks.app.registry) == set(RUN) == {sample.type for sample in tasks.SAMPLES}
-    assert all(tasks.app.registry[type_].priority == priority for type_, priority, _ in tasks.SAMPLES)
+    every = samples({"EXAMPLES_LOOPBACK": "127.0.0.1:8025"})
+    assert set(tasks.app.registry) == set(RUN) == {sample.type for sample in every}
+    assert all(tasks.app.registry[type_].priority == priority for type_, priority, _ in every)
+
+
+def test_without_targets_only_samples_are_offered_that_need_none() -> None:
+    assert [sample.type for sample in samples({})] == ["send_email", "export_data"]
+
+
+async def test_a_process_with_the_targets_environment_offers_all_samples(targets: Targets) -> None:
+    """`headrace dev` looks at the application in a process of its own."""
+    code = "import examples.tasks as t, json; print(json.dumps(t.SAMPLES))"
+    run = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=subprocess.PIPE)
+    printed, _ = await run.communicate()
+    assert json.loads(printed) == [list(sample) for sample in targets.samples]
 
 
 @pytest.mark.parametrize(
