@@ -1,0 +1,120 @@
+"""A TCP proxy in front of Redis that loses what it is told to lose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+
+class FaultProxy:
+    """Forwards bytes both ways on a loopback port, until a fault is armed.
+
+    `lose_reply(needle)`: the next request that holds the needle reaches Redis, its reply does not come back and the
+    connection is reset. `lose_request(needle)`: it does not even reach Redis. `blackhole()`: nothing passes any more,
+    in either direction, without a reset; `heal()` ends that (connections of the time before are reset).
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self.faults = 0
+        """How many faults have struck."""
+        self._lose_reply: list[bytes] = []
+        self._lose_request: list[bytes] = []
+        self._open = asyncio.Event()
+        self._open.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._open.set()
+        self.reset()
+        await self._server.wait_closed()
+
+    def lose_reply(self, needle: bytes) -> None:
+        self._lose_reply.append(needle)
+
+    def lose_request(self, needle: bytes) -> None:
+        self._lose_request.append(needle)
+
+    def blackhole(self) -> None:
+        self._open.clear()
+
+    def heal(self) -> None:
+        self.reset()
+        self._open.set()
+
+    def reset(self) -> None:
+        """Reset every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def _struck(self, armed: list[bytes], data: bytes) -> bool:
+        for needle in armed:
+            if needle in data:
+                armed.remove(needle)
+                self.faults += 1
+                return True
+        return False
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            back, upstream = await asyncio.open_connection("127.0.0.1", self.target)
+            self._writers.add(upstream)
+            await self._forward(reader, writer, back, upstream)
+        except OSError:
+            pass
+        finally:
+            for end in (writer, upstream):
+                if end is not None:
+                    self._writers.discard(end)
+                    end.transport.abort()
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        back: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+    ) -> None:
+        muted = False
+
+        def request(data: bytes) -> bool:
+            nonlocal muted
+            if self._struck(self._lose_request, data):
+                return False
+            muted = muted or self._struck(self._lose_reply, data)
+            return True
+
+        out = asyncio.create_task(self._pump(reader, upstream, request))
+        home = asyncio.create_task(self._pump(back, writer, lambda _: not muted))
+        await asyncio.wait({out, home}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (out, home):
+            task.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await task
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+    ) -> None:
+        while data := await reader.read(1 << 16):
+            await self._open.wait()
+            if not passes(data):
+                return
+            writer.write(data)
+            await writer.drain()
