@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -48,20 +49,21 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(_READ_LIMIT)
         self._view = memoryview(self._buffer)
         self._answers: deque[Answer] = deque()
+        self._progress = 0.0
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport  # type: ignore[assignment] # uvloop's are no subclass of asyncio.Transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         reader, answers = self._reader, self._answers
+        self._progress = time.monotonic()
         reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type] # its stub forgot the buffer protocol
         try:
             reply = reader.gets()
@@ -93,11 +95,17 @@ class Connection(asyncio.BufferedProtocol):
         """Requests without an answer."""
         return len(self._answers)
 
+    def stalled_s(self) -> float:
+        """Seconds for which requests are out and nothing came back."""
+        return time.monotonic() - self._progress if self._answers else 0.0
+
     def send(self, args: tuple[bytes | str | int, ...], answer: Answer) -> None:
         """Send one command; `answer` is called once, now if the connection is lost."""
         if self.lost is not None or self._transport is None:
             answer(self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
+        if not self._answers:
+            self._progress = time.monotonic()
         self._answers.append(answer)
         self._transport.write(hiredis.pack_command(args))  # type: ignore[arg-type] # its stub says a tuple of one
 

@@ -1,0 +1,1 @@
+"""The kopf operator: scales WorkerPools on queue depth."""

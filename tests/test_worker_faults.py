@@ -1,0 +1,186 @@
+"""A worker while its Redis, its connection or its neighbours fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fault_proxy import FaultProxy
+from headrace import App, Ctx
+from headrace.broker.broker import Reclaim
+from headrace.broker.scripts import script
+from headrace.task import State
+from redis_server import RedisServer
+from worker_harness import Desk, eventually, working
+
+CYCLE = script("cycle").sha.encode()
+RECONCILE = script("reconcile").sha.encode()
+
+
+@pytest.fixture
+async def desk(redis_url: str) -> AsyncIterator[Desk]:
+    desk = Desk(redis_url)
+    yield desk
+    await desk.close()
+
+
+class Counting:
+    """An app whose one type counts its runs by task."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+        self.app = App("t")
+
+        @self.app.task()
+        async def count(ctx: Ctx) -> None:
+            self.runs[ctx.id] += 1
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("lose", ["lose_reply", "lose_request"])
+async def test_lost_cycles_run_each_task_once(desk: Desk, redis_server: RedisServer, lose: str) -> None:
+    """Ten cycles whose request or reply is lost: claims are found again, reports repeated, nothing runs twice."""
+    counting = Counting()
+    async with FaultProxy(redis_server.port) as proxy, working(counting.app, proxy.url, concurrency=8) as worker:
+        tasks: list[str] = []
+        for _ in range(10):
+            getattr(proxy, lose)(CYCLE)
+            tasks += [await desk.submit("count") for _ in range(20)]
+            for task in tasks[-20:]:
+                assert (await desk.ended(task)).state is State.COMPLETED
+        assert proxy.faults >= 9
+        assert worker.stats.verdicts["stale"] == worker.stats.verdicts["gone"] == 0
+    assert set(counting.runs) == set(tasks) and set(counting.runs.values()) == {1}
+    depth = await desk.client.call(desk.queue.depth())
+    assert depth.ended("completed") == len(tasks) and depth.live == 0
+
+
+async def test_a_lost_reconcile_is_asked_again(desk: Desk, redis_server: RedisServer) -> None:
+    """A claim whose reply was lost, then a reconcile whose reply is lost: the next connection finds the task."""
+    counting = Counting()
+    async with FaultProxy(redis_server.port) as proxy, working(counting.app, proxy.url):
+        proxy.lose_reply(CYCLE)
+        proxy.lose_reply(RECONCILE)
+        task = await desk.submit("count")
+        assert (await desk.ended(task)).state is State.COMPLETED
+    assert counting.runs == {task: 1}
+
+
+async def test_consuming_again_after_a_blackhole(desk: Desk, redis_server: RedisServer) -> None:
+    """Half-open connections carry nothing and say nothing; after the heal the worker consumes within 2 s."""
+    counting = Counting()
+    async with FaultProxy(redis_server.port) as proxy, working(counting.app, proxy.url, dead_after_s=60):
+        await desk.ended(await desk.submit("count"))
+        proxy.blackhole()
+        task = await desk.submit("count")
+        await asyncio.sleep(0.3)
+        assert (await desk.look(task)).state is State.PENDING
+        proxy.heal()
+        healed = time.monotonic()
+        await desk.ended(task)
+        assert time.monotonic() - healed < 2.0
+
+
+async def test_consuming_again_within_2_s_of_a_restart(start_redis: object) -> None:
+    """Redis killed with -9 and started again with its AOF: what was queued is finished."""
+    server: RedisServer = start_redis(appendfsync="always")  # type: ignore[operator]
+    counting = Counting()
+    desk = Desk(server.url)
+    async with working(counting.app, server.url, concurrency=4) as worker:
+        await desk.ended(await desk.submit("count"))
+        await asyncio.to_thread(server.kill)
+
+        async def down() -> bool:
+            return not worker.stats.redis_up
+
+        await eventually(down)
+        await asyncio.to_thread(server.start)
+        back = time.monotonic()
+        await desk.ended(await desk.submit("count"))
+        assert time.monotonic() - back < 2.0
+    await desk.close()
+
+
+async def test_a_dead_neighbours_tasks_are_taken_over(desk: Desk, redis_url: str) -> None:
+    """A worker that claimed and vanished, even before its first beat, is noticed by the missing change of its beat."""
+    counting = Counting()
+    tasks = [await desk.submit("count") for _ in range(3)]
+    await desk.client.call(desk.queue.init())
+    dead = await desk.client.call(desk.queue.cycle("gone:1", 3))
+    assert len(dead.claims) == 12
+    async with working(counting.app, redis_url):
+        for task in tasks:
+            seen = await desk.ended(task)
+            assert seen.state is State.COMPLETED and seen.counters.crashes == 1
+            assert seen.attempts[0].outcome == "crashed" and seen.attempts[0].worker == "gone:1"
+
+
+async def test_a_live_worker_with_a_blocked_loop_is_not_reclaimed(desk: Desk, redis_url: str) -> None:
+    """A handler that blocks the event loop for longer than the TTL keeps its task: the beat comes from a thread."""
+    blocking, other = App("blocking"), Counting()
+    ran: list[str] = []
+
+    @blocking.task(name="block")
+    async def block(ctx: Ctx) -> None:
+        ran.append(ctx.id)
+        await asyncio.to_thread(time.sleep, 2.5)
+
+    async with working(blocking, redis_url), working(other.app, redis_url, worker_id="other"):
+        seen = await desk.ended(await desk.submit("block"))
+    assert seen.state is State.COMPLETED and seen.counters.crashes == 0 and len(ran) == 1
+
+
+async def test_a_reclaimed_worker_cancels_its_handler_and_its_report_is_stale(desk: Desk, redis_url: str) -> None:
+    """Ownership lost while it runs: the handler is cancelled, the second run's completion is the only one."""
+    app = App("t")
+    runs: list[int] = []
+    go = asyncio.Event()
+
+    @app.task()
+    async def held(ctx: Ctx) -> int:
+        runs.append(ctx.attempt)
+        if ctx.attempt == 1:
+            await asyncio.Event().wait()
+        await go.wait()
+        return ctx.attempt
+
+    async with working(app, redis_url) as worker:
+        task = await desk.submit("held")
+        await desk.until(task, lambda view: view.state is State.PROCESSING)
+        await desk.client.call(desk.queue.reclaim(Reclaim(worker.name, "*", "n", cause="the test says so")))
+        go.set()
+        seen = await desk.ended(task)
+    assert runs == [1, 2] and bytes(seen.result or b"") == b"2"
+    assert seen.counters.crashes == 1 and seen.attempts[0].cause == "the test says so"
+
+
+async def test_streams_that_vanish_are_made_again(desk: Desk, redis_url: str) -> None:
+    """FLUSHALL under a running worker: new tasks run, nothing crashes."""
+    counting = Counting()
+    async with working(counting.app, redis_url):
+        await desk.ended(await desk.submit("count"))
+        await desk.client.command("FLUSHALL")
+        assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED
+
+
+async def test_full_memory_drains(start_redis: object) -> None:
+    """At maxmemory submissions are refused, and what is queued is run and reported all the same."""
+    from headrace.errors import StoreFull
+
+    server: RedisServer = start_redis()  # type: ignore[operator]
+    counting = Counting()
+    desk = Desk(server.url)
+    tasks = [await desk.submit("count") for _ in range(50)]
+    await desk.client.command("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(StoreFull):
+        await desk.submit("count")
+    async with working(counting.app, server.url):
+        for task in tasks:
+            assert (await desk.ended(task)).state is State.COMPLETED
+        await desk.client.command("CONFIG", "SET", "maxmemory", "0")
+        assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED
+    await desk.close()

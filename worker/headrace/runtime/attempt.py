@@ -1,0 +1,161 @@
+"""One attempt of a task: what is known while it runs, and the pure functions that turn its end into a report."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from headrace import task as tasks
+from headrace.broker.broker import Report
+from headrace.task import FIRST, Attempt, Counters, Envelope, Failure, State
+
+if TYPE_CHECKING:
+    from headrace.context import Ctx
+    from headrace.runtime.claims import QueueClaims
+    from headrace.runtime.processes import ProcessJob
+    from headrace.taskdef import TaskDef
+
+MESSAGE_CHARS: Final = 2_000
+TRACE_CHARS: Final = 8_000
+
+
+class Running:
+    """A claimed task in this process. Owned by the event loop; a handler's thread sees only its `ctx`."""
+
+    __slots__ = (
+        "abandoned",
+        "arguments",
+        "carried",
+        "claims",
+        "ctx",
+        "definition",
+        "envelope",
+        "envelope_bytes",
+        "job",
+        "place",
+        "slot",
+        "started",
+        "stop_reason",
+    )
+
+    def __init__(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
+        self.claims = claims
+        self.place = place
+        self.envelope_bytes = envelope
+        self.carried = carried
+        self.envelope: Envelope = NO_ENVELOPE
+        self.definition: TaskDef | None = None
+        self.arguments: Any = None
+        self.ctx: Ctx[Any] | None = None
+        self.started = 0.0
+        """Loop time; 0 while it waits for its slot."""
+        self.slot: Any = None
+        """What runs it: the slot's asyncio task, or nothing for a thread."""
+        self.job: ProcessJob | None = None
+        """Its job in a child process, if it runs in one."""
+        self.stop_reason = ""
+        """Why its handler was asked to end: timeout, cancelled, lost, drained."""
+        self.abandoned = False
+        """Its end was reported (or is no longer ours) while its handler still runs."""
+
+    @property
+    def counters(self) -> Counters:
+        return tasks.parse_counters(self.carried) if self.carried else FIRST
+
+
+NO_ENVELOPE: Final = Envelope(version=0, priority=0, id="")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of an attempt, and what follows."""
+
+    outcome: State
+    failure: Failure | None = None
+    result: bytes | None = None
+    argument: str | int = ""
+    counts_as: str = "ok"
+    """Which counter besides attempts grows: failure, interruption; ok for none."""
+
+
+def completed_record(run: Running, worker: bytes, started_ms: int, ended_ms: int, result: bytes | None) -> bytes:
+    """The record of a task that ended well at its first attempt, as `task.record(…)` would write it, in one step."""
+    envelope = run.envelope_bytes
+    tail = b',"r":' + result if result else b""
+    return b'completed %d\n%b1,0,0,0\n{"p":"%b","o":"completed","w":"%b","s":%d,"e":%d%b}' % (
+        len(envelope),
+        envelope,
+        run.place,
+        worker,
+        started_ms,
+        ended_ms,
+        tail,
+    )
+
+
+def report(run: Running, ending: Ending, worker: str, started_ms: int, ended_ms: int) -> Report:
+    """The report of any ending."""
+    before = run.counters
+    after = Counters(
+        before.attempts + 1,
+        before.failures + (ending.counts_as == "failure"),
+        before.crashes,
+        before.interruptions + (ending.counts_as == "interruption"),
+    )
+    line = tasks.encode_attempt(
+        Attempt(
+            run.place.decode(),
+            ending.outcome.value,
+            worker,
+            started_ms,
+            ended_ms,
+            error=ending.failure,
+            result=msgspec.Raw(ending.result) if ending.result else None,
+        )
+    )
+    record = tasks.record(ending.outcome.value, run.envelope_bytes, tasks.extend(run.carried, after, line))
+    name = run.definition.name if run.definition else "unknown"
+    return Report(run.place, run.envelope.id, ending.outcome.value, ending.argument, name, record)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as texts, bounded."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    trace = "".join(traceback.format_exception(error))[-TRACE_CHARS:]
+    return Failure(name, str(error)[:MESSAGE_CHARS], trace, getattr(error, "reason", "") or "")
+
+
+def classify(error: BaseException, run: Running, rng: Random) -> Ending:
+    """What follows from a handler's exception: retry later, or the dead letter."""
+    definition = run.definition
+    assert definition is not None
+    failures = run.counters.failures + 1
+    delay_s = definition.retry.decide(error, failures, rng, run.envelope.max_retries)
+    if delay_s is None:
+        return Ending(State.FAILED, failure_of(error), counts_as="failure")
+    return Ending(State.RETRYING, failure_of(error), argument=max(0, round(delay_s * 1000)), counts_as="failure")
+
+
+class HandlerTimeoutError(Exception):
+    """An attempt took longer than its type allows."""
+
+    reason = "timeout"
+
+
+def timed_out(run: Running) -> HandlerTimeoutError:
+    """The error of an attempt that was cancelled at its soft timeout, or given up at its hard one."""
+    assert run.definition is not None
+    allowed = run.definition.soft_timeout_s
+    return HandlerTimeoutError(f"The attempt took longer than {allowed:g} s, the timeout of {run.envelope.type!r}.")
+
+
+def sentence(run: Running, outcome: str, now: float, failure: Failure | None) -> str:
+    """The one log line of an attempt; `now` is loop time."""
+    took = f" after {now - run.started:.3f} s" if run.started else ""
+    why = f": {failure.type}: {failure.message}" if failure else ""
+    return f"{run.envelope.type or 'task'} {outcome}{took}{why}"

@@ -1,0 +1,375 @@
+"""The slots of a worker: claim → resolve → run → classify → report.
+
+Async handlers run in long-lived slot coroutines, so that one that does not suspend costs no trip through the loop;
+synchronous ones in threads; `process=True` ones in child processes. Everything here is owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from headrace.broker.broker import Report
+from headrace.context import Ctx, current_ctx
+from headrace.errors import HeadraceError
+from headrace.runtime import attempt as attempts
+from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.processes import ProcessJob
+from headrace.runtime.resolve import resolve
+from headrace.task import Failure, State
+
+if TYPE_CHECKING:
+    from headrace.app import App
+    from headrace.runtime.claims import QueueClaims
+    from headrace.runtime.processes import ProcessSlots
+    from headrace.runtime.stats import WorkerStats
+    from headrace.runtime.threads import ThreadSlots
+    from headrace.settings import WorkerSettings
+
+logger = logging.getLogger("headrace.attempt")
+
+MS_END: Final = 14
+"""A place is a stream's digit and an entry id, which begins with Unix milliseconds: 13 digits until the year 2286."""
+WATCH_S: Final = 0.1
+"""Deadlines are looked at so often: one look over what runs is cheaper than a timer a task."""
+
+
+class Executor:
+    """Runs what was claimed, and hands each ending to the queue it came from."""
+
+    def __init__(self, app: App[Any], settings: WorkerSettings, worker: str, stats: WorkerStats) -> None:
+        self.app = app
+        self.settings = settings
+        self.worker = worker
+        self.stats = stats
+        self.deps: Any = None
+        self.threads: ThreadSlots | None = None
+        self.processes: ProcessSlots | None = None
+        self.running: dict[bytes, Running] = {}
+        """By place: all that was claimed and not ended, also what waits for its slot."""
+        self.leaked = 0
+        """Slots that are lost to handlers that outlived their hard timeout."""
+        self.shares: list[QueueClaims] = []
+        self.idle: Callable[[], None] = lambda: None
+        """Called when the last attempt ended."""
+        self.registry = {name: definition.with_settings(settings) for name, definition in app.registry.items()}
+        self._middleware = app.middleware
+        self._ready: deque[Running] = deque()
+        self._sleepers: list[asyncio.Future[None]] = []
+        self._slots: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._rng = Random()
+        self._worker_bytes = worker.encode()
+        self._max_result = settings.max_result
+        self._sample = settings.log_sample
+        self._log_success = self._sample > 0 and logger.isEnabledFor(logging.INFO)
+        self._offset = time.time() - self._loop.time()
+        self._new_slots(settings.concurrency)
+
+    # slots
+
+    def free_for(self, claims: QueueClaims) -> int:
+        """Slots this queue may ask for now: its share, by weight, of what is free while others are hot too."""
+        free = self.settings.concurrency - len(self.running) - self.leaked
+        shares = self.shares
+        if len(shares) == 1:
+            return free - claims.reserved
+        free -= sum(other.reserved for other in shares)
+        rivals = sum(other.weight for other in shares if other.hot or other is claims)
+        return min(free, -(-free * claims.weight // rivals)) if free > 0 else 0
+
+    def _new_slots(self, number: int) -> None:
+        for _ in range(number):
+            task = self._loop.create_task(self._slot())
+            self._slots.add(task)
+            task.add_done_callback(self._slots.discard)
+
+    async def _slot(self) -> None:
+        ready = self._ready
+        while True:
+            while ready:
+                await self._run_in_slot(ready.popleft())
+            sleeper = self._loop.create_future()
+            self._sleepers.append(sleeper)
+            await sleeper
+
+    def _queue_up(self, run: Running) -> None:
+        self._ready.append(run)
+        if self._sleepers:
+            sleeper = self._sleepers.pop()
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    # claim → resolve
+
+    def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
+        """A task was claimed: find its handler and start it, or report why it cannot run here."""
+        run = Running(claims, place, envelope, carried)
+        ending = resolve(run, self.registry)
+        if ending is not None:
+            self._end(run, ending)
+            return
+        self.running[place] = run
+        definition = run.definition
+        assert definition is not None
+        if definition.kind == "sync" and not self._middleware:
+            self._run_in_thread(run)
+        else:
+            self._queue_up(run)
+
+    # run
+
+    def _start(self, run: Running) -> Ctx[Any]:
+        run.started = now = self._loop.time()
+        envelope, definition = run.envelope, run.definition
+        assert definition is not None
+        waited = now + self._offset - int(run.place[1:MS_END]) / 1000
+        self.stats.types[envelope.type].started(envelope.priority, waited)
+        run.ctx = ctx = Ctx(
+            id=envelope.id,
+            type=envelope.type,
+            queue=run.claims.queue.name,
+            attempt=run.counters.attempts + 1,
+            epoch=run.claims.epoch,
+            deadline=now + definition.soft_timeout_s,
+            deps=self.deps,
+            trace=envelope.trace,
+        )
+        return ctx
+
+    async def _run_in_slot(self, run: Running) -> None:
+        if run.stop_reason:
+            self._failed(run, asyncio.CancelledError())
+            return
+        run.slot = asyncio.current_task()
+        ctx, definition = self._start(run), run.definition
+        assert definition is not None
+        current_ctx.set(ctx)
+        try:
+            if self._middleware:
+                result = await self._through_middleware(run, ctx)
+            elif definition.kind == "async":
+                result = await definition.invoke(run.arguments, ctx)
+            else:
+                result = await self._elsewhere(run, ctx)
+        except asyncio.CancelledError as error:
+            if not run.stop_reason:
+                raise
+            run.slot.uncancel()
+            self._failed(run, error)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._failed(run, error)
+        else:
+            self._completed(run, result)
+
+    async def _through_middleware(self, run: Running, ctx: Ctx[Any]) -> Any:
+        definition = run.definition
+        assert definition is not None
+        async with AsyncExitStack() as stack:
+            for layer in self._middleware:
+                await stack.enter_async_context(layer(ctx))
+            if definition.kind == "async":
+                return await definition.invoke(run.arguments, ctx)
+            return await self._elsewhere(run, ctx)
+
+    async def _elsewhere(self, run: Running, ctx: Ctx[Any]) -> Any:
+        """In a child process, or (under middleware, which is async) in a thread."""
+        definition = run.definition
+        assert definition is not None
+        if definition.kind == "process":
+            assert self.processes is not None
+            job = ProcessJob.of(run, ctx)
+            run.job = job
+            return msgspec.Raw(await self.processes.run(job))
+        outcome: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if not outcome.done():
+                if error is None:
+                    outcome.set_result(result)
+                else:
+                    outcome.set_exception(error)
+
+        assert self.threads is not None
+        self.threads.submit(partial(definition.invoke, run.arguments, ctx), done)
+        # A thread cannot be cancelled: the slot waits for it, and reports what it brings.
+        return await asyncio.shield(outcome)
+
+    def _run_in_thread(self, run: Running) -> None:
+        assert self.threads is not None and run.definition is not None
+        ctx = self._start(run)
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if error is None:
+                self._completed(run, result)
+            else:
+                self._failed(run, error)
+
+        self.threads.submit(partial(run.definition.invoke, run.arguments, ctx), done)
+
+    # classify → report
+
+    def _completed(self, run: Running, result: Any) -> None:
+        if run.abandoned or run.stop_reason == "lost":
+            self._returned(run)
+            return
+        encoded = None
+        if result is not None:
+            assert run.definition is not None
+            try:
+                encoded = run.definition.encode_result(result, self._max_result)
+            except HeadraceError as error:
+                self._failed(run, error)
+                return
+        now = self._loop.time()
+        del self.running[run.place]
+        name = run.envelope.type
+        self.stats.types[name].ended("completed", now - run.started)
+        if run.carried:
+            ending = Ending(State.COMPLETED, result=encoded)
+            told = attempts.report(run, ending, self.worker, self._ms(run.started), self._ms(now))
+        else:
+            record = attempts.completed_record(run, self._worker_bytes, self._ms(run.started), self._ms(now), encoded)
+            told = Report(run.place, run.envelope.id, "completed", "", name, record)
+        if self._log_success:
+            self._log(run, "completed", now)
+        run.claims.ended(told)
+        if not self.running:
+            self.idle()
+
+    def _failed(self, run: Running, error: BaseException) -> None:
+        if run.abandoned or run.stop_reason in {"lost", "drained"}:
+            self._returned(run)
+            return
+        if run.stop_reason == "cancelled":
+            ending = Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled"))
+        else:
+            if run.stop_reason == "timeout" and isinstance(error, asyncio.CancelledError):
+                error = attempts.timed_out(run)
+            ending = attempts.classify(error, run, self._rng)
+        self._end(run, ending)
+
+    def _end(self, run: Running, ending: Ending) -> None:
+        """Report an ending that is not plain success."""
+        now = self._loop.time()
+        started = run.started or now
+        self.running.pop(run.place, None)
+        told = attempts.report(run, ending, self.worker, self._ms(started), self._ms(now))
+        self._count(run, ending, now - started)
+        self._log(run, ending.outcome.value, now, ending.failure)
+        run.claims.ended(told)
+        if not self.running:
+            self.idle()
+
+    def _count(self, run: Running, ending: Ending, duration_s: float) -> None:
+        stats = self.stats.types.get(run.envelope.type)
+        if ending.outcome is State.PARKED:
+            self.stats.parked += 1
+        elif stats is not None:
+            reason = ending.failure.reason if ending.failure else ""
+            stats.ended(ending.outcome.value, duration_s, reason or "error")
+
+    def _returned(self, run: Running) -> None:
+        """A handler ended after its attempt was given up: nobody is told, its slot is free again."""
+        if run.abandoned:
+            self.leaked -= 1
+        self.running.pop(run.place, None)
+        run.claims.wake()
+        if not self.running:
+            self.idle()
+
+    def _ms(self, loop_time: float) -> int:
+        return int((loop_time + self._offset) * 1000)
+
+    def _log(self, run: Running, outcome: str, now: float, failure: Failure | None = None) -> None:
+        if failure is None:
+            if self._sample < 1 and self._rng.random() >= self._sample:
+                return
+            level = logging.INFO
+        else:
+            level = logging.ERROR if outcome == "failed" else logging.WARNING
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", attempts.sentence(run, outcome, now, failure), extra={"ctx": run.ctx})
+
+    # what stops an attempt from outside
+
+    def runs(self, place: bytes) -> bool:
+        return place in self.running
+
+    def lose(self, claims: QueueClaims, held: set[bytes]) -> None:
+        """Redis no longer counts some of these as ours: their handlers are cancelled and nothing is reported."""
+        for run in [run for run in self.running.values() if run.claims is claims and run.place not in held]:
+            if not run.stop_reason:
+                logger.warning("task %s is no longer ours: cancelling its handler", run.envelope.id)
+                self.stop(run, "lost")
+
+    def cancel(self, asked: set[str]) -> None:
+        """These tasks shall be cancelled."""
+        for run in list(self.running.values()):
+            if run.envelope.id in asked and not run.stop_reason:
+                self.stop(run, "cancelled")
+
+    def stop(self, run: Running, reason: str) -> None:
+        """Ask a handler to end: CancelledError in a coroutine, `ctx.cancelled` in a thread, a kill of a process."""
+        run.stop_reason = reason
+        if run.ctx is not None:
+            run.ctx.cancelled = True
+        if run.job is not None and self.processes is not None and reason != "timeout":
+            self.processes.kill(run.job)
+        elif run.slot is not None and run.job is None:
+            run.slot.cancel()
+
+    def answered(self, reports: list[Report], verdicts: list[Any]) -> None:
+        """Redis' verdicts on reports that were not accepted anew."""
+        for i in range(0, len(verdicts), 2):
+            verdict = verdicts[i + 1].decode()
+            self.stats.verdicts[verdict] = self.stats.verdicts.get(verdict, 0) + 1
+            if verdict != "dup":
+                logger.warning("the report of task %s came too late (%s)", reports[verdicts[i]].id, verdict)
+
+    def watch(self) -> None:
+        """Look at the deadlines of all that runs."""
+        now = self._loop.time()
+        self._offset = time.time() - now
+        for run in list(self.running.values()):
+            definition = run.definition
+            if not run.started or definition is None:
+                continue
+            elapsed = now - run.started
+            if elapsed > definition.hard_timeout_s and not run.abandoned:
+                self._give_up(run)
+            elif elapsed > definition.soft_timeout_s and not run.stop_reason:
+                self.stop(run, "timeout")
+
+    def _give_up(self, run: Running) -> None:
+        """The hard timeout: a process is killed; a thread or coroutine that goes on keeps its slot, and is counted."""
+        if run.job is not None and self.processes is not None:
+            self.processes.kill(run.job)
+            return
+        if run.stop_reason in {"lost", "drained"}:
+            return
+        ending = attempts.classify(attempts.timed_out(run), run, self._rng)
+        if run.stop_reason == "cancelled":
+            ending = Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled"))
+        self._end(run, ending)
+        run.abandoned = True
+        self.leaked += 1
+        self.stats.leaked += 1
+
+    async def close(self) -> None:
+        """End the slots."""
+        slots = list(self._slots)
+        for slot in slots:
+            slot.cancel()
+        await asyncio.gather(*slots, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""From a claimed entry to its handler, or to the reason why it cannot run here. Nothing in an entry is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from headrace import task as tasks
+from headrace.errors import InvalidPayload
+from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running
+from headrace.task import ENVELOPE_VERSION, Envelope, Failure, State
+from headrace.taskdef import TaskDef
+
+
+class _Head(msgspec.Struct, rename={"version": "v", "id": "i"}):
+    """What envelopes of every version begin with."""
+
+    version: int
+    id: str
+
+
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+def resolve(run: Running, registry: Mapping[str, TaskDef]) -> Ending | None:
+    """Give the run its envelope, definition and arguments; or the ending that it gets without having started."""
+    try:
+        run.envelope = envelope = tasks.decode_envelope(run.envelope_bytes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _unreadable(run)
+    if envelope.version > ENVELOPE_VERSION:
+        return _park(run, f"!v{envelope.version}", "newer_version")
+    if len(envelope.id) != run.claims.id_length:
+        return _foreign(run, "The entry's id does not belong to this queue.")
+    definition = registry.get(envelope.type)
+    if definition is None:
+        return _unknown(run)
+    run.definition = definition
+    try:
+        run.arguments = definition.decode(envelope.payload)
+    except InvalidPayload as error:
+        return _dead("invalid_payload", str(error)[:MESSAGE_CHARS])
+    return None
+
+
+def _unreadable(run: Running) -> Ending:
+    """A newer version's envelope may have any form; anything else that cannot be read is foreign."""
+    try:
+        head = _decode_head(run.envelope_bytes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = None
+    if head is not None and head.version > ENVELOPE_VERSION and tasks.queue_of(head.id) is not None:
+        run.envelope = Envelope(version=head.version, priority=0, id=head.id)
+        return _park(run, f"!v{head.version}", "newer_version")
+    return _foreign(run, "The entry holds no envelope that headrace wrote.")
+
+
+def _unknown(run: Running) -> Ending:
+    try:
+        tasks.check_type(run.envelope.type)
+    except ValueError as error:
+        return _dead("malformed", str(error))
+    return _park(run, run.envelope.type, "no_handler")
+
+
+def _foreign(run: Running, why: str) -> Ending:
+    run.envelope = Envelope(version=0, priority=0, id=foreign_id(run.place, run.claims.queue.name))
+    return _dead("malformed", why)
+
+
+def _park(run: Running, key: str, reason: str) -> Ending:
+    """The task waits for a worker that knows its type, or its envelope's version; nothing is charged."""
+    return Ending(State.PARKED, Failure(reason, reason=reason), argument=key, counts_as="interruption")
+
+
+def _dead(reason: str, message: str) -> Ending:
+    """To the dead letter without a retry: it would be refused again."""
+    return Ending(State.FAILED, Failure(reason, message, reason=reason), counts_as="failure")
+
+
+def foreign_id(place: bytes, queue: str) -> str:
+    """The id of an entry without a readable one: made of its place, as in lua/lib/carry.lua."""
+    text = place.decode()
+    ms, _, seq = text[1:].partition("-")
+    stream = {"r": "a", "s": "b"}.get(text[0], text[0])
+    digits = f"{stream}{int(ms):013d}{seq:0>18}"
+    uuid = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+    return uuid if queue == tasks.DEFAULT_QUEUE else f"{queue}.{uuid}"
