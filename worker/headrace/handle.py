@@ -57,7 +57,7 @@ class Handle(Generic[R]):
     def _result(self, seen: TaskView) -> R:
         if seen.state is not State.COMPLETED:
             _raise_end(seen)
-        value: R = self._decode(b"null" if seen.result is None else seen.result)
+        value: R = self._decode(seen.result or b"null")
         return value
 
 
