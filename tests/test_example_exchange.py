@@ -13,9 +13,9 @@ import pytest
 import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
 from examples.exchange import Door, Limits, Reply, Request, Unavailable, exchange, retry_after_s
 from examples.ssrf import Policy
-
 from headrace import Permanent, RetryAfter
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from examples import export as module
 from examples.export import COLUMNS, Format, Row, export, orders, safe_cell, select
-
 from headrace import Permanent
 
 TASK = "550e8400-e29b-41d4-a716-446655440000"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from PIL import Image
+
 from examples.exchange import Door, Limits, Unavailable
 from examples.images import Edit, Studio, process, transform
 from examples.ssrf import ForbiddenTarget, Policy
-from PIL import Image
-
 from headrace import Permanent, RetryAfter
 
 TASK = "550e8400-e29b-41d4-a716-446655440000"

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+
 from examples.exchange import Unavailable
 from examples.mailer import Mail, compose, send
 from examples.settings import MailSettings
-
 from headrace import Permanent
 
 MAIL = Mail("550e8400-e29b-41d4-a716-446655440000", "user@example.com", "Hello World", "This is a test email")

@@ -6,9 +6,9 @@ import base64
 from pathlib import Path
 
 import pytest
+
 from examples.settings import Settings
 from examples.ssrf import HostRule
-
 from headrace import ConfigError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

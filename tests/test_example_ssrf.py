@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import BaseTestServer, TestServer
+
 from examples.exchange import Door, Limits, Reply, Request, Unavailable, exchange
 from examples.ssrf import ForbiddenTarget, HostRule, Policy, refusal
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from examples import tasks
 from examples.export import orders
 from examples.images import Processed
 from examples.samples import samples
 from examples.targets import Targets, dev_targets
-from PIL import Image
-
 from headrace import ConfigError, InvalidPayload, Permanent
 
 # As the README of the original shows them.

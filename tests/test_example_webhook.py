@@ -13,11 +13,11 @@ import pytest
 import standardwebhooks
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
 from examples import webhook
 from examples.exchange import Door, Limits, Unavailable
 from examples.ssrf import ForbiddenTarget, Policy
 from examples.webhook import Hook, Method, Sender, deliver
-
 from headrace import Permanent, RetryAfter
 
 TASK = "550e8400-e29b-41d4-a716-446655440000"
