@@ -14,7 +14,7 @@ Importing and constructing open nothing; the first submission connects.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar, overload
@@ -146,7 +146,7 @@ class App(Generic[D]):
         return prepare(call, settings, int(time.time() * 1000), trace=ctx.trace if ctx else None)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[Any]:
+    async def lifespan(self) -> AsyncGenerator[Any, None]:
         """Enter what the handlers share; gives `ctx.deps`, None without `deps`. Raises BadDefinition."""
         if self._deps is None:
             yield None

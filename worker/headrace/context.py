@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
+# A bare `Ctx` is Ctx[object], which takes whatever deps there are; with Any, checkers would lose the task's types.
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    D = TypeVar("D", default=Any)
+    D_co = TypeVar("D_co", default=object, covariant=True)
 else:
     from typing import TypeVar
 
-    D = TypeVar("D")
+    D_co = TypeVar("D_co", covariant=True)
 
 
-class Ctx(msgspec.Struct, Generic[D], eq=False, kw_only=True):
+class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
     """One attempt of one task; the optional first parameter of a handler, never part of the payload.
 
     `Ctx[Deps]` types `deps`, which is what the App's lifespan yielded.
@@ -38,7 +39,7 @@ class Ctx(msgspec.Struct, Generic[D], eq=False, kw_only=True):
     epoch: int
     deadline: float
     """When the attempt is cancelled, by `time.monotonic()`."""
-    deps: D
+    deps: D_co
     trace: str | None = None
     """W3C traceparent of the submission."""
     cancelled: bool = False

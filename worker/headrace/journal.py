@@ -7,7 +7,7 @@ of news here, looks again, and looks now and then even without news.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ class JournalWatch:
         self._last: bytes | str = "0-0"
 
     @asynccontextmanager
-    async def of(self, task_id: str) -> AsyncIterator[asyncio.Event]:
+    async def of(self, task_id: str) -> AsyncGenerator[asyncio.Event, None]:
         """An event that is set when this task ends. What ended before this began is not told: look first."""
         event = asyncio.Event()
         self._waiting.setdefault(task_id, []).append(event)

@@ -17,7 +17,7 @@ _REMEDY = "Write `async def deps() -> AsyncIterator[Deps]:` with one `yield Deps
 
 
 @asynccontextmanager
-async def open_lifespan(lifespan: Lifespan[D], where: str) -> AsyncIterator[D]:
+async def open_lifespan(lifespan: Lifespan[D], where: str) -> AsyncGenerator[D, None]:
     """Enter a lifespan; what follows its yield runs at the exit, also after an error. Raises BadDefinition."""
     if inspect.iscoroutinefunction(lifespan):
         raise BadDefinition(where, "returns one value, so nothing would be closed", _REMEDY)

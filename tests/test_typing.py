@@ -1,0 +1,190 @@
+"""What type checkers say of user code: right calls pass, wrong ones are refused, results are inferred.
+
+The snippet marks each line that must be refused with `# error`; every other line must pass, in mypy and in pyright.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+SNIPPET = """
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, assert_type
+
+from msgspec import Meta
+
+from headrace import App, Ctx, Handle, Priority, Retry, TaskCall
+
+
+@dataclass
+class Deps:
+    cdn: str
+
+
+async def deps() -> AsyncIterator[Deps]:
+    yield Deps("https://cdn")
+
+
+@asynccontextmanager
+async def timed(ctx: Ctx[Any]) -> AsyncGenerator[None, None]:
+    yield
+
+
+app = App("images", deps=deps, middleware=(timed,))
+bare = App("bare", queue="orders")
+assert_type(app, App[Deps])
+assert_type(bare, App[None])
+
+
+@app.task(priority="high", timeout=30, retry=Retry(5, on=(OSError,)))
+async def resize(ctx: Ctx[Deps], url: str, width: Annotated[int, Meta(gt=0)] = 200) -> str:
+    assert_type(ctx.deps, Deps)
+    ctx.log.info("resizing")
+    return f"{ctx.deps.cdn}/{width}"
+
+
+@app.task()
+def crunch(rows: list[int]) -> float:
+    return float(sum(rows))
+
+
+@bare.task("reports.make", priority=Priority.LOW, process=True)
+def report(ctx: Ctx[None], year: int, *, draft: bool = False) -> list[str]:
+    return [str(year)]
+
+
+@bare.task()
+async def nothing() -> None:
+    return None
+
+
+@bare.task()
+def loose(ctx: Ctx, url: str) -> Deps:
+    assert_type(ctx.deps, object)
+    return Deps(url)
+
+
+async def asynchronous() -> None:
+    handle = await resize.using(key="cat-1", delay=5).aenqueue("s3://cat", width=300)
+    assert_type(handle, Handle[str])
+    assert_type(await handle.aget(timeout=5), str)
+    assert_type(await resize.run("s3://cat"), str)
+    assert_type(await crunch.run([1, 2]), float)
+    assert_type(await loose.run(url="x"), Deps)
+    assert_type(resize.call(url="s3://cat"), TaskCall[str])
+    assert_type(resize.handle("id"), Handle[str])
+    await nothing.aenqueue()
+    await resize.aenqueue(3)  # error
+    await resize.aenqueue("s3://cat", widht=300)  # error
+    await resize.aenqueue()  # error
+    await resize.aenqueue("s3://cat", 300, 1)  # error
+    await resize.aenqueue("s3://cat", width="wide")  # error
+    await nothing.aenqueue("too much")  # error
+    await resize.run(width=3)  # error
+
+
+def synchronous() -> None:
+    assert_type(crunch.enqueue([1, 2]).get(timeout=5), float)
+    assert_type(report.enqueue(2026, draft=True).get(), list[str])
+    crunch.enqueue(["a"])  # error
+    crunch.enqueue(1)  # error
+    report.enqueue(2026, True)  # error
+    report.enqueue(2026, final=True)  # error
+    crunch([1, 2])  # error
+    resize("s3://cat")  # error
+    resize.using(delai=5)  # error
+    resize.using(max_retries="3")  # error
+    wrong: Handle[int] = crunch.enqueue([1])  # error
+    print(wrong)
+
+
+App("x", dependencies=deps)  # error
+App("x", middleware=(deps,))  # error
+app.task(prio="high")  # error
+"""
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPECTED = [number for number, line in enumerate(SNIPPET.splitlines(), 1) if line.endswith("# error")]
+
+
+@pytest.fixture
+def snippet(tmp_path: Path) -> Path:
+    file = tmp_path / "snippet.py"
+    file.write_text(SNIPPET, "utf-8")
+    return file
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Neither checker may fetch anything: what is not here is a skip."""
+    yield os.environ | {
+        "MYPYPATH": str(ROOT / "worker"),
+        "npm_config_offline": "true",
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+    }
+
+
+def test_mypy_agrees_with_the_marks(snippet: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """mypy --strict refuses exactly the marked lines."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={tmp_path / 'cache'}"]
+    run = subprocess.run(
+        [*command, str(snippet)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    found = re.findall(r"snippet\.py:(\d+): error", run.stdout)
+    assert sorted({int(number) for number in found}) == EXPECTED, run.stdout + run.stderr
+
+
+def test_pyright_agrees_with_the_marks(snippet: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """pyright refuses exactly the marked lines."""
+    config = {"extraPaths": [str(ROOT / "worker")], "typeCheckingMode": "strict", "reportUnusedFunction": False}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
+    report = run_pyright(tmp_path, environment)
+    errors = [each for each in report.generalDiagnostics if each.severity == "error"]
+    text = "\n".join(f"{each.range.start.line + 1}: {each.message}" for each in errors)
+    assert sorted({each.range.start.line + 1 for each in errors}) == EXPECTED, text
+
+
+class Position(msgspec.Struct):
+    line: int
+
+
+class Range(msgspec.Struct):
+    start: Position
+
+
+class Diagnostic(msgspec.Struct):
+    severity: str
+    message: str
+    range: Range
+
+
+class Report(msgspec.Struct):
+    """What of pyright's report is looked at."""
+
+    generalDiagnostics: list[Diagnostic]  # noqa: N815 - pyright's name
+
+
+def run_pyright(folder: Path, environment: dict[str, str]) -> Report:
+    """pyright's report; a skip where it would have to fetch node or itself first."""
+    pytest.importorskip("pyright")
+    if shutil.which("node") is None:
+        pytest.skip("pyright needs node, which is not on PATH")
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if not run.stdout.lstrip().startswith("{"):
+        pytest.skip(f"pyright does not run here: {(run.stderr or run.stdout).strip()[-200:]}")
+    return msgspec.json.decode(run.stdout, type=Report)
