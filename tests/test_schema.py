@@ -438,6 +438,6 @@ def test_invoke_passes_what_was_sent(
 
 
 def test_task_without_parameters_refuses_a_payload() -> None:
-    """The shortcut for an empty payload lets nothing else through."""
+    """Nothing passes but an empty object."""
     assert errors_of(nothing, b'{"a":1}')[0].pointer == "/a"
     assert errors_of(nothing, b"[]")[0].detail == "Expected `object`, got `array`"

@@ -41,14 +41,7 @@ def make_decode(type_name: str, found: Parameters) -> Callable[[Payload], Any]:
         except _FAILURES as error:
             raise InvalidPayload(type_name, find_errors(bytes(payload), found, error)) from None
 
-    if found.names:
-        return decode
-    empty = found.struct()
-
-    def decode_empty(payload: Payload) -> Any:
-        return empty if bytes(payload) == b"{}" else decode(payload)
-
-    return decode_empty
+    return decode
 
 
 def encode_arguments(type_name: str, found: Parameters, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
@@ -56,10 +49,10 @@ def encode_arguments(type_name: str, found: Parameters, args: Sequence[Any], kwa
 
     A parameter that is left to its default stays out, so that the worker's default holds.
     """
-    errors = list(_misplaced(found, args, kwargs))
-    if errors:
-        raise InvalidPayload(type_name, errors)
-    given = {**dict(zip(found.positional, args, strict=False)), **kwargs}
+    given = dict(zip(found.positional, args, strict=False))
+    if len(args) > len(given) or not kwargs.keys() <= found.hints.keys() - given.keys():
+        raise InvalidPayload(type_name, list(_misplaced(found, args, kwargs)))
+    given.update(kwargs)
     try:
         return encode_json(given)
     except (*_FAILURES, TypeError, ValueError):

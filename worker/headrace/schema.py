@@ -12,7 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any, NoReturn
 
@@ -42,7 +42,7 @@ class Parameters:
     result: Any
     """The annotated type of what it returns; Any where none is given."""
 
-    @property
+    @cached_property
     def positional(self) -> tuple[str, ...]:
         """Those of `names` that a caller may give by position."""
         return self.names[: len(self.names) - len(self.keyword_only)]
