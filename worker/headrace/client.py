@@ -11,11 +11,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from headrace.broker import durability as durable
 from headrace.broker.broker import Call, Queue, Submitted, TaskView, view
-from headrace.broker.client import AsyncClient, SyncClient
 from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
@@ -32,6 +31,9 @@ from headrace.errors import (
 from headrace.settings import ClientSettings, Durability, Local
 from headrace.submission import Submission
 from headrace.task import TERMINAL
+
+if TYPE_CHECKING:
+    from headrace.broker.client import AsyncClient, SyncClient
 
 R = TypeVar("R")
 

@@ -1,4 +1,8 @@
-"""The connections of one App: none until something is asked, one for synchronous callers, one for each event loop."""
+"""The connections of one App: none until something is asked, one for synchronous callers, one for each event loop.
+
+The clients are imported when the first of them is needed: redis-py takes longer to import than a worker may take to
+start, and most workers submit nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace.broker.broker import TaskView
-from headrace.broker.client import AsyncClient, SyncClient
 from headrace.client import Client, Steps, drive, drive_async
-from headrace.journal import LOOK_S, JournalWatch, news
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from headrace.broker.client import AsyncClient, SyncClient
+    from headrace.journal import JournalWatch
 
 R = TypeVar("R")
 
@@ -54,6 +60,8 @@ class Connections:
 
     def run(self, make: Callable[[Client], Steps[R]]) -> R:
         """Carry out steps from synchronous code."""
+        from headrace.broker.client import SyncClient
+
         client, redis = self._prepare()
         with self._lock:
             if self._sync is None:
@@ -67,6 +75,8 @@ class Connections:
 
     async def wait(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """The task once it has ended, told by the queue's journal. Raises as Client.wait does."""
+        from headrace.journal import LOOK_S, JournalWatch, news
+
         client, redis = self._prepare()
         here = self._here()
         if queue not in here.watches:
@@ -76,6 +86,8 @@ class Connections:
             return await drive_async(steps, here.client, client.settings, lambda seconds: news(event, seconds))
 
     def _here(self) -> _Loop:
+        from headrace.broker.client import AsyncClient
+
         _, redis = self._prepare()
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
