@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 import headrace
+from conftest import StartRedis
 from headrace import (
     App,
     BadDefinition,
@@ -560,6 +561,35 @@ async def test_reader_stops_when_nobody_waits(redis_url: str, broker: SyncClient
             await asyncio.wait_for(reader, 5)
 
 
+async def test_wait_outlives_a_restart(start_redis: StartRedis) -> None:
+    """A wait rides out an outage of Redis and gets its result afterwards, by the journal."""
+    server = start_redis(appendfsync="always")
+    broker = SyncClient(RedisSettings.parse(server.url, "test"))
+    async with make_app(server.url) as app:
+        handle = await declare(app).aenqueue("u", 1)
+        waiting = asyncio.create_task(handle.aget(timeout=30))
+        with pytest.raises(ResultTimeout):
+            await handle.aget(timeout=0.05)
+        connection = await app.connections._here().watches["default"]._client.connection()
+        await asyncio.to_thread(server.kill)
+        await connection.wait_closed()
+        await asyncio.to_thread(server.start)
+        result = msgspec.Raw(b'{"url":"u","words":1}')
+        await asyncio.to_thread(finish, broker, Queue("default"), "completed", result=result)
+        assert (await waiting).words == 1
+    broker.close()
+
+
+async def test_journal_that_may_not_be_read_is_said(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
+    """Waiting works without it; the log says why it is slow."""
+    server = start_redis(acl=["user default on nopass ~* &* +@all -xread -xrevrange"])
+    async with make_app(server.url) as app:
+        handle = await declare(app).aenqueue("u", 1)
+        with pytest.raises(ResultTimeout):
+            await handle.aget(timeout=0.2)
+    assert "journal cannot be read" in caplog.text
+
+
 def test_ends_that_are_no_result(app: App[None], broker: SyncClient) -> None:
     """Failed, cancelled, unknown: each is an error of its own."""
     count, queue = declare(app), Queue("default")
@@ -692,6 +722,35 @@ async def test_run_raises_what_the_handler_raises() -> None:
     with pytest.raises(ValueError, match="no"):
         await fail.run()
     assert seen == ["closed"]
+
+
+async def test_lifespan_cannot_swallow_an_error() -> None:
+    """It sees what went wrong and may clean up; what it raises instead is raised."""
+    seen: list[str] = []
+
+    async def swallowing() -> AsyncIterator[None]:
+        try:
+            yield
+        except ValueError:
+            seen.append("saw it")
+
+    async def again() -> AsyncIterator[None]:
+        try:
+            yield
+        except ValueError:
+            yield
+
+    async def worse() -> AsyncIterator[None]:
+        try:
+            yield
+        except ValueError:
+            raise KeyError("worse") from None
+
+    for deps, raised in ((swallowing, ValueError), (again, ValueError), (worse, KeyError)):
+        with pytest.raises(raised):
+            async with App("test", deps=deps).lifespan():
+                raise ValueError("wrong")
+    assert seen == ["saw it"]
 
 
 async def no_deps() -> AsyncIterator[int]:

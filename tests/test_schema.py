@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NoReturn, TypedDict
 from uuid import UUID, uuid4
 
 import msgspec
@@ -157,6 +157,28 @@ def test_schema_tells_types_bounds_and_defaults() -> None:
     }
 
 
+def test_schema_of_types_that_share_a_name() -> None:
+    """A user's own type may be called as ours is."""
+
+    class Payload(msgspec.Struct):
+        x: int
+
+    def task(payload: Payload) -> None: ...
+
+    found = read(task, locals())
+    assert len(found.schema()["$defs"]) == 2
+    assert make_decode("t", found)(b'{"payload":{"x":1}}').payload == Payload(1)
+
+
+def test_result_that_never_comes() -> None:
+    """A function that never returns has any result."""
+
+    def task() -> NoReturn:
+        raise ValueError
+
+    assert read(task).result is Any
+
+
 def test_default_is_not_shared() -> None:
     """A mutable default is a new one for each attempt."""
 
@@ -265,7 +287,12 @@ def test_every_wrong_field_is_named(payload: bytes, expected: list[FieldError]) 
     assert errors_of(resize, payload) == expected
 
 
-def nested(person: Person, homes: dict[str, Address], rows: list[Row]) -> None: ...
+def nested(
+    person: Person,
+    homes: dict[str, Address],
+    rows: list[Row],
+    guests: Annotated[list[Person], msgspec.Meta(max_length=2)] | None = None,
+) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -281,6 +308,10 @@ def nested(person: Person, homes: dict[str, Address], rows: list[Row]) -> None: 
             FieldError("/person/nmae", "is not a field of this type", "did you mean 'name'?"),
         ),
         ({"homes": {"a/b": {}}}, FieldError("/homes", "Object missing required field `street` (in one of its values)")),
+        (
+            {"guests": [{"name": "a"}, {"nam": "b"}]},
+            FieldError("/guests/1/nam", "is not a field of this type", "did you mean 'name'?"),
+        ),
         ({"rows": [{}]}, FieldError("/rows/0", "Object missing required field `id`")),
     ],
 )

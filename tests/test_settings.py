@@ -351,6 +351,15 @@ def test_default_is_localhost(tmp_path: Path) -> None:
     assert (found.host, found.port, found.password, found.source) == ("localhost", 6379, "pw", "the default")
 
 
+def test_note_of_a_socket(tmp_path: Path) -> None:
+    """The embedded server may listen on a socket only."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "r"))
+        server.listen()
+        note(tmp_path, f"unix://{tmp_path / 'r'}")
+        assert RedisSettings.from_env({}, cwd=tmp_path).kind == "unix"
+
+
 def test_note_of_a_dead_server_is_passed_over(tmp_path: Path) -> None:
     """A note that outlived its server does not send anybody into the void."""
     with socket.create_server(("127.0.0.1", 0)) as server:

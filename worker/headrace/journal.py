@@ -7,14 +7,17 @@ of news here, looks again, and looks now and then even without news.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from headrace.broker.client import AsyncClient
 from headrace.broker.keys import QueueKeys
-from headrace.errors import StoreUnavailable
+from headrace.errors import HeadraceError, StoreUnavailable
 from headrace.redis_settings import RedisSettings
+
+logger = logging.getLogger(__name__)
 
 BLOCK_MS: Final = 1_000
 LOOK_S: Final = 5.0
@@ -54,6 +57,8 @@ class JournalWatch:
             self._positioned.set()
             while self._waiting:
                 await self._read_once()
+        except HeadraceError as error:
+            logger.warning("The journal cannot be read, so waits look every %g s instead. %s", LOOK_S, error)
         finally:
             self._positioned.set()
             self._tell_all()
