@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from headrace.broker.broker import Reclaim
 from headrace.broker.scripts import script
 from headrace.task import State
 from redis_server import RedisServer
-from worker_harness import Desk, eventually, working
+from worker_harness import Desk, eventually, shares, working
 
 CYCLE = script("cycle").sha.encode()
 RECONCILE = script("reconcile").sha.encode()
@@ -120,18 +121,55 @@ async def test_a_dead_neighbours_tasks_are_taken_over(desk: Desk, redis_url: str
 
 
 async def test_a_live_worker_with_a_blocked_loop_is_not_reclaimed(desk: Desk, redis_url: str) -> None:
-    """A handler that blocks the event loop for longer than the TTL keeps its task: the beat comes from a thread."""
-    blocking, other = App("blocking"), Counting()
-    ran: list[str] = []
+    """A handler that blocks its event loop for longer than the TTL keeps its task: the beat comes from a thread.
 
-    @blocking.task(name="block")
+    The other worker, which would take it over, has a loop of its own in another thread.
+    """
+    app = App("t")
+    ran: list[str] = []
+    stop = threading.Event()
+
+    @app.task()
     async def block(ctx: Ctx) -> None:
         ran.append(ctx.id)
-        await asyncio.to_thread(time.sleep, 2.5)
+        time.sleep(2.5)  # noqa: ASYNC251 - that is the point
 
-    async with working(blocking, redis_url), working(other.app, redis_url, worker_id="other"):
-        seen = await desk.ended(await desk.submit("block"))
+    async def other() -> None:
+        async with working(App("other"), redis_url, worker_id="other", queues=shares("default")) as worker:
+            await asyncio.to_thread(stop.wait)
+            assert worker.stats.redelivered == 0
+
+    async with working(app, redis_url):
+        task = await desk.submit("block")
+        await desk.until(task, lambda view: view.state is State.COMPLETED or bool(ran))
+        neighbour = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
+        seen = await desk.ended(task)
+        stop.set()
+        await neighbour
     assert seen.state is State.COMPLETED and seen.counters.crashes == 0 and len(ran) == 1
+
+
+async def test_what_an_older_worker_parked_goes_to_a_newer_one_beside_it(desk: Desk, redis_url: str) -> None:
+    """During a rollout both are up: the one that does not know the type parks it, the other one releases and runs it."""
+    old, new = App("old"), App("new")
+    holding, go = asyncio.Event(), asyncio.Event()
+
+    @new.task()
+    async def hold() -> None:
+        holding.set()
+        await go.wait()
+
+    @new.task()
+    async def novel() -> None: ...
+
+    async with working(new, redis_url, worker_id="new", concurrency=1):
+        await desk.submit("hold")
+        await holding.wait()
+        async with working(old, redis_url, worker_id="old"):
+            task = await desk.submit("novel")
+            await desk.until(task, lambda view: view.state is State.PARKED)
+            go.set()
+            assert (await desk.ended(task)).state is State.COMPLETED
 
 
 async def test_a_reclaimed_worker_cancels_its_handler_and_its_report_is_stale(desk: Desk, redis_url: str) -> None:

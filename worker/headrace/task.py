@@ -85,9 +85,7 @@ def parse_priority(value: int | str) -> Priority:
             return found
     elif not isinstance(value, bool) and 0 <= value <= 3:
         return Priority(value)
-    raise ValueError(
-        f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'."
-    )
+    raise ValueError(f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'.")
 
 
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -176,6 +174,10 @@ encode_envelope: Final = _encoder.encode
 decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 
 
+NO_RESULT: Final = msgspec.Raw(b"")
+"""What a handler returned that returned nothing. (msgspec reads `Raw | None` as None only.)"""
+
+
 class Attempt(
     msgspec.Struct,
     frozen=True,
@@ -202,7 +204,7 @@ class Attempt(
     error: Failure | None = None
     cause: str | None = None
     """What ended the worker, where that is known: OOMKilled, exit code 1, …"""
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NO_RESULT
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -186,7 +186,10 @@ class TaskView:
 
     @property
     def result(self) -> msgspec.Raw | None:
-        return self.attempts[-1].result if self.state is State.COMPLETED and self.attempts else None
+        if self.state is not State.COMPLETED or not self.attempts:
+            return None
+        result = self.attempts[-1].result
+        return result if bytes(result) else None
 
     @property
     def last_place(self) -> str:

@@ -78,6 +78,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(str(exc) if exc else "the server closed the connection")
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def _end(self, reason: str) -> None:
         if self.lost is None:
@@ -85,8 +87,6 @@ class Connection(asyncio.BufferedProtocol):
         answers, self._answers = self._answers, deque()
         for answer in answers:
             answer(self.lost)
-        if not self._closed.done():
-            self._closed.set_result(None)
 
     # the callers' side
 
@@ -160,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end(reason)
 
     async def wait_closed(self) -> None:
-        """Until it has ended, for whatever reason."""
+        """Until its socket is closed, for whatever reason."""
         await asyncio.shield(self._closed)
 
 
@@ -188,6 +188,7 @@ async def connect(settings: RedisSettings, name: str = "headrace") -> Connection
         await _greet(connection, name)
     except BaseException:
         connection.close("the greeting failed")
+        await connection.wait_closed()
         raise
     return connection
 

@@ -11,7 +11,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.broker.broker import Report
-from headrace.task import FIRST, Attempt, Counters, Envelope, Failure, State
+from headrace.task import FIRST, NO_RESULT, Attempt, Counters, Envelope, Failure, State
 
 if TYPE_CHECKING:
     from headrace.context import Ctx
@@ -114,7 +114,7 @@ def report(run: Running, ending: Ending, worker: str, started_ms: int, ended_ms:
             started_ms,
             ended_ms,
             error=ending.failure,
-            result=msgspec.Raw(ending.result) if ending.result else None,
+            result=msgspec.Raw(ending.result) if ending.result else NO_RESULT,
         )
     )
     record = tasks.record(ending.outcome.value, run.envelope_bytes, tasks.extend(run.carried, after, line))
@@ -123,7 +123,10 @@ def report(run: Running, ending: Ending, worker: str, started_ms: int, ended_ms:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An exception as texts, bounded."""
+    """An exception as texts, bounded. One from a child process brings its texts along."""
+    given = getattr(error, "failure", None)
+    if isinstance(given, Failure):
+        return given
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     trace = "".join(traceback.format_exception(error))[-TRACE_CHARS:]

@@ -300,9 +300,14 @@ class MarkerWait:
             self._wait()
 
     def stop(self) -> None:
+        """Wait no more, and end the connection."""
         self._armed = False
         if self._connection is not None:
             self._connection.close()
+
+    async def wait_closed(self) -> None:
+        if self._connection is not None:
+            await self._connection.wait_closed()
 
     def _wait(self) -> None:
         connection = self._connection

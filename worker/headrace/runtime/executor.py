@@ -166,9 +166,7 @@ class Executor:
                 raise
             run.slot.uncancel()
             self._failed(run, error)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
+        except (Exception, SystemExit) as error:
             self._failed(run, error)
         else:
             self._completed(run, result)
@@ -191,7 +189,8 @@ class Executor:
             assert self.processes is not None
             job = ProcessJob.of(run, ctx)
             run.job = job
-            return msgspec.Raw(await self.processes.run(job))
+            encoded = await self.processes.run(job)
+            return None if encoded == b"null" else msgspec.Raw(encoded)
         outcome: asyncio.Future[Any] = self._loop.create_future()
 
         def done(result: Any, error: BaseException | None) -> None:

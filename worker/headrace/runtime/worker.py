@@ -57,16 +57,16 @@ class Worker:
         self.failed = False
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
-        self._executor = Executor(app, settings, self.name, self.stats)
-        self._executor.idle = self._idle.set
-        self._registry = self._executor.registry
+        self.executor = Executor(app, settings, self.name, self.stats)
+        self.executor.idle = self._idle.set
+        self._registry = self.executor.registry
         self._claims = {
             share.name: QueueClaims(
-                Queue(share.name, settings.namespace), share.weight, settings, self.name, self._executor
+                Queue(share.name, settings.namespace), share.weight, settings, self.name, self.executor
             )
             for share in settings.queues
         }
-        self._executor.shares = list(self._claims.values())
+        self.executor.shares = list(self._claims.values())
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
         self._promotions: dict[str, asyncio.TimerHandle] = {}
@@ -92,7 +92,7 @@ class Worker:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
-        executor = self._executor
+        executor = self.executor
         executor.deps = await stack.enter_async_context(self.app.lifespan())
         executor.threads = ThreadSlots(loop, self.settings.concurrency)
         stack.callback(executor.threads.close)
@@ -138,8 +138,12 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         for handle in self._promotions.values():
             handle.cancel()
+        for claims in self._claims.values():
+            claims.waiter.stop()
+            await claims.waiter.wait_closed()
         if self._connection is not None:
             self._connection.close()
+            await self._connection.wait_closed()
 
     def _process_count(self) -> int:
         import os
@@ -199,6 +203,9 @@ class Worker:
         claims.epoch, _ = await connection.call(queue.init(connection.run_id))
         types = {name: msgspec.json.encode(definition.describe()) for name, definition in self._registry.items()}
         await connection.call(queue.enlist(max_queues=self.settings.max_queues, types=types))
+        await self._release(queue, connection)
+
+    async def _release(self, queue: Queue, connection: Connection) -> None:
         keys = [*self._registry, *(f"!v{version}" for version in range(1, ENVELOPE_VERSION + 1))]
         for start in range(0, len(keys), 100):
             while await connection.call(queue.release(keys[start : start + 100])):
@@ -227,7 +234,7 @@ class Worker:
         self.stats.heartbeat_s = time.time()
         claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s)
         if beat.asked:
-            self._executor.cancel(set(beat.asked))
+            self.executor.cancel(set(beat.asked))
         if beat.next_due_ms is not None:
             self._promote_at(claims, beat.next_due_ms)
         claims.reconcile()
@@ -270,6 +277,8 @@ class Worker:
                 self.stats.redelivered += await reclaim_pass(
                     self._client, claims.queue, watch, time.monotonic(), retention_s=int(settings.retention_s)
                 )
+                # A worker beside us may not know a type that we know (a rollout): it parks, we release.
+                await self._release(claims.queue, await self._client.connection())
             except HeadraceError:
                 watch.reset(time.monotonic())
 
@@ -289,12 +298,12 @@ class Worker:
             due = max(due + WATCH_S, loop.time())
             await asyncio.sleep(due - loop.time())
             self.stats.loop_lag(loop.time() - due)
-            self.stats.busy = len(self._executor.running)
-            self._executor.watch()
+            self.stats.busy = len(self.executor.running)
+            self.executor.watch()
             for claims in self._claims.values():
                 claims.look(loop.time())
-            if self._executor.leaked >= self.settings.max_leaks and not self._stopping.is_set():
-                logger.error("%d handlers do not end although they are over their timeout", self._executor.leaked)
+            if self.executor.leaked >= self.settings.max_leaks and not self._stopping.is_set():
+                logger.error("%d handlers do not end although they are over their timeout", self.executor.leaked)
                 self.failed = True
                 self.stop()
 
@@ -309,7 +318,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Claim no more, let what runs end within the grace, hand the rest back, report all, sign off."""
-        executor, grace = self._executor, self.settings.grace_s
+        executor, grace = self.executor, self.settings.grace_s
         logger.info("draining: %d running", len(executor.running))
         for claims in self._claims.values():
             claims.draining = True
@@ -329,10 +338,10 @@ class Worker:
             await self._beats.stop()
 
     async def _interrupt(self) -> None:
-        left = list(self._executor.running.values())
+        left = list(self.executor.running.values())
         logger.warning("%d tasks outlast the grace of %g s and are handed back", len(left), self.settings.grace_s)
         for run in left:
-            self._executor.stop(run, "drained")
+            self.executor.stop(run, "drained")
         await asyncio.sleep(0)
 
     async def _sign_off(self) -> None:

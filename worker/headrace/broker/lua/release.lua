@@ -4,6 +4,7 @@
 -- ARGV: 1 at most so many · 2… index keys: a type, or !v<version>
 -- returns: released
 -- include: base carry place ending body
+if call('EXISTS', K.parked) == 0 then return 0 end
 local room, released, now = tonumber(ARGV[1]), 0, clock('')
 
 local function release(key, member)
