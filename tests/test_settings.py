@@ -77,6 +77,12 @@ def test_reads_environment_and_flags() -> None:
     assert ApiSettings.from_env(environ).port == 9000
 
 
+def test_host_of_the_api_is_not_the_worker_s() -> None:
+    """One environment for both: what keeps the API on loopback must not hide the worker from its probes."""
+    environ = {"HEADRACE_HOST": "127.0.0.1", "HEADRACE_METRICS_HOST": "::"}
+    assert (ApiSettings.from_env(environ).host, WorkerSettings.from_env(environ).host) == ("127.0.0.1", "::")
+
+
 def test_empty_variable_is_not_set() -> None:
     """Compose files pass empty variables for what is not said."""
     assert WorkerSettings.from_env({"HEADRACE_CONCURRENCY": ""}).concurrency == 10

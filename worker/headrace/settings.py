@@ -144,8 +144,12 @@ class WorkerSettings(ClientSettings):
     """Seconds of the first backoff, for a type that does not say; doubled each time, with full jitter."""
     backoff_cap_s: float = setting(300.0, number(0.001, 7 * DAY))
     """Seconds that a backoff never exceeds."""
-    host: str = setting("0.0.0.0", text(r"[A-Za-z0-9.:-]{1,253}", "an address or host name"))  # noqa: S104
-    """Address of the health and metrics port: every interface, as probes and Prometheus need."""
+    host: str = setting(
+        "0.0.0.0",  # noqa: S104 - probes and Prometheus come from outside
+        text(r"[A-Za-z0-9.:-]{1,253}", "an address or host name"),
+        env="HEADRACE_METRICS_HOST",
+    )
+    """Address of the health and metrics port; by default every interface."""
     metrics_port: int = setting(9464, whole(0, 65_535))
     """Port for health and metrics; 0 takes a free one."""
     log_level: str = setting("info", _LEVELS)
