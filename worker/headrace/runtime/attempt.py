@@ -62,6 +62,10 @@ class Running:
         self.abandoned = False
         """Its end was reported (or is no longer ours) while its handler still runs."""
 
+    def is_stopped(self) -> bool:
+        """Whether its handler was asked to end. (A method: it may change during any await.)"""
+        return bool(self.stop_reason)
+
     @property
     def counters(self) -> Counters:
         return tasks.parse_counters(self.carried) if self.carried else FIRST

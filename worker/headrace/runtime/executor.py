@@ -147,7 +147,7 @@ class Executor:
         return ctx
 
     async def _run_in_slot(self, run: Running) -> None:
-        if run.stop_reason:
+        if run.is_stopped():
             self._failed(run, asyncio.CancelledError())
             return
         run.slot = asyncio.current_task()
@@ -162,7 +162,7 @@ class Executor:
             else:
                 result = await self._elsewhere(run, ctx)
         except asyncio.CancelledError as error:
-            if not run.stop_reason:
+            if not run.is_stopped():
                 raise
             run.slot.uncancel()
             self._failed(run, error)
