@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from headrace import App, Ctx, Permanent, Retry, RetryAfter
@@ -411,3 +413,21 @@ async def test_deps_and_middleware(desk: Desk, redis_url: str) -> None:
         assert bytes((await desk.ended(await desk.submit("greet"))).result or b"") == b'"hello"'
         assert bytes((await desk.ended(await desk.submit("threaded"))).result or b"") == b"7"
     assert seen == ["open", "before greet", "after greet", "before threaded", "after threaded", "close"]
+
+
+async def test_process_handlers_run_elsewhere_and_can_be_killed(desk: Desk, redis_url: str) -> None:
+    """Another process runs them; at the hard timeout it is killed; its death and its errors are on the record."""
+    import process_app
+
+    async with working(process_app.app, redis_url, app="process_app:app", hard_extra_s=0.1, processes=2):
+        seen = await desk.ended(await desk.submit("pid_of"))
+        pid, attempt = msgspec.json.decode(bytes(seen.result or b""))
+        assert pid != os.getpid() and attempt == 1
+        for name, word in (("spin", "killed"), ("kill_me", "SIGKILL"), ("broken", "in the child")):
+            ended = await desk.ended(await desk.submit(name))
+            error = ended.attempts[-1].error
+            assert ended.state is State.FAILED and error is not None and word in error.message, (name, error)
+        running = await desk.submit("spin")
+        await desk.until(running, lambda view: view.state is State.PROCESSING)
+        await desk.client.call(desk.queue.cancel(running))
+        assert (await desk.ended(running)).state is State.CANCELLED

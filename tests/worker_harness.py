@@ -36,7 +36,7 @@ def quick(**changes: Any) -> WorkerSettings:
 
 
 @asynccontextmanager
-async def working(app: App[Any], url: str, **changes: Any) -> AsyncIterator[Worker]:
+async def working(app: App[Any], url: str, /, **changes: Any) -> AsyncIterator[Worker]:
     """A worker that serves `app` until the block ends, then drains."""
     worker = Worker(app, quick(**changes), RedisSettings.parse(url, "the test"))
     running = asyncio.create_task(worker.run())
