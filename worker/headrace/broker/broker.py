@@ -222,10 +222,11 @@ class Reclaim:
 class Queue:
     """The transitions of one queue."""
 
-    def __init__(self, name: str, namespace: str = "default") -> None:
+    def __init__(self, name: str, namespace: str = "default", *, journal_cap: int = JOURNAL_CAP) -> None:
         self.name = tasks.check_queue(name)
         self.namespace = tasks.check_queue(namespace)
         self.keys = QueueKeys(namespace, name)
+        self.journal_cap = journal_cap
         shared = NamespaceKeys(namespace)
         self._heads: dict[str, tuple[bytes | str, ...]] = {}
         for script in all_scripts().values():
@@ -293,7 +294,7 @@ class Queue:
             _time(now_ms),
             int(touch),
             _ttl(retention_s),
-            JOURNAL_CAP,
+            self.journal_cap,
         ]
         for report in reports:
             args += report
@@ -319,7 +320,7 @@ class Queue:
             order.max_crashes,
             order.backoff_ms,
             _ttl(retention_s),
-            JOURNAL_CAP,
+            self.journal_cap,
         )
         return self._call("reclaim", args, lambda reply: (reply[0].decode(), int(reply[1])))
 
@@ -341,7 +342,7 @@ class Queue:
             worker,
             "leave" if leave else "",
             _ttl(retention_s),
-            JOURNAL_CAP,
+            self.journal_cap,
             MAX_ITEMS,
             *places,
         )
@@ -354,7 +355,7 @@ class Queue:
 
         Returns cancelled, asked, unknown, or the terminal state it already has.
         """
-        args = (_time(now_ms), task_id, int(force), _ttl(retention_s), JOURNAL_CAP)
+        args = (_time(now_ms), task_id, int(force), _ttl(retention_s), self.journal_cap)
         return self._call("cancel", args, _text)
 
     def replay(self, task_id: str, last_place: str = "", *, touch: bool = False) -> Call[str]:

@@ -62,7 +62,11 @@ class Worker:
         self._registry = self.executor.registry
         self._claims = {
             share.name: QueueClaims(
-                Queue(share.name, settings.namespace), share.weight, settings, self.name, self.executor
+                Queue(share.name, app.namespace or settings.namespace, journal_cap=settings.journal_length),
+                share.weight,
+                settings,
+                self.name,
+                self.executor,
             )
             for share in settings.queues
         }
