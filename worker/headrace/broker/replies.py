@@ -1,0 +1,298 @@
+"""What goes into a transition and what comes out of it, as records; and how Redis' replies become them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from headrace import task as tasks
+from headrace.broker.keys import STREAMS
+from headrace.task import TERMINAL, Attempt, Counters, Envelope, State
+
+MAX_ITEMS: Final = 100
+"""Items of the passes (promote, reclaim, hand back, release, purge) a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A submission. `envelope` is `encode_envelope(Envelope(…))`; a delay counts from the arrival in Redis."""
+
+    id: str
+    envelope: bytes
+    priority: int
+    delay_ms: int = 0
+    due_ms: int | None = None
+    """Unix time; wins over `delay_ms`."""
+    unique: bool = False
+    """True when the envelope holds the hash of a unique key."""
+
+    def where(self) -> str:
+        mark = "u" if self.unique else ""
+        if self.due_ms is not None:
+            return f"{self.priority}{mark}@{self.due_ms}"
+        return f"{self.priority}{mark}+{self.delay_ms}" if self.delay_ms > 0 else f"{self.priority}{mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of one submission: new, known (live), finished (known and ended), unique (held by `holder`), full."""
+
+    id: str
+    status: str
+    holder: str | None = None
+
+
+STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
+
+
+class Report(NamedTuple):
+    """How an attempt ended, in the order in which the script takes it."""
+
+    place: bytes
+    id: str
+    outcome: str
+    argument: str | int
+    """retrying: delay in ms; parked: index key (a type, or `!v<version>`); else empty."""
+    type: str
+    record: bytes
+    """`task.record(outcome, envelope, N)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """The answer to a cycle. `claims` is flat: digit, entry id, envelope, N, …"""
+
+    verdicts: list[Any]
+    """Flat: index of the report, b"dup" | b"stale" | b"gone", …; reports not listed were accepted."""
+    paused: bool
+    missing: bool
+    """A stream or group is gone: call `init`, then go on."""
+    next_due_ms: int | None
+    claims: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a beat."""
+
+    paused: bool
+    next_due_ms: int | None
+    asked: list[str]
+    """Ids of this worker that shall be cancelled."""
+    oldest: dict[str, int]
+    """Stream digit → ms at which its oldest waiting entry came."""
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDepth:
+    length: int
+    pending: int
+    """Claimed, not reported."""
+    oldest_ms: int | None
+
+    @property
+    def waiting(self) -> int:
+        return self.length - self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much lies where in one queue."""
+
+    streams: dict[str, StreamDepth]
+    live: int
+    delayed: int
+    parked: int
+    dead: int
+    workers: int
+    paused: bool
+    now_ms: int
+    next_due_ms: int | None
+    counters: dict[str, int]
+    """`<outcome>:<type>` or `<outcome>` → accepted reports."""
+
+    @property
+    def waiting(self) -> int:
+        return sum(stream.waiting for stream in self.streams.values())
+
+    @property
+    def processing(self) -> int:
+        return sum(stream.pending for stream in self.streams.values())
+
+    def ended(self, outcome: str) -> int:
+        return sum(n for name, n in self.counters.items() if name.partition(":")[0] == outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where `get` found a task: 't' ended, 'z' delayed, 'p' parked, else its place in a stream."""
+
+    place: str
+    text: bytes
+    carried: bytes = b""
+    worker: str | None = None
+    claimed_ms: int | None = None
+    due_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """All that is known of a task."""
+
+    id: str
+    queue: str
+    state: State
+    envelope: Envelope | None
+    """None if something foreign wrote an entry that cannot be read."""
+    counters: Counters
+    attempts: list[Attempt]
+    worker: str | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    due_ms: int | None = None
+
+    @property
+    def result(self) -> msgspec.Raw | None:
+        if self.state is not State.COMPLETED or not self.attempts:
+            return None
+        result = self.attempts[-1].result
+        return result if bytes(result) else None
+
+    @property
+    def last_place(self) -> str:
+        return self.attempts[-1].place if self.attempts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    name: str
+    beat: str
+    """'' = it never beat."""
+    info: bytes
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Whose tasks to take, and how far."""
+
+    worker: str
+    seen: str
+    """The beat that did not change for the TTL; '' = none was seen; '*' = the worker is proven dead."""
+    nonce: str
+    cause: str = "its worker stopped beating"
+    max_crashes: int = 3
+    backoff_ms: int = 5_000
+    limit: int = MAX_ITEMS
+
+
+def view(task_id: str, queue: str, found: Found) -> TaskView:
+    """The readable form of what `get` found."""
+    if found.place[:1] not in STREAMS:
+        return _view_record(task_id, queue, found)
+    state = State.PROCESSING if found.worker else State.PENDING
+    return TaskView(
+        task_id,
+        queue,
+        state,
+        _envelope(found.text),
+        tasks.parse_counters(found.carried),
+        tasks.parse_attempts(found.carried),
+        worker=found.worker,
+        started_ms=found.claimed_ms,
+    )
+
+
+def _view_record(task_id: str, queue: str, found: Found) -> TaskView:
+    state, envelope, carried = _cut_record(found)
+    attempts = tasks.parse_attempts(carried)
+    last = attempts[-1] if attempts else None
+    ended = last if last and state in TERMINAL else None
+    return TaskView(
+        task_id,
+        queue,
+        state,
+        _envelope(envelope),
+        tasks.parse_counters(carried),
+        attempts,
+        worker=(last.worker or None) if last else None,
+        started_ms=(last.started_ms or None) if last else None,
+        ended_ms=ended.ended_ms if ended else None,
+        due_ms=found.due_ms,
+    )
+
+
+_FOREIGN: Final = {"t": State.FAILED, "z": State.SCHEDULED, "p": State.PARKED}
+
+
+def _cut_record(found: Found) -> tuple[State, bytes, bytes]:
+    """What cannot be read (something foreign wrote it) has the state that its place says, and nothing else."""
+    try:
+        name, envelope, carried = tasks.cut(found.text)
+        return State(name), envelope, carried
+    except ValueError:
+        return _FOREIGN.get(found.place, State.PENDING), b"", b""
+
+
+def _envelope(text: bytes) -> Envelope | None:
+    try:
+        return tasks.decode_envelope(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def number(text: bytes) -> int | None:
+    return int(float(text)) if text else None
+
+
+def parse_cycle(reply: list[Any]) -> Cycle:
+    """The answer to a cycle."""
+    verdicts, flags, due, claims = reply
+    return Cycle(verdicts, bool(flags & 1), bool(flags & 2), number(due), claims)
+
+
+def parse_beat(reply: list[Any]) -> Beat:
+    paused, due, asked, oldest, now = reply
+    ages = {oldest[i].decode(): int(oldest[i + 1].partition(b"-")[0]) for i in range(0, len(oldest), 2)}
+    return Beat(bool(paused), number(due), [id_.decode() for id_ in asked], ages, int(now))
+
+
+def parse_found(reply: list[bytes]) -> Found | None:
+    if not reply:
+        return None
+    place = reply[0].decode()
+    if place == "z":
+        return Found(place, reply[1], due_ms=number(reply[2]))
+    if place in "tp":
+        return Found(place, reply[1])
+    if len(reply) < 5:
+        return Found(place, reply[1], reply[2])
+    return Found(place, reply[1], reply[2], reply[3].decode(), int(reply[4]))
+
+
+def parse_depth(reply: list[Any]) -> Depth:
+    rows, live, delayed, parked, dead, workers, paused, now, due, counters = reply
+    streams = {}
+    for i in range(0, len(rows), 4):
+        digit, length, pending, oldest = rows[i : i + 4]
+        if pending == b"" and length:
+            raise ValueError(
+                f"Stream {digit.decode()!r} has no consumer group: its depth is unknown, not zero. Call init first."
+            )
+        if (pending or 0) > length:
+            raise ValueError(
+                f"Stream {digit.decode()!r} has more claimed than there is ({pending} of {length}): its depth is "
+                "unknown, not zero. Something deleted entries that workers hold; it passes when they end."
+            )
+        age = int(oldest.partition(b"-")[0]) if oldest else None
+        streams[digit.decode()] = StreamDepth(length, pending or 0, age)
+    names = {counters[i].decode(): int(counters[i + 1]) for i in range(0, len(counters), 2)}
+    return Depth(streams, live, delayed, parked, dead, workers, bool(paused), int(now), number(due), names)
+
+
+def parse_workers(reply: list[Any]) -> list[WorkerSeen]:
+    rows = (reply[i : i + 4] for i in range(0, len(reply), 4))
+    return [WorkerSeen(name.decode(), beat.decode(), info, held) for name, beat, info, held in rows]
