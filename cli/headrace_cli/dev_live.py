@@ -1,0 +1,132 @@
+"""A `headrace dev` while it lives: started, reloaded, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from . import reload
+from .dev_lines import Screen, ScreenHandler
+from .dev_probe import Found, Look, Sample
+from .dev_screen import Facts, say_result, show
+from .dev_signals import Stop
+from .dev_stack import FoundRedis, Plan, Stack, find_redis, running
+from .load import AppLoadError, load_app
+from .worker import run_loop
+
+SAMPLE_WAIT_S: Final = 20
+
+
+class Dev:
+    """One run of `headrace dev`."""
+
+    def __init__(self, plan: Plan, *, reload: bool = True, sample: bool = True) -> None:
+        raw = os.environ.get("HEADRACE_LOG_FORMAT") == "json"
+        self._plan = replace(plan, raw_logs=raw)
+        self._screen = Screen(raw=raw)
+        self._reload = reload
+        self._sample = sample
+
+    def run(self, found: Found) -> int:
+        """Until Ctrl-C. Returns the exit code."""
+        with find_redis(Path.cwd(), found.url) as redis:
+            return run_loop(self._until_stopped(redis, found))
+
+    async def _until_stopped(self, redis: FoundRedis, found: Found) -> int:
+        show_logs(self._screen, self._plan.app.partition(".")[0].partition(":")[0])
+        stop = Stop(asyncio.current_task())
+        try:
+            async with AsyncExitStack() as life:
+                await self._live(life, redis, found, stop)
+        except asyncio.CancelledError:
+            if not stop.asked:
+                raise
+        return 0
+
+    async def _live(self, life: AsyncExitStack, redis: FoundRedis, found: Found, stop: Stop) -> None:
+        if found.has_targets:
+            targets = await life.enter_async_context(_targets(self._plan.app))
+            self._plan = replace(self._plan, environ=dict(targets.environ))
+            found = msgspec.structs.replace(found, samples=[Sample(*each) for each in targets.samples])
+        stack = await life.enter_async_context(running(redis, self._plan, found, self._screen, stop.at_once))
+        life.callback(self._screen.say, "stopping; Ctrl-C again does not wait for tasks")
+        self._show(stack, found)
+        async with asyncio.TaskGroup() as group:
+            if self._sample and self._plan.processes and found.samples:
+                group.create_task(run_sample(stack, found))
+            if self._watches:
+                group.create_task(self._keep_fresh(stack, found))
+            await asyncio.get_running_loop().create_future()
+
+    async def _look(self) -> Found:
+        return await asyncio.to_thread(Look(self._plan.app, {**os.environ, **(self._plan.environ or {})}).result)
+
+    @property
+    def _watches(self) -> bool:
+        return self._reload and reload.available()
+
+    def _show(self, stack: Stack, found: Found) -> None:
+        hint = "pip install 'headrace[dev]' brings reload on save" if self._reload else "--no-reload"
+        show(stack, Facts(found, len(found.files) if self._watches else None, hint))
+
+    async def _keep_fresh(self, stack: Stack, found: Found) -> None:
+        watch = reload.Watch(found.files)
+        async for changed in watch.bursts():
+            self._screen.say(f"{reload.describe(changed)} changed")
+            try:
+                found = await self._look()
+            except AppLoadError as error:
+                detail = f"\n{error.detail.rstrip()}" if error.detail else ""
+                self._screen.say(f"{error.problem}; the old code keeps serving{detail}", level="error")
+                continue
+            watch.watch(found.files)
+            if await stack.reload(found):
+                self._screen.say(f"reloaded: {'  '.join(sorted(found.types))}")
+            else:
+                self._screen.say("the new code does not start; the old code keeps serving", level="error")
+
+
+def show_logs(screen: Screen, package: str) -> None:
+    """Show the log lines of this process on the screen: all of headrace and of the application, else warnings."""
+    logging.getLogger().addHandler(ScreenHandler(screen))
+    for name in ("headrace", "headrace_api", package):
+        logging.getLogger(name).setLevel(logging.INFO)
+    # What it says of a dead worker, the supervisor says with more.
+    logging.getLogger("headrace.worker").setLevel(logging.ERROR)
+
+
+def _targets(app: str) -> AbstractAsyncContextManager[Any]:
+    """The servers that the application's samples talk to."""
+    load_app(app)
+    targets: AbstractAsyncContextManager[Any] = sys.modules[app.partition(":")[0]].dev_targets()
+    return targets
+
+
+async def run_sample(stack: Stack, found: Found) -> None:
+    """Submit the application's first sample over HTTP, and show what becomes of it."""
+    sample = found.samples[0]
+    began = time.monotonic()
+    body = {"type": sample.type, "priority": sample.priority, "payload": sample.payload}
+    try:
+        async with aiohttp.ClientSession(stack.url) as session:
+            async with session.post("/api/v1/tasks", json=body) as answer:
+                submitted = await answer.json(content_type=None)
+            if answer.status != 201:
+                stack.screen.say(f"the sample {sample.type} was refused: {submitted['detail']}", level="warning")
+                return
+            async with session.get(f"/api/v1/tasks/{submitted['task_id']}?wait={SAMPLE_WAIT_S}") as answer:
+                task = await answer.json()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        stack.screen.say(f"the sample {sample.type} was not run: {error}", level="warning")
+        return
+    say_result(stack.screen, task, time.monotonic() - began)
