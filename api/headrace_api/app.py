@@ -1,0 +1,60 @@
+"""The HTTP API: every route in one table, and the application made of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+from aiohttp import web
+from prometheus_client.registry import Collector
+
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+
+from . import batch, system, tasks
+from .endpoint import Route, endpoint
+from .metrics import registry_of
+from .services import SERVICES, Services
+
+_ID: Final = "{id:[^{}/:]+}"
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/tasks", tasks.submit, submits=True),
+    Route("POST", "/api/v1/tasks:batch", batch.submit_batch, submits=True),
+    Route("GET", f"/api/v1/tasks/{_ID}", tasks.show),
+    Route("DELETE", f"/api/v1/tasks/{_ID}", tasks.cancel),
+    Route("POST", f"/api/v1/tasks/{_ID}:cancel", tasks.cancel),
+    Route("POST", f"/api/v1/tasks/{_ID}:retry", tasks.retry),
+    Route("GET", "/api/v1/stats", system.stats),
+    Route("GET", "/health", system.health, open=True),
+    Route("GET", "/readyz", system.health, open=True),
+    Route("GET", "/livez", system.livez, open=True),
+    Route("GET", "/metrics", system.metrics, open=True),
+)
+
+
+def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable[Collector] = ()) -> web.Application:
+    """The API as an application. `collectors` are shown on /metrics beside its own.
+
+    Serve it by `headrace_api.server`, which turns aiohttp's own errors into problem documents, too.
+    """
+    app = web.Application(client_max_size=settings.max_batch_bytes + 1)
+    extra = tuple(collectors)
+
+    async def services(app: web.Application) -> AsyncIterator[None]:
+        made = app[SERVICES] = Services(settings, redis)
+        app[system.REGISTRY] = registry_of(made.metrics, extra)
+        yield
+        await made.aclose()
+
+    async def let_go(app: web.Application) -> None:
+        await app[SERVICES].let_go()
+
+    app.cleanup_ctx.append(services)
+    app.on_shutdown.append(let_go)
+    for route in ROUTES:
+        handler = endpoint(route)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler)
+    return app

@@ -1,0 +1,134 @@
+"""POST /api/v1/tasks:batch: up to 1,000 tasks for one queue, stored together or not at all.
+
+{"tasks": [{"type": "send_email", "payload": {…}}, …]}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from headrace.broker.broker import MAX_SUBMIT
+from headrace.errors import FieldError, InvalidTask, TooLarge
+
+from . import strict_json
+from .body import read_body
+from .services import Namespace, Request, Services
+from .strict_json import MalformedJson
+from .submissions import Accepted, Origin, explain_shape
+from .tasks import JSON, origin_of, settle
+
+MAX_ERRORS: Final = 20
+BREATH: Final = 20
+"""Tasks after which other requests get their turn."""
+
+
+class _Peek(msgspec.Struct):
+    type: str
+
+
+class _Peeked(msgspec.Struct, forbid_unknown_fields=True):
+    """Refuses a million numbers at the first one, where a list of raw parts would fill memory."""
+
+    tasks: list[_Peek]
+
+
+class _Batch(msgspec.Struct):
+    tasks: list[msgspec.Raw]
+
+
+_peek: Final = msgspec.json.Decoder(_Peeked).decode
+_split: Final = msgspec.json.Decoder(_Batch).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+async def submit_batch(services: Services, request: Request) -> web.Response:
+    """The route."""
+    settings = services.settings
+    namespace = services.namespace(request.caller.namespace)
+    text = await read_body(request.http, settings.max_batch_bytes)
+    parts = split(text, min(settings.max_batch, MAX_SUBMIT))
+    origin = await origin_of(services, request, namespace)
+    if origin.fingerprint:
+        whole = hashlib.sha256(text).hexdigest()[:32]
+        origin = replace(origin, fingerprint=lambda document: whole)
+    batch = await _read_all(namespace, parts, origin)
+    queue = _one_queue(batch)
+    answers = await namespace.door(queue).submit([each.new for each in batch])
+    for accepted, answer in zip(batch, answers, strict=True):
+        if answer.status != "new":
+            await settle(namespace, accepted, answer)  # all were stored or none, so one speaks for all
+            return _created(batch, True)
+    for accepted in batch:
+        services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
+    return _created(batch, False)
+
+
+def split(text: bytes, limit: int) -> list[msgspec.Raw]:
+    """The tasks of a batch, unread. Raises MalformedJson, InvalidTask, TooLarge."""
+    try:
+        count = len(_peek(text).tasks)
+        if count > limit:
+            raise TooLarge("batch", count, limit, "tasks")
+        parts = _split(text).tasks
+    except msgspec.ValidationError as error:
+        raise InvalidTask("batch", [explain_shape(str(error), ["tasks"])]) from None
+    except strict_json.FAILURES as error:
+        raise MalformedJson(strict_json.explain(text, error)) from None
+    if not parts:
+        raise InvalidTask("batch", [FieldError("/tasks", "is empty", f"send 1 to {limit} tasks")])
+    # All quotes are the tasks' but those of the one key; another `tasks` before it was dropped unseen.
+    if text.count(b'"') != 2 + sum(bytes(part).count(b'"') for part in parts):
+        raise MalformedJson(FieldError("/tasks", "the key occurs twice in one object", "send each key once"))
+    return parts
+
+
+async def _read_all(namespace: Namespace, parts: Sequence[msgspec.Raw], origin: Origin) -> list[Accepted]:
+    batch: list[Accepted] = []
+    errors: list[FieldError] = []
+    for index, part in enumerate(parts):
+        own = replace(origin, task_id=partial(origin.task_id, index=index)) if origin.fingerprint else origin
+        try:
+            batch.append(await namespace.desk.read(part, own))
+        except MalformedJson as error:
+            raise MalformedJson(_at(index, error.errors)[0]) from None
+        except InvalidTask as error:
+            errors += _at(index, error.errors)
+        if len(errors) >= MAX_ERRORS:
+            break
+        if index % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+    if errors:
+        raise InvalidTask("batch", errors[:MAX_ERRORS])
+    return batch
+
+
+def _at(index: int, errors: Sequence[FieldError]) -> list[FieldError]:
+    return [FieldError(f"/tasks/{index}{each.pointer}", each.detail, each.hint) for each in errors]
+
+
+def _one_queue(batch: Sequence[Accepted]) -> str:
+    queue = batch[0].queue
+    for index, each in enumerate(batch):
+        if each.queue != queue:
+            detail = f"goes to queue {each.queue!r}, the first task to {queue!r}"
+            raise InvalidTask(
+                "batch", [FieldError(f"/tasks/{index}/queue", detail, "send one batch a queue: only so is it atomic")]
+            )
+    return queue
+
+
+def _created(batch: Sequence[Accepted], replayed: bool) -> web.Response:
+    tasks = [
+        {"task_id": each.new.id, "status": "submitted"} | ({"warning": each.warning} if each.warning else {})
+        for each in batch
+    ]
+    headers = {"Content-Type": JSON} | ({"Idempotent-Replayed": "true"} if replayed else {})
+    return web.Response(body=_encode({"count": len(tasks), "tasks": tasks}), status=201, headers=headers)

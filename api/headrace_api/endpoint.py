@@ -1,0 +1,98 @@
+"""What surrounds every handler: who asks, the request's id, the clock, and errors as problem documents."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from headrace.errors import HeadraceError
+from headrace.settings import ApiToken
+
+from .buckets import Buckets
+from .metrics import HTTP_BUCKETS, REASONS
+from .problems import Problem, log_problem, problem_of, problem_of_http, unexpected
+from .services import SERVICES, Request, Services
+
+logger = logging.getLogger(__name__)
+
+Action = Callable[[Services, Request], Awaitable[web.Response]]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_NOBODY: Final = ApiToken("", "", b"")
+_boot: Final = secrets.token_hex(6)
+_numbers: Final = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the route table."""
+
+    method: str
+    path: str
+    action: Action
+    open: bool = False
+    """Answers without a token: for probes and Prometheus."""
+    submits: bool = False
+    """Refusals are counted as rejected submissions."""
+
+
+def request_id(given: str | None) -> str:
+    """The caller's own id, if it is harmless, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_boot}-{next(_numbers):x}"
+
+
+def endpoint(route: Route) -> Handler:
+    """The handler that aiohttp calls for this route."""
+    method, path, action = route.method, route.path, route.action
+    durations = Buckets(HTTP_BUCKETS)
+    guarded = not route.open
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        services = http.app[SERVICES]
+        metrics = services.metrics
+        began = time.perf_counter()
+        metrics.in_flight += 1
+        name = request_id(http.headers.get("X-Request-Id"))
+        status = 499  # the client went away
+        try:
+            caller = services.guard.identify(http.headers) if guarded else _NOBODY
+            answer = await action(services, Request(http, caller, name))
+            status = answer.status
+        except Exception as error:
+            problem = _problem(error, name)
+            status = problem.status
+            answer = problem.response(http.rel_url.raw_path, name)
+        finally:
+            metrics.in_flight -= 1
+            metrics.requests[method, path, status] += 1
+            durations.observe(time.perf_counter() - began)
+            metrics.durations[method, path] = durations
+        if route.submits and status >= 400:
+            metrics.rejected[REASONS.get(status, "invalid")] += 1
+        answer.headers["X-Request-Id"] = name
+        answer.headers["Server"] = "headrace"
+        return answer
+
+    return handle
+
+
+def _problem(error: Exception, name: str) -> Problem:
+    if isinstance(error, HeadraceError):
+        problem = problem_of(error)
+        log_problem(error, problem, name)
+        return problem
+    if isinstance(error, web.HTTPException):
+        return problem_of_http(error)
+    logger.error("A request failed unexpectedly", exc_info=error, extra={"fields": {"request_id": name}})
+    return unexpected()

@@ -1,0 +1,71 @@
+"""Idempotency-Key: the same key of the same caller means the same task, without a table of keys.
+
+The id is an HMAC over namespace, queue, the token's subject and the key, with a random secret that is kept once per
+namespace in Redis. So every replica of the API makes the same id, a rotated token changes nothing, and nobody can
+find out another's id by guessing keys. The window is as long as the task's record is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from multidict import CIMultiDictProxy
+
+from headrace.broker.keys import NamespaceKeys
+from headrace.task import queue_id
+
+from .problems import HttpProblem
+from .store import Store
+
+_KEY: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|([\x21\x23-\x7e]+)')
+"""A structured-field string in quotes, or the bare key that most clients send."""
+
+
+def read_key(headers: CIMultiDictProxy[str], limit: int) -> str | None:
+    """The key of a request, without its quotes. Raises HttpProblem (400)."""
+    given = headers.getall("Idempotency-Key", ())
+    if not given:
+        return None
+    match = _KEY.fullmatch(given[0]) if len(given) == 1 else None
+    key = "" if match is None else match[2] or re.sub(r"\\(.)", r"\1", match[1])
+    if not 0 < len(key) <= limit:
+        raise HttpProblem(
+            400,
+            "bad_idempotency_key",
+            "The Idempotency-Key cannot be used.",
+            f"Send it once, with 1 to {limit} visible ASCII characters, such as a UUID.",
+        )
+    return key
+
+
+class Keys:
+    """Makes ids of keys in one namespace. For one event loop."""
+
+    def __init__(self, store: Store, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._secret: bytes | None = None
+
+    async def namer(self, subject: str, key: str) -> Callable[..., str]:
+        """The function from a queue (and a number within a batch) to an id. Raises StoreUnavailable."""
+        secret = self._secret or await self._read_secret()
+
+        def task_id(queue: str, index: int = 0) -> str:
+            parts = (self._namespace, queue, subject, key, str(index))
+            text = b"".join(b"%d:%b" % (len(part), part) for part in (each.encode() for each in parts))
+            digest = hmac.digest(secret, text, hashlib.sha256)
+            return queue_id(queue, uuid.UUID(bytes=digest[:16]))
+
+        return task_id
+
+    async def _read_secret(self) -> bytes:
+        name = NamespaceKeys(self._namespace)["secret"]
+        await self._store.command("SET", name, secrets.token_hex(32), "NX")
+        self._secret = await self._store.command("GET", name)
+        return self._secret

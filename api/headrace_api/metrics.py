@@ -1,0 +1,167 @@
+"""What the API counts, and what it reads from Redis when it is asked: the names of contract.md and `headrace_http_*`.
+
+Counting on the hot path is an addition in a dict; Prometheus' own objects are made at the scrape only. Gauges of
+queues are the same at every replica of the API (use `max by`, not `sum`), and are absent while Redis is away: an old
+number would be a lie. Labels are bounded: types are the published ones and `unknown`, routes are templates.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from headrace.broker.broker import Depth
+from headrace.task import Priority
+
+from .buckets import Buckets
+from .overview import Overview
+from .store import Store
+
+HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+BYTES_BUCKETS: Final = (256, 1024, 4096, 16384, 65536, 262144, 1048576)
+
+STREAM_LABELS: Final = {"3": "critical", "2": "high", "1": "medium", "0": "low", "r": "recovered", "s": "suspect"}
+PRIORITY_LABELS: Final = {priority: priority.name.lower() for priority in Priority}
+
+_MAX_BY: Final = " The same at every replica: use max by, not sum."
+
+
+class Metrics(Collector):
+    """One API process' numbers. `types` gives the published types' names, for series that start at 0."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.submitted: Counter[tuple[str, str]] = Counter()
+        """(type or unknown, priority)"""
+        self.rejected: Counter[str] = Counter()
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        """(method, route, status)"""
+        self.durations: dict[tuple[str, str], Buckets] = {}
+        self.payload_bytes: dict[str, Buckets] = {}
+        self.in_flight = 0
+        self.known_types: Iterable[str] = ()
+        self.overviews: Sequence[Overview] | None = None
+        """What was read for this scrape; None = Redis is away."""
+
+    def accepted(self, type_label: str, priority: int, size: int) -> None:
+        """One task was stored."""
+        self.submitted[type_label, PRIORITY_LABELS[priority]] += 1  # type: ignore[index] # an IntEnum is its number
+        buckets = self.payload_bytes.get(type_label)
+        if buckets is None:
+            buckets = self.payload_bytes[type_label] = Buckets(BYTES_BUCKETS)
+        buckets.observe(size)
+
+    def collect(self) -> Iterator[Metric]:
+        yield _build_info()
+        yield from self._tasks()
+        yield from self._http()
+        yield from self._redis()
+        if self.overviews is not None:
+            yield from _queues([depth for each in self.overviews for depth in each.depths.values()])
+            workers = {name for each in self.overviews for name in each.active}
+            yield _gauge("workers_active", f"Workers with a live heartbeat.{_MAX_BY}", {(): len(workers)})
+
+    def _tasks(self) -> Iterator[Metric]:
+        submitted = CounterMetricFamily("tasks_submitted", "Tasks accepted over HTTP.", labels=["type", "priority"])
+        for name in {*self.known_types, "unknown"}:
+            for priority in PRIORITY_LABELS.values():
+                self.submitted.setdefault((name, priority), 0)
+        for labels, count in sorted(self.submitted.items()):
+            submitted.add_metric(labels, count)
+        yield submitted
+        rejected = CounterMetricFamily("headrace_tasks_rejected", "Submissions turned away.", labels=["reason"])
+        for reason in REASONS.values():
+            rejected.add_metric([reason], self.rejected[reason])
+        yield rejected
+        sizes = HistogramMetricFamily("headrace_task_payload_bytes", "Payloads of accepted tasks.", labels=["type"])
+        for name, buckets in sorted(self.payload_bytes.items()):
+            sizes.add_metric([name], buckets.cumulative(), buckets.total)
+        yield sizes
+
+    def _http(self) -> Iterator[Metric]:
+        name = "headrace_http_requests"
+        requests = CounterMetricFamily(name, "Requests answered.", labels=["method", "route", "code"])
+        for (method, route, status), count in sorted(self.requests.items()):
+            requests.add_metric([method, route, str(status)], count)
+        yield requests
+        name = "headrace_http_request_duration_seconds"
+        durations = HistogramMetricFamily(name, "From the headers to the answer.", labels=["method", "route"])
+        for labels, buckets in sorted(self.durations.items()):
+            durations.add_metric(labels, buckets.cumulative(), buckets.total)
+        yield durations
+        yield _gauge("headrace_http_requests_in_flight", "Requests being answered.", {(): self.in_flight})
+
+    def _redis(self) -> Iterator[Metric]:
+        store = self._store
+        up = store.up and self.overviews is not None
+        yield _gauge("headrace_redis_up", "Whether Redis answers (1) or not (0).", {(): int(up)})
+        errors = CounterMetricFamily("headrace_redis_errors", "Calls to Redis that failed.", labels=["kind"])
+        for kind, count in sorted(store.errors.items()):
+            errors.add_metric([kind], count)
+        yield errors
+        name = "headrace_redis_command_duration_seconds"
+        durations = HistogramMetricFamily(name, "Calls to Redis that were answered.", labels=["command"])
+        for command, buckets in sorted(store.durations.items()):
+            durations.add_metric([command], buckets.cumulative(), buckets.total)
+        yield durations
+        memory = next((each.memory for each in self.overviews or () if each.memory), None)
+        if memory:
+            yield _gauge("headrace_redis_memory_used_bytes", "Memory that Redis uses.", {(): memory[0]})
+            yield _gauge("headrace_redis_memory_max_bytes", "Redis' maxmemory; 0 = none.", {(): memory[1]})
+
+
+REASONS: Final = {401: "unauthorized", 413: "too_large", 422: "invalid", 429: "full", 503: "unavailable", 500: "error"}
+"""Status → why a submission was turned away; any other 4xx is `invalid`."""
+
+
+def _build_info() -> Metric:
+    facts = {"version": version("headrace"), "component": "api", "python": platform.python_version()}
+    return InfoMetricFamily("headrace_build", "What runs here.", value=facts)
+
+
+def _queues(depths: Sequence[Depth]) -> Iterator[Metric]:
+    by_stream = ["priority"]
+    sizes, running, ages = Counter[str](), Counter[str](), dict[str, float]()
+    for digit, label in STREAM_LABELS.items():
+        streams = [(depth.streams[digit], depth.now_ms) for depth in depths if digit in depth.streams]
+        sizes[label] = sum(stream.waiting for stream, _ in streams)
+        running[label] = sum(stream.pending for stream, _ in streams)
+        ages[label] = max([0.0, *((now - s.oldest_ms) / 1000 for s, now in streams if s.oldest_ms is not None)])
+    yield _gauge("queue_size", f"Tasks that wait, unclaimed.{_MAX_BY}", _labelled(sizes), by_stream)
+    name = "headrace_queue_processing"
+    yield _gauge(name, f"Tasks claimed and not reported.{_MAX_BY}", _labelled(running), by_stream)
+    name = "headrace_queue_oldest_task_age_seconds"
+    yield _gauge(name, f"Age of the oldest task that waits; 0 = none.{_MAX_BY}", _labelled(ages), by_stream)
+    yield _gauge("headrace_queue_scheduled", f"Tasks due later.{_MAX_BY}", {(): sum(d.delayed for d in depths)})
+    yield _gauge("headrace_queue_parked", f"Tasks no worker knows.{_MAX_BY}", {(): sum(d.parked for d in depths)})
+    yield _gauge("headrace_queue_paused", f"Queues that are paused.{_MAX_BY}", {(): sum(d.paused for d in depths)})
+    yield _gauge("headrace_dead_letter_size", f"Dead letters kept.{_MAX_BY}", {(): sum(d.dead for d in depths)})
+
+
+def _labelled(values: dict[str, float] | Counter[str]) -> dict[tuple[str, ...], float]:
+    return {(label,): value for label, value in values.items()}
+
+
+def _gauge(
+    name: str, help_text: str, values: dict[tuple[str, ...], float] | dict[tuple[()], int], labels: Sequence[str] = ()
+) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=list(labels))
+    for key, value in values.items():
+        family.add_metric(list(key), value)
+    return family
+
+
+def registry_of(metrics: Metrics, more: Iterable[Collector] = ()) -> CollectorRegistry:
+    """A registry for this process; `more` are collectors of whoever runs in it besides the API."""
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in (metrics, *more):
+        registry.register(collector)
+    return registry

@@ -1,0 +1,214 @@
+"""Every error as an RFC 9457 problem document: what happened, why, what to do. One table gives each its status.
+
+    HTTP/1.1 429 Too Many Requests
+    Content-Type: application/problem+json
+    Retry-After: 1
+
+    {"type": "urn:headrace:error:queue_full", "title": "The queue is full", "status": 429, "code": "queue_full", …}
+
+`code` is stable and the same as in the library; `type` is only its long form. Nothing of the inside is shown: no stack
+trace, and of Redis neither address nor words; those are logged, beside the request id that the answer carries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from headrace.broker.client import RedisError
+from headrace.errors import (
+    ConfigError,
+    DurabilityUnconfirmed,
+    FieldError,
+    HeadraceError,
+    InvalidPayload,
+    InvalidTask,
+    QueueFull,
+    StoreFull,
+    StoreTimeout,
+    StoreUnavailable,
+    TaskConflict,
+    TooLarge,
+    UnknownTask,
+    WrongState,
+)
+
+from .strict_json import MalformedJson
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_AGAIN: Final = "Send it again after Retry-After; with the same Idempotency-Key it makes one task."
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How errors of one class are told over HTTP."""
+
+    status: int
+    title: str
+    hint: str | None = None
+    retry_after_s: int | None = None
+    public: str | None = None
+    """Said instead of the error's own sentence, which then is for the log only."""
+
+
+_STORE: Final = "The task store cannot be reached; whether this request was carried out is unknown."
+KINDS: Final[Mapping[type[HeadraceError], Kind]] = {
+    MalformedJson: Kind(400, "The body is not acceptable JSON"),
+    UnknownTask: Kind(404, "No such task"),
+    WrongState: Kind(409, "The task is in another state"),
+    TooLarge: Kind(413, "Too large"),
+    InvalidPayload: Kind(422, "The payload does not fit the task type"),
+    TaskConflict: Kind(422, "The idempotency key was used for another submission"),
+    InvalidTask: Kind(422, "The submission is refused"),
+    QueueFull: Kind(429, "The queue is full", _AGAIN, 1),
+    StoreFull: Kind(503, "The task store is full", _AGAIN, 5, "The task store has no room now; nothing was stored."),
+    StoreTimeout: Kind(503, "The task store is slow", _AGAIN, 1, _STORE),
+    StoreUnavailable: Kind(503, "The task store is away", _AGAIN, 1, _STORE),
+    DurabilityUnconfirmed: Kind(503, "Stored, but not yet as durable as the queue asks", _AGAIN, 1),
+    RedisError: Kind(503, "The task store refuses", "Ask whoever runs this service; its log says why.", 30, _STORE),
+    ConfigError: Kind(
+        503,
+        "The service is not set up for this",
+        "Ask whoever runs this service; its log says why.",
+        30,
+        "This service's settings do not fit its task store.",
+    ),
+}
+
+
+class HttpProblem(HeadraceError):  # noqa: N818 - named for the outcome, as in headrace.errors
+    """What is wrong with a request as HTTP, before it means anything to headrace."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, hint: str | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, code, detail, hint)
+        self.status, self.detail, self.hint = status, detail, hint
+        self.problem_code = code
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class _FieldBody(msgspec.Struct, omit_defaults=True, frozen=True):
+    pointer: str
+    detail: str
+    hint: str | None = None
+
+
+class _Body(msgspec.Struct, omit_defaults=True, frozen=True):
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str = ""
+    request_id: str = ""
+    hint: str | None = None
+    errors: list[_FieldBody] | None = None
+    task_ids: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error, ready to be told."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    hint: str | None = None
+    errors: tuple[FieldError, ...] = ()
+    task_ids: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self, instance: str = "", request_id: str = "") -> bytes:
+        """The document. `instance` is the path of the request."""
+        fields = [_FieldBody(each.pointer, each.detail, each.hint) for each in self.errors]
+        return msgspec.json.encode(
+            _Body(
+                type=f"urn:headrace:error:{self.code}",
+                title=self.title,
+                status=self.status,
+                detail=self.detail,
+                code=self.code,
+                instance=instance[:512],
+                request_id=request_id,
+                hint=self.hint,
+                errors=fields or None,
+                task_ids=list(self.task_ids[:1_000]) or None,
+            )
+        )
+
+    def response(self, instance: str = "", request_id: str = "") -> web.Response:
+        """The answer."""
+        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **self.headers}
+        if request_id:
+            headers["X-Request-Id"] = request_id
+        return web.Response(status=self.status, body=self.body(instance, request_id), headers=headers)
+
+
+def problem_of(error: HeadraceError) -> Problem:
+    """The problem that this error is."""
+    if isinstance(error, HttpProblem):
+        title = HTTPStatus(error.status).phrase
+        return Problem(error.status, error.problem_code, title, str(error), error.hint, headers=error.headers)
+    kind = next((KINDS[each] for each in type(error).__mro__ if each in KINDS), None)
+    if kind is None:
+        return unexpected()
+    return Problem(
+        kind.status,
+        error.code,
+        kind.title,
+        kind.public or str(error),
+        kind.hint,
+        errors=tuple(getattr(error, "errors", ())),
+        task_ids=getattr(error, "task_ids", ()),
+        headers={} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)},
+    )
+
+
+def unexpected() -> Problem:
+    """For an exception that nobody foresaw; the log has it under the request id."""
+    detail = "Something went wrong inside; it is not your request's fault."
+    hint = "Report it with the request id. With the same Idempotency-Key it can be sent again without harm."
+    return Problem(500, "internal", "Internal error", detail, hint)
+
+
+_ROUTER: Final[Mapping[int, tuple[str, str]]] = {
+    404: ("unknown_route", "There is nothing at this path."),
+    405: ("wrong_method", "This path does not take this method."),
+    413: ("too_large", "The body is too large."),
+    417: ("expectation_failed", "Of Expect only 100-continue is understood."),
+}
+
+
+def problem_of_http(error: web.HTTPException) -> Problem:
+    """aiohttp's own errors: no such route, wrong method, …"""
+    code, detail = _ROUTER.get(error.status, ("http", error.reason))
+    headers = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
+    hint = f"It takes {headers['Allow']}." if "Allow" in headers else None
+    return Problem(error.status, code, HTTPStatus(error.status).phrase, detail, hint, headers=headers)
+
+
+def not_http(message: str) -> Problem:
+    """Bytes that aiohttp's parser refused; `message` is its own and may repeat them."""
+    lines = message.strip().splitlines() or [""]
+    reason = "".join(char for char in lines[0] if char.isprintable()).strip(" :")[:120]
+    detail = f"The request is not well-formed HTTP/1.1{reason and f' ({reason})'}."
+    return Problem(400, "bad_http", "Bad Request", detail, "Use an HTTP library rather than writing requests by hand.")
+
+
+def log_problem(error: HeadraceError, problem: Problem, request_id: str) -> None:
+    """What the client is not told in full goes to the log."""
+    if problem.status >= 500:
+        logger.warning("%s", error, extra={"fields": {"request_id": request_id, "code": problem.code}})

@@ -1,0 +1,140 @@
+"""What the workers published of the types they know: schema, queue, defaults. Kept here for two seconds at a time.
+
+During a rollout old and new workers publish in turn, so the description before the last one still counts: a payload
+passes if either accepts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from headrace.broker.keys import NamespaceKeys
+from headrace.errors import FieldError, HeadraceError, nearest
+from headrace.task import check_queue
+
+from .schema_check import MAX_ERRORS, Check, Errors, accepts_all, compile_schema
+from .store import Store
+
+FRESH_S: Final = 2.0
+"""Seconds for which what was read is taken as it is."""
+STALE_S: Final = 0.25
+"""Seconds after which an unknown type is looked for once more: its worker may just have started."""
+
+
+class _Described(msgspec.Struct, frozen=True):
+    """The parts of a published description that the door reads."""
+
+    schema: dict[str, Any] = {}
+    hash: str = ""
+    queue: str | None = None
+    priority: int | None = None
+    max_retries: int | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Described).decode
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A type that some worker has published."""
+
+    name: str
+    text: bytes
+    described: _Described
+    checks: tuple[Check, ...]
+    """The latest schema's first; the one before it, too, if it was another."""
+
+    def errors(self, payload: Any) -> list[FieldError]:
+        """What is wrong with a payload, by the latest schema; nothing, if any schema accepts it."""
+        first: Errors = ()
+        for check in self.checks:
+            errors = check(payload)
+            if not errors:
+                return []
+            first = first or errors
+        return [replace(each, pointer="/payload" + each.pointer) for each in first[:MAX_ERRORS]]
+
+
+def is_queue(name: str) -> bool:
+    """Whether a queue can be called so."""
+    try:
+        return bool(check_queue(name))
+    except ValueError:
+        return False
+
+
+class Types:
+    """The types of one namespace, for one event loop."""
+
+    def __init__(self, store: Store, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._key = NamespaceKeys(namespace)["types"]
+        self._clock = clock
+        self._types: dict[str, KnownType] = {}
+        self._read_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def names(self) -> Mapping[str, KnownType]:
+        """What is known now, perhaps two seconds old."""
+        return self._types
+
+    def get(self, name: str) -> KnownType | None:
+        """The type of this name, as far as is known without waiting."""
+        if self._clock() - self._read_at > FRESH_S:
+            self._refresh()  # for the next one; this one takes what there is
+        return self._types.get(name)
+
+    async def find(self, name: str) -> KnownType | None:
+        """The type of this name. Redis away is no reason to refuse here: what was known last counts."""
+        found = self.get(name)
+        if found is None and self._clock() - self._read_at > STALE_S:
+            await asyncio.shield(self._refresh())
+            return self._types.get(name)
+        return found
+
+    def nearest(self, name: str) -> str | None:
+        """The known type that a person most likely meant."""
+        return nearest(name[:128], self._types)
+
+    def _refresh(self) -> asyncio.Task[None]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="headrace-types")
+        return self._reading
+
+    async def _read(self) -> None:
+        try:
+            reply = await self._store.command("HGETALL", self._key)
+        except HeadraceError:
+            self._read_at = self._clock()  # not before the next look either
+            return
+        rows = zip(reply[::2], reply[1::2], strict=True)
+        known = (self._known(name.decode("utf-8", "replace"), text) for name, text in rows)
+        self._types = {each.name: each for each in known}
+        self._read_at = self._clock()
+
+    def _known(self, name: str, text: bytes) -> KnownType:
+        before = self._types.get(name)
+        if before is not None and before.text == text:
+            return before
+        try:
+            described = _decode(text)
+        except msgspec.DecodeError:
+            # Written by something foreign, or by a later version: known by name only.
+            return KnownType(name, text, _Described(), (accepts_all,))
+        if described.queue is not None and not is_queue(described.queue):
+            described = msgspec.structs.replace(described, queue=None)
+        earlier = before.checks[:1] if before is not None and before.described.hash != described.hash else ()
+        return KnownType(name, text, described, (compile_schema(described.schema), *earlier))
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)

@@ -1,0 +1,138 @@
+"""Serving the API: aiohttp's server, with problem documents for what never reaches a route, and a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client.registry import Collector
+
+from headrace.errors import BadSetting
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+
+from .app import create_app
+from .endpoint import request_id
+from .problems import Problem, not_http, problem_of_http, unexpected
+
+logger = logging.getLogger(__name__)
+
+KEEPALIVE_S: Final = 75.0
+"""Seconds that a connection may be idle, or take for its headers."""
+STOP_S: Final = 20.0
+"""Seconds that requests have to end when the process is told to stop."""
+_OPTIONS: Final[dict[str, Any]] = {"keepalive_timeout": KEEPALIVE_S, "access_log": None, "lingering_time": 5.0}
+
+
+class Protocol(web.RequestHandler):
+    """aiohttp's connection, whose own errors are told as ours are."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What is no HTTP is the client's error, and no line in the log: strangers send it all day."""
+        name = request_id(None)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.error("A request failed outside its route", exc_info=exc, extra={"fields": {"request_id": name}})
+        else:
+            logger.debug("Refused %s from %s", message, request.remote)
+        if request.writer.output_size > 0:
+            raise ConnectionError("A part of the answer is sent already")
+        problem = not_http(message or "") if status < HTTPStatus.INTERNAL_SERVER_ERROR else unexpected()
+        answer = problem.response("", name)
+        answer.force_close()
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """The router's 404 and 405, and a refused Expect, arrive here as exceptions."""
+        if isinstance(resp, web.HTTPException):
+            name = request_id(request.headers.get("X-Request-Id"))
+            problem: Problem = problem_of_http(resp)
+            resp = problem.response(request.rel_url.raw_path, name)
+        return await super().finish_response(request, resp, start_time)
+
+
+class _Site(web.TCPSite):
+    """A listening socket whose connections are ours."""
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+        assert server is not None, "the runner is set up"
+        self._server = await loop.create_server(
+            lambda: Protocol(server, loop=loop, **_OPTIONS),
+            self._host,
+            self._port,
+            backlog=1_024,
+            reuse_port=self._reuse_port,
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: ApiSettings,
+    redis: RedisSettings,
+    collectors: Iterable[Collector] = (),
+    *,
+    stop_s: float = STOP_S,
+) -> AsyncIterator[str]:
+    """The API while it runs, as `http://host:port`. At the end requests are finished and connections closed.
+
+    Raises BadSetting if the address cannot be listened on.
+    """
+    app = create_app(settings, redis, collectors)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=stop_s)
+    await runner.setup()
+    try:
+        try:
+            await _Site(runner, settings.host, settings.port).start()
+        except OSError as error:
+            raise _refuse_address(settings, error) from None
+        yield f"http://{_host(settings.host)}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _refuse_address(settings: ApiSettings, error: OSError) -> BadSetting:
+    why = error.strerror or str(error)
+    return BadSetting(
+        "PORT", f"{settings.port} on {settings.host}", "the settings", "a port that is free",
+        f"{why.capitalize()}: stop what listens there, or set another PORT (0 takes a free one)",
+    )  # fmt: skip
+
+
+async def serve(settings: ApiSettings, redis: RedisSettings, stop: asyncio.Event | None = None) -> None:
+    """Run until SIGTERM or SIGINT, or until `stop` is set."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with serving(settings, redis) as url:
+        logger.info("The API listens on %s, with %s", url, redis)
+        if settings.auth == "none":
+            logger.warning("HEADRACE_AUTH=none: everyone who reaches %s may submit and cancel tasks", url)
+        await stop.wait()
+        logger.info("Stopping: requests have %g s to end", STOP_S)
+
+
+def run(settings: ApiSettings, redis: RedisSettings) -> None:
+    """Serve the API in this process until it is told to stop."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(settings, redis))
+    else:
+        uvloop.run(serve(settings, redis))

@@ -1,0 +1,141 @@
+"""What the routes work with: the settings, Redis, and per namespace the doors, the types and the waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from headrace.broker.broker import Queue, TaskView, view
+from headrace.errors import UnknownTask
+from headrace.journal import JournalWatch
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings, ApiToken
+from headrace.task import queue_of
+
+from .auth import Guard
+from .idempotency import Keys
+from .ingest import Door
+from .metrics import Metrics
+from .overview import Lookout
+from .registry import Types
+from .store import Store, queue_of_namespace
+from .submissions import Desk
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that was let in."""
+
+    http: web.Request
+    caller: ApiToken
+    id: str
+
+
+class Namespace:
+    """One tenant's part of the API."""
+
+    def __init__(self, name: str, services: Services) -> None:
+        self.name = name
+        self.settings = services.settings
+        self._services = services
+        self.types = Types(services.store, name)
+        self.desk = Desk(services.settings, self.types)
+        self.keys = Keys(services.store, name)
+        self.lookout = Lookout(services.store, name)
+        self._doors: dict[str, Door] = {}
+        self._watches: dict[str, JournalWatch] = {}
+
+    def queue(self, name: str) -> Queue:
+        """The transitions of a queue."""
+        return queue_of_namespace(self.name, name)
+
+    def door(self, queue: str) -> Door:
+        """The way into a queue; as many as a namespace may have queues are kept."""
+        door = self._doors.get(queue)
+        if door is None:
+            services = self._services
+            if len(self._doors) >= services.settings.max_queues:
+                self._forget_idle_doors()
+            door = self._doors[queue] = Door(services.store, self.queue(queue), services.settings)
+        return door
+
+    def _forget_idle_doors(self) -> None:
+        self._doors = {name: door for name, door in self._doors.items() if door.busy}
+
+    def watch(self, queue: str) -> JournalWatch:
+        """Who waits for tasks of a queue that exists."""
+        if queue not in self._watches:
+            self._watches[queue] = JournalWatch(self._services.redis, self.queue(queue).keys)
+        return self._watches[queue]
+
+    def queue_with(self, task_id: str) -> Queue:
+        """The queue that an id belongs to. Raises UnknownTask for a text that is no id."""
+        name = queue_of(task_id)
+        if name is None:
+            raise UnknownTask(task_id[:100])
+        return self.queue(name)
+
+    async def look(self, task_id: str) -> TaskView:
+        """The task as it is now. Raises UnknownTask, StoreUnavailable."""
+        queue = self.queue_with(task_id)
+        found = await self._services.store.read(queue.get(task_id))
+        if found is None:
+            raise UnknownTask(task_id)
+        return view(task_id, queue.name, found)
+
+    async def let_go(self) -> None:
+        """Wake all who wait for the end of a task."""
+        for watch in self._watches.values():
+            await watch.aclose()
+
+    async def aclose(self) -> None:
+        """Finish what is on its way."""
+        await self.let_go()
+        for door in self._doors.values():
+            await door.aclose()
+        await self.types.aclose()
+        await self.lookout.aclose()
+
+
+@dataclass(slots=True)
+class Services:
+    """One API process. Made within the event loop that it serves."""
+
+    settings: ApiSettings
+    redis: RedisSettings
+    store: Store = field(init=False)
+    guard: Guard = field(init=False)
+    metrics: Metrics = field(init=False)
+    closing: bool = False
+    """Set when the process is about to stop."""
+    _namespaces: dict[str, Namespace] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.redis, self.settings.durability_timeout_s)
+        self.guard = Guard(self.settings)
+        self.metrics = Metrics(self.store)
+
+    def namespace(self, name: str) -> Namespace:
+        """Only of names that a token is bound to, so there are as many as the settings name."""
+        found = self._namespaces.get(name)
+        if found is None:
+            found = self._namespaces[name] = Namespace(name, self)
+        return found
+
+    async def let_go(self) -> None:
+        """The process stops: waits are answered with what is known, and no longer begun."""
+        self.closing = True
+        for namespace in self._namespaces.values():
+            await namespace.let_go()
+
+    async def aclose(self) -> None:
+        """Finish what was accepted, close the connections."""
+        self.closing = True
+        for namespace in self._namespaces.values():
+            await namespace.aclose()
+        await self.store.aclose()
+
+
+SERVICES: Final = web.AppKey("headrace_services", Services)

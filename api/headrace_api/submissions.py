@@ -1,0 +1,276 @@
+"""One submission: from the body's bytes to a task that can be stored. Nothing is stored here.
+
+    {"type": "send_email", "priority": "high", "payload": {…}, "max_retries": 3, "queue": "mail", "delay": 60}
+
+The payload's bytes go into the envelope as they came. What the body does not say, the type says (as its workers
+published it), else the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_hex
+from typing import Any, Final
+
+import msgspec
+
+from headrace.broker.broker import NewTask
+from headrace.errors import FieldError, InvalidPayload, InvalidTask, TooLarge, nearest
+from headrace.settings import ApiSettings
+from headrace.submission import MAX_DELAY_S
+from headrace.task import (
+    DEFAULT_QUEUE,
+    ENVELOPE_VERSION,
+    Envelope,
+    Priority,
+    check_queue,
+    check_type,
+    encode_envelope,
+    parse_priority,
+)
+
+from . import strict_json
+from .registry import KnownType, Types
+from .strict_json import MalformedJson, escape
+
+MAX_RETRIES: Final = 100
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
+    """What a client may say about a task."""
+
+    type: str
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    priority: int | str | None = None
+    """0 to 3, or low, medium, high, critical."""
+    max_retries: int | None = None
+    """0 to 100."""
+    queue: str | None = None
+    delay: int | float | None = None
+    """Seconds to wait before it may run."""
+    eta: str | None = None
+    """When it may run, RFC 3339."""
+
+
+FIELDS: Final = Body.__struct_fields__
+_decode: Final = msgspec.json.Decoder(Body).decode
+_DIGEST: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+def fresh_id(queue: str) -> str:
+    """A random UUID (version 4) of this queue; a third of the cost of Python's own."""
+    text = token_hex(16)
+    value = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+    return value if queue == DEFAULT_QUEUE else f"{queue}.{value}"
+
+
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission that is in order."""
+
+    queue: str
+    new: NewTask
+    type_label: str
+    """The type, or `unknown`: what clients invent must not become a metric's label."""
+    payload_bytes: int
+    fingerprint: str | None
+    """Set under an Idempotency-Key: tells a repetition from another submission under the same key."""
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the request says around the body. `task_id` makes the id, given the queue: random, or from a key."""
+
+    task_id: Callable[..., str] = fresh_id
+    fingerprint: Callable[[Any], str] | None = None
+    """From the document; None without an Idempotency-Key."""
+    traceparent: str | None = None
+
+
+class Desk:
+    """Reads submissions of one namespace."""
+
+    def __init__(self, settings: ApiSettings, types: Types) -> None:
+        self._settings = settings
+        self._types = types
+        self._checks = settings.schemas != "off"
+
+    async def read(self, text: bytes | msgspec.Raw, origin: Origin) -> Accepted:
+        """Raises MalformedJson, InvalidTask, InvalidPayload, TooLarge."""
+        body = _parse(text)
+        size = memoryview(body.payload).nbytes
+        if size > self._settings.max_payload:
+            raise TooLarge("payload", size, self._settings.max_payload)
+        document = strict_json.load(text)
+        known = self._types.get(body.type)
+        if errors := _wrong(body, document, known):
+            raise InvalidTask(body.type[:128], errors)
+        known = known or await self._types.find(body.type)
+        if known is None:
+            return _accept(body, size, document, None, origin, self._unknown(body.type))
+        if self._checks and (errors := known.errors(document.get("payload", _EMPTY))):
+            raise InvalidPayload(body.type, errors)
+        return _accept(body, size, document, known, origin, None)
+
+    def _unknown(self, name: str) -> str | None:
+        if self._settings.schemas == "off":
+            return None
+        meant = self._types.nearest(name)
+        hint = f"did you mean {meant!r}?" if meant else "start a worker that knows it"
+        if self._settings.schemas == "enforce":
+            raise InvalidTask(name, [FieldError("/type", f"no worker has published a type {name!r}", hint)])
+        return f"No worker has published a type {name!r} yet ({hint}); the task waits for one."
+
+
+def _accept(
+    body: Body, size: int, document: Any, known: KnownType | None, origin: Origin, warning: str | None
+) -> Accepted:
+    described = known.described if known else None
+    queue = body.queue or (described and described.queue) or DEFAULT_QUEUE
+    priority = _priority(body.priority, described.priority if described else None)
+    mark = origin.fingerprint(document) if origin.fingerprint else None
+    task_id = origin.task_id(queue)
+    envelope = Envelope(
+        ENVELOPE_VERSION,
+        priority,
+        task_id,
+        None,
+        body.type,
+        time.time_ns() // 1_000_000,
+        body.max_retries,
+        mark,
+        origin.traceparent,
+        body.payload,
+    )
+    delay_ms = math.ceil(body.delay * 1000) if body.delay else 0
+    due_ms = None if body.eta is None else _eta_ms(body.eta)
+    new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms)
+    return Accepted(queue, new, body.type if known else "unknown", size, mark, warning)
+
+
+def fingerprint(document: Any) -> str:
+    """Of what a body says, however it is spaced and ordered."""
+    return hashlib.sha256(_DIGEST(document)).hexdigest()[:32]
+
+
+def _parse(text: bytes | msgspec.Raw) -> Body:
+    try:
+        return _decode(text)
+    except msgspec.ValidationError as error:
+        raise InvalidTask("submission", [explain_shape(str(error), FIELDS)]) from None
+    except strict_json.FAILURES as error:
+        raise MalformedJson(strict_json.explain(bytes(text), error)) from None
+
+
+_PLACED: Final = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
+_TYPE_WORDS: Final = {
+    "str": "text", "int": "a whole number", "float": "a number", "object": "an object", "array": "an array",
+    "bool": "true or false",
+}  # fmt: skip
+
+
+def explain_shape(message: str, fields: Sequence[str]) -> FieldError:
+    """msgspec's message about a body that may have these fields, as ours."""
+    found = _PLACED.fullmatch(message)
+    assert found is not None  # the pattern matches any text
+    what, pointer = found["what"], (found["path"] or "").replace(".", "/").replace("[", "/").replace("]", "")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        meant = nearest(unknown[1][:80], fields)
+        hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(fields)}"
+        return FieldError(f"{pointer}/{escape(unknown[1])}", "is not a field of a submission", hint)
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return FieldError(f"{pointer}/{missing[1]}", "is required but missing", _EXAMPLES.get(missing[1]))
+    if wrong := re.fullmatch(r"Expected `(.*)`, got `(.*)`", what):
+        wanted = " or ".join(_TYPE_WORDS.get(each, each) for each in wrong[1].split(" | "))
+        return FieldError(
+            pointer, f"is {_TYPE_WORDS.get(wrong[2], wrong[2])}, not {wanted}", _SHAPE if not pointer else None
+        )
+    return FieldError(pointer, what)
+
+
+_SHAPE: Final = 'send an object, as in {"type": "send_email", "payload": {}}'
+_EXAMPLES: Final = {"type": 'as in {"type": "send_email"}', "tasks": 'as in {"tasks": [{"type": "send_email"}]}'}
+
+
+def _wrong(body: Body, document: Any, known: KnownType | None) -> Sequence[FieldError]:
+    """What is wrong with fields that have the right JSON type. The name of a known type is right."""
+    errors = []
+    if known is None and not _passes(check_type, body.type):
+        errors.append(FieldError("/type", f"{body.type[:80]!r} cannot be one", _TYPE_FORM))
+    if body.queue is not None and not _passes(check_queue, body.queue):
+        errors.append(FieldError("/queue", f"{body.queue[:80]!r} cannot be one", _QUEUE_FORM))
+    if type(document.get("payload", _EMPTY)) is not dict:
+        errors.append(FieldError("/payload", "is not an object", 'give the arguments by name, as in {"to": "x"}'))
+    if body.max_retries is not None and not 0 <= body.max_retries <= MAX_RETRIES:
+        errors.append(FieldError("/max_retries", f"is {body.max_retries}", f"give 0 to {MAX_RETRIES}"))
+    if body.priority is not None and body.priority not in _PRIORITIES:
+        errors += _wrong_priority(body.priority)
+    if body.delay is not None or body.eta is not None:
+        errors += _wrong_time(body)
+    return errors
+
+
+def _passes(check: Callable[[str], str], value: str) -> bool:
+    try:
+        return bool(check(value))
+    except ValueError:
+        return False
+
+
+_EMPTY: Final[dict[str, Any]] = {}
+_PRIORITIES: Final[dict[int | str, Priority]] = {
+    key: each for each in Priority for key in (int(each), each.name.lower())
+}
+_TYPE_FORM: Final = "a letter or '_', then up to 127 of letters, digits and _ . : -"
+_QUEUE_FORM: Final = "1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
+
+
+def _wrong_priority(given: int | str) -> Sequence[FieldError]:
+    try:
+        parse_priority(given)
+    except ValueError:
+        shown = repr(given[:40] if isinstance(given, str) else given)
+        meant = nearest(given[:40], [each.name.lower() for each in Priority]) if isinstance(given, str) else None
+        hint = f"did you mean {meant!r}?" if meant else "use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'"
+        return [FieldError("/priority", f"{shown} is no priority", hint)]
+    return ()
+
+
+def _wrong_time(body: Body) -> Sequence[FieldError]:
+    if body.delay is not None and body.eta is not None:
+        return [FieldError("/eta", "stands beside a delay", "give one of them")]
+    if body.delay is not None and not 0 <= body.delay <= MAX_DELAY_S:
+        return [FieldError("/delay", f"is {body.delay:g} seconds", f"give 0 to {MAX_DELAY_S:.0f}")]
+    if body.eta is None:
+        return ()
+    due_ms = _eta_ms(body.eta)
+    if due_ms is None:
+        return [FieldError("/eta", "is no time with a time zone", "as in 2026-01-15T10:30:00Z")]
+    if due_ms > (time.time() + MAX_DELAY_S) * 1000:
+        return [FieldError("/eta", "is more than a year away", "give a time within a year")]
+    return ()
+
+
+def _eta_ms(given: str) -> int | None:
+    try:
+        moment = msgspec.convert(given, datetime)
+    except msgspec.ValidationError:
+        return None
+    return None if moment.tzinfo is None else max(0, math.ceil(moment.timestamp() * 1000))
+
+
+def _priority(given: int | str | None, default: int | None) -> Priority:
+    if given is not None:
+        found = _PRIORITIES.get(given)
+        return parse_priority(given) if found is None else found
+    return Priority(default) if default is not None and 0 <= default <= 3 else Priority.MEDIUM

@@ -1,0 +1,82 @@
+"""The routes about the service itself: health, stats, metrics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from headrace.broker.broker import Depth
+from headrace.errors import HeadraceError, StoreUnavailable
+
+from .overview import Overview
+from .services import Request, Services
+from .tasks import JSON
+
+REGISTRY: Final = web.AppKey("headrace_registry", CollectorRegistry)
+_HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=_HEADERS)
+
+
+async def livez(services: Services, request: Request) -> web.Response:
+    """GET /livez: the process answers, so it lives; Redis away is no reason to restart it."""
+    return _json({"status": "ok"})
+
+
+async def health(services: Services, request: Request) -> web.Response:
+    """GET /health and /readyz: 200 when submissions can be taken, 503 when not."""
+    if services.closing:
+        return _json({"status": "stopping", "checks": {"redis": "up"}}, 503)
+    try:
+        await services.store.command("PING")
+    except StoreUnavailable:
+        return _json({"status": "unavailable", "checks": {"redis": "down"}}, 503)
+    except HeadraceError:
+        return _json({"status": "unavailable", "checks": {"redis": "refuses"}}, 503)
+    return _json({"status": "ok", "checks": {"redis": "up"}})
+
+
+async def stats(services: Services, request: Request) -> web.Response:
+    """GET /api/v1/stats: how many tasks are where, in the caller's namespace."""
+    seen = await services.namespace(request.caller.namespace).lookout.look()
+    return _json(_summary(seen) | {"queues": {name: _counts(depth) for name, depth in seen.depths.items()}})
+
+
+def _counts(depth: Depth) -> dict[str, int | bool]:
+    return {
+        "pending": depth.waiting,
+        "processing": depth.processing,
+        "completed": depth.ended("completed"),
+        "failed": depth.ended("failed"),
+        "cancelled": depth.ended("cancelled"),
+        "delayed": depth.delayed,
+        "parked": depth.parked,
+        "dead_letters": depth.dead,
+        "paused": depth.paused,
+    }
+
+
+def _summary(seen: Overview) -> dict[str, int | bool]:
+    rows = [_counts(depth) for depth in seen.depths.values()]
+    names = ("pending", "processing", "completed", "failed", "cancelled", "delayed", "parked", "dead_letters")
+    total: dict[str, int | bool] = {name: sum(row[name] for row in rows) for name in names}
+    return total | {"workers": len(seen.active)}
+
+
+async def metrics(services: Services, request: Request) -> web.Response:
+    """GET /metrics: Prometheus text."""
+    numbers = services.metrics
+    names = services.guard.namespaces
+    try:
+        numbers.overviews = [await services.namespace(name).lookout.look() for name in names]
+    except HeadraceError:
+        numbers.overviews = None
+    known = (services.namespace(name).types.names for name in names)
+    numbers.known_types = {name for types in known for name in types}
+    text = generate_latest(request.http.app[REGISTRY])
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

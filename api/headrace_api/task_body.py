@@ -1,0 +1,104 @@
+"""A task as the API shows it: contract.md's names first, ours after them. Times are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from headrace.broker.broker import TaskView
+from headrace.task import TERMINAL, Attempt, Failure, State
+
+_UNREADABLE: Final = msgspec.Raw(b"null")
+
+
+class AttemptBody(msgspec.Struct, frozen=True):
+    """One ended attempt."""
+
+    outcome: str
+    worker_id: str | None
+    started_at: str | None
+    ended_at: str | None
+    error: Failure | None
+    cause: str | None
+    """What ended its worker, where that is known."""
+
+
+class TaskBody(msgspec.Struct, frozen=True):
+    """The answer to GET /api/v1/tasks/{id}."""
+
+    id: str
+    type: str
+    priority: int
+    status: State
+    payload: msgspec.Raw
+    """The client's own bytes."""
+    max_retries: int
+    retry_count: int
+    created_at: str | None
+    started_at: str | None
+    completed_at: str | None
+    worker_id: str | None
+    queue: str
+    due_at: str | None
+    """When a scheduled or retrying task is due."""
+    attempts: int
+    crashes: int
+    interruptions: int
+    result: msgspec.Raw | None
+    error: Failure | None
+    """Of the last attempt, if that failed."""
+    log: list[AttemptBody]
+    """The last attempts, oldest first."""
+
+
+def rfc3339(ms: int | None) -> str | None:
+    """Unix milliseconds as text; whole seconds stay whole. None for a time that no calendar has."""
+    if ms is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    spec = "milliseconds" if ms % 1000 else "seconds"
+    return moment.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def task_body(seen: TaskView, default_retries: int) -> TaskBody:
+    """The answer for a task. `default_retries` holds for a submission that did not say."""
+    envelope, counters = seen.envelope, seen.counters
+    last = seen.attempts[-1] if seen.attempts else None
+    chosen = envelope.max_retries if envelope else None
+    return TaskBody(
+        id=seen.id,
+        type=envelope.type if envelope else "",
+        priority=envelope.priority if envelope else 0,
+        status=seen.state,
+        payload=envelope.payload if envelope else _UNREADABLE,
+        max_retries=default_retries if chosen is None else chosen,
+        retry_count=counters.failures,
+        created_at=rfc3339(envelope.created_ms) if envelope else None,
+        started_at=rfc3339(seen.started_ms),
+        completed_at=rfc3339(seen.ended_ms) if seen.state in TERMINAL else None,
+        worker_id=seen.worker,
+        queue=seen.queue,
+        due_at=rfc3339(seen.due_ms),
+        attempts=counters.attempts,
+        crashes=counters.crashes,
+        interruptions=counters.interruptions,
+        result=seen.result,
+        error=last.error if last and seen.state is not State.COMPLETED else None,
+        log=[_attempt(each) for each in seen.attempts],
+    )
+
+
+def _attempt(each: Attempt) -> AttemptBody:
+    return AttemptBody(
+        outcome=each.outcome,
+        worker_id=each.worker or None,
+        started_at=rfc3339(each.started_ms or None),
+        ended_at=rfc3339(each.ended_ms or None),
+        error=each.error,
+        cause=each.cause,
+    )

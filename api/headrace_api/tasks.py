@@ -1,0 +1,176 @@
+"""The routes of single tasks: submit, look, wait, cancel, retry."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from headrace.broker.broker import Submitted, TaskView
+from headrace.errors import QueueFull, TaskConflict, UnknownTask, WrongState, nearest
+from headrace.journal import news
+from headrace.task import TERMINAL, State
+
+from .body import read_body
+from .idempotency import read_key
+from .problems import HttpProblem
+from .services import Namespace, Request, Services
+from .submissions import Accepted, Origin, fingerprint
+from .task_body import task_body
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+JSON: Final = "application/json"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+async def submit(services: Services, request: Request) -> web.Response:
+    """POST /api/v1/tasks"""
+    namespace = services.namespace(request.caller.namespace)
+    body = await read_body(request.http, services.settings.max_body)
+    accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
+    [answer] = await namespace.door(accepted.queue).submit((accepted.new,))
+    if answer.status != "new":
+        await settle(namespace, accepted, answer)
+        return _created(accepted, True)
+    services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
+    return _created(accepted, False)
+
+
+async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
+    """What the headers say about a submission. Raises HttpProblem, StoreUnavailable."""
+    headers = request.http.headers
+    trace = headers.get("traceparent")
+    if trace is not None and not _TRACEPARENT.fullmatch(trace):
+        trace = None
+    key = read_key(headers, services.settings.max_key_bytes) if "Idempotency-Key" in headers else None
+    if key is None:
+        return Origin(traceparent=trace)
+    return Origin(await namespace.keys.namer(request.caller.subject, key), fingerprint, trace)
+
+
+async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) -> None:
+    """See what it means that a task was not stored. Raises QueueFull, TaskConflict (another body, same key)."""
+    if answer.status == "full":
+        raise QueueFull(accepted.queue, namespace.settings.max_depth)
+    try:
+        seen = await namespace.look(accepted.new.id)
+    except UnknownTask:
+        return  # its record expired between the two calls
+    if seen.envelope is None or seen.envelope.fingerprint != accepted.fingerprint:
+        raise TaskConflict(accepted.new.id)
+
+
+def _created(accepted: Accepted, replayed: bool) -> web.Response:
+    task_id = accepted.new.id
+    headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    if accepted.warning is None:
+        body = b'{"task_id":"%b","status":"submitted"}' % task_id.encode()
+    else:
+        body = _encode({"task_id": task_id, "status": "submitted", "warning": accepted.warning})
+    return web.Response(body=body, status=201, headers=headers)
+
+
+async def show(services: Services, request: Request) -> web.Response:
+    """GET /api/v1/tasks/{id}, with ?wait=SECONDS until it has ended"""
+    namespace, task_id = services.namespace(request.caller.namespace), request.http.match_info["id"]
+    wait_s = _wait(request.http.query, services.settings.max_wait_s) if request.http.query_string else 0.0
+    seen = await namespace.look(task_id)
+    if wait_s > 0 and seen.state not in TERMINAL:
+        seen = await _wait_for(services, namespace, seen, wait_s)
+    known = await namespace.types.find(seen.envelope.type) if seen.envelope else None
+    default = known.described.max_retries if known else None
+    body = task_body(seen, services.settings.max_retries if default is None else default)
+    return web.Response(body=_encode(body), headers=_NO_STORE)
+
+
+_NO_STORE: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
+
+
+def _wait(query: Mapping[str, str], limit: float) -> float:
+    for name in query:
+        if name != "wait":
+            hint = "did you mean 'wait'?" if nearest(name[:40], ["wait"]) else "known is wait=SECONDS"
+            raise HttpProblem(400, "bad_query", f"{name[:40]!r} is not a parameter here.", hint)
+    try:
+        seconds = float(query["wait"])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= limit:
+        hint = f"give seconds from 0 to {limit:g}, as in ?wait=30"
+        raise HttpProblem(400, "bad_query", f"wait is {query['wait'][:40]!r}.", hint)
+    return seconds
+
+
+async def _wait_for(services: Services, namespace: Namespace, seen: TaskView, wait_s: float) -> TaskView:
+    """The task when it has ended, or as it is after so long."""
+    try:
+        async with asyncio.timeout(wait_s), namespace.watch(seen.queue).of(seen.id) as event:
+            while True:
+                seen = await namespace.look(seen.id)
+                if seen.state in TERMINAL or services.closing:
+                    return seen
+                await news(event)
+    except TimeoutError:
+        return await namespace.look(seen.id)
+
+
+async def cancel(services: Services, request: Request) -> web.Response:
+    """DELETE /api/v1/tasks/{id} and POST /api/v1/tasks/{id}:cancel, with ?force=true to end it under its worker"""
+    namespace = services.namespace(request.caller.namespace)
+    force = _force(request.http.query)
+    task_id = request.http.match_info["id"]
+    retention_s = max(1, int(services.settings.retention_s))
+    call = namespace.queue_with(task_id).cancel(task_id, force=force, retention_s=retention_s)
+    found = await services.store.read(call)
+    if found == "unknown":
+        raise UnknownTask(task_id)
+    if found == "asked":
+        return _status(task_id, "processing", 202, "Its worker was asked to end it.")
+    if found != "cancelled":
+        raise WrongState(task_id, found, "cancelled")
+    return _status(task_id, "cancelled")
+
+
+def _force(query: Mapping[str, str]) -> bool:
+    for name, value in query.items():
+        if name != "force" or value not in {"true", "false"}:
+            detail = f"{name[:40]}={value[:40]!r} is not understood here."
+            raise HttpProblem(400, "bad_query", detail, "known is force=true")
+    return query.get("force") == "true"
+
+
+async def retry(services: Services, request: Request) -> web.Response:
+    """POST /api/v1/tasks/{id}:retry: a failed task starts over, one that waits for its time is due now"""
+    namespace = services.namespace(request.caller.namespace)
+    seen = await namespace.look(request.http.match_info["id"])
+    if seen.state is State.FAILED:
+        await _replay(services, namespace, seen)
+    elif seen.state in {State.SCHEDULED, State.RETRYING}:
+        await services.store.read(namespace.queue(seen.queue).promote([seen.id]))
+    elif seen.state is not State.PENDING:
+        raise WrongState(seen.id, seen.state, "retried")
+    return _status(seen.id, "pending")
+
+
+async def _replay(services: Services, namespace: Namespace, seen: TaskView) -> None:
+    durability = services.settings.durability[seen.queue]
+    give_up = asyncio.get_running_loop().time() + services.store.patience_s(durability)
+    call = namespace.queue(seen.queue).replay(seen.id, seen.last_place)
+    found = await services.store.write(call, durability, give_up)
+    if found == "unknown":
+        raise UnknownTask(seen.id)
+    if found not in {"replayed", "pending"}:
+        why = {"unique": "failed, and its unique key is held by another", "other": "failed again since"}
+        raise WrongState(seen.id, why.get(found, found), "retried")
+
+
+def _status(task_id: str, status: str, code: int = 200, note: str | None = None) -> web.Response:
+    body = {"task_id": task_id, "status": status} | ({"note": note} if note else {})
+    return web.Response(body=_encode(body), status=code, headers=_NO_STORE)
