@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TextIO
 
@@ -25,9 +26,17 @@ class Screen:
     """Prints lines; colours them in a terminal. `raw` leaves the lines of children as they are (JSON for machines)."""
 
     def __init__(self, stream: TextIO | None = None, *, raw: bool = False) -> None:
-        self._stream = stream or sys.stdout
-        self._colour = coloured(self._stream)
+        self._given = stream
         self._raw = raw
+
+    @property
+    def _stream(self) -> TextIO:
+        # Looked up each time: a progress bar of rich puts itself in the place of standard output.
+        return self._given or sys.stdout
+
+    @property
+    def _colour(self) -> bool:
+        return coloured(self._stream)
 
     def say(self, sentence: str, *, level: str = "info", who: str = "dev") -> None:
         """One line, or several: those after the first are indented."""
@@ -100,3 +109,18 @@ class ScreenHandler(logging.Handler):
         who = "api" if record.name.startswith("headrace_api") else "dev"
         text = clean(record.getMessage(), 4_096)
         self._screen.say(f"{text}{trace}", level=record.levelname.lower(), who=who)
+
+
+@contextmanager
+def shown_logs(screen: Screen, package: str) -> Iterator[None]:
+    """Show the log lines of this process on the screen: all of headrace and of the application, else warnings."""
+    handler, root = ScreenHandler(screen), logging.getLogger()
+    root.addHandler(handler)
+    for name in ("headrace", "headrace_api", package):
+        logging.getLogger(name).setLevel(logging.INFO)
+    # What it says of a dead worker, the supervisor says with more.
+    logging.getLogger("headrace.worker").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)

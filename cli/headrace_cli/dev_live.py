@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ import aiohttp
 import msgspec
 
 from . import reload
-from .dev_lines import Screen, ScreenHandler
+from .dev_lines import Screen
 from .dev_probe import Found, Look, Sample
 from .dev_screen import Facts, say_result, show
 from .dev_signals import Stop
@@ -43,7 +42,6 @@ class Dev:
             return run_loop(self._until_stopped(redis, found))
 
     async def _until_stopped(self, redis: FoundRedis, found: Found) -> int:
-        show_logs(self._screen, self._plan.app.partition(".")[0].partition(":")[0])
         stop = Stop(asyncio.current_task())
         try:
             async with AsyncExitStack() as life:
@@ -94,15 +92,6 @@ class Dev:
                 self._screen.say(f"reloaded: {'  '.join(sorted(found.types))}")
             else:
                 self._screen.say("the new code does not start; the old code keeps serving", level="error")
-
-
-def show_logs(screen: Screen, package: str) -> None:
-    """Show the log lines of this process on the screen: all of headrace and of the application, else warnings."""
-    logging.getLogger().addHandler(ScreenHandler(screen))
-    for name in ("headrace", "headrace_api", package):
-        logging.getLogger(name).setLevel(logging.INFO)
-    # What it says of a dead worker, the supervisor says with more.
-    logging.getLogger("headrace.worker").setLevel(logging.ERROR)
 
 
 def _targets(app: str) -> AbstractAsyncContextManager[Any]:

@@ -18,7 +18,7 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings, WorkerSettings
 from headrace_api.server import serving
 
-from .dev_lines import Screen
+from .dev_lines import Screen, shown_logs
 from .dev_probe import Found
 from .dev_process import WorkerCommand, describe_exit
 from .dev_store import Store
@@ -150,6 +150,7 @@ async def running(
     """Start API and workers. At the end the workers drain, or, once `at_once` is set, are ended."""
     stack = Stack(redis, plan, found, screen)
     async with AsyncExitStack() as life:
+        life.enter_context(shown_logs(screen, plan.app.partition(".")[0].partition(":")[0]))
         life.push_async_callback(stack.store.aclose)
         await stack.store.check()
         if redis.embedded is not None:

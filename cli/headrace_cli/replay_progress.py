@@ -19,8 +19,11 @@ _FRAME_S: Final = 0.1
 
 
 @asynccontextmanager
-async def progress(state: State) -> AsyncIterator[None]:
-    """Show the state until the block ends."""
+async def progress(state: State, *, quiet: bool) -> AsyncIterator[None]:
+    """Show the state until the block ends; when `quiet`, show nothing."""
+    if quiet:
+        yield
+        return
     show = _bar if sys.stdout.isatty() else _lines
     shown = asyncio.create_task(show(state))
     try:

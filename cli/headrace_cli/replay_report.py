@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -19,11 +20,13 @@ def succeeded(tally: Tally, state: State) -> bool:
     return not (tally.lost or tally.duplicated or state.refused)
 
 
-def show(tally: Tally, state: State, *, ledger: str | None) -> None:
-    """Print the summary."""
+def show(tally: Tally, state: State, *, ledger: Path | None) -> None:
+    """Print the summary. `ledger` is the file that stays, if one does."""
     click.echo()
-    for name, value, how in _rows(tally, state, ledger):
+    for name, value, how in _rows(tally, state):
         click.echo(f"{name:<12}{value:>12}   {how}")
+    if ledger:
+        click.echo(f"{'ledger':<12}{'':>12}   {ledger}")
     cases = [*tally.lost, *tally.duplicated, *state.errors]
     for case in cases[:_SHOWN]:
         click.echo(f"  ! {case}")
@@ -31,7 +34,7 @@ def show(tally: Tally, state: State, *, ledger: str | None) -> None:
         click.echo(f"  ! … and {len(cases) - _SHOWN:,} more")
 
 
-def _rows(tally: Tally, state: State, ledger: str | None) -> Iterator[tuple[str, str, str]]:
+def _rows(tally: Tally, state: State) -> Iterator[tuple[str, str, str]]:
     tries = sum(each.tries - 1 for each in state.accepted)
     again = f"; {tries:,} had to be sent again" if tries else ""
     yield "submitted", f"{tally.submitted:,}", f"rows that the API accepted, each under its own Idempotency-Key{again}"
@@ -39,16 +42,19 @@ def _rows(tally: Tally, state: State, ledger: str | None) -> Iterator[tuple[str,
         yield "refused", f"{state.refused:,}", "rows that the API did not accept, or did not answer"
     yield "completed", f"{tally.completed:,}", "tasks that GET /api/v1/tasks/{id} says are completed"
     yield "lost", f"{len(tally.lost):,}", "accepted tasks that are not completed at the end"
-    checked = ", runs that no fault on the task's record explains" if ledger else " (runs: not checked, no ledger)"
+    known = tally.reruns is not None
+    checked = ", runs that no fault on the task's record explains" if known else " (runs: not checked, no ledger)"
     yield "duplicated", f"{len(tally.duplicated):,}", f"accepted completions or tasks beyond one a row{checked}"
     if state.kills:
         yield "killed", f"{state.kills:,}", "worker processes ended by SIGKILL"
-    if tally.reruns is not None:
-        yield "re-run", f"{tally.reruns:,}", "runs beyond the first of a task, each after a fault of its worker (legal)"
+    if known:
+        yield (
+            "re-run",
+            f"{tally.reruns:,}",
+            "runs beyond the first of a task; what a fault of its worker explains is legal",
+        )
     yield from _waits("wait", tally.waits_accepted, "from the acceptance by the API to the handler's first line")
     yield from _waits("since due", tally.waits_due, "from the row's own time to the handler's first line")
-    if ledger:
-        yield "ledger", "", ledger
 
 
 def _waits(name: str, waits: Waits, how: str) -> Iterator[tuple[str, str, str]]:
