@@ -1,0 +1,126 @@
+"""Handlers that run in child processes, for test_processes.py: a child imports them by the name of this module."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from headrace import App, Ctx, Permanent, RetryAfter
+
+
+class OddError(LookupError):
+    """Known to worker and child alike, and not made without arguments."""
+
+    def __init__(self, key: str, *, where: str) -> None:
+        super().__init__(key)
+        self.where = where
+
+
+async def deps() -> AsyncIterator[str]:
+    yield "shared"
+    leave_note()
+
+
+def leave_note() -> None:
+    if left := os.environ.get("LEFT_FILE"):
+        Path(left).write_text("left")
+
+
+app = App("processes", deps=deps)
+
+
+@app.task(process=True)
+def pid() -> int:
+    return os.getpid()
+
+
+@app.task(process=True)
+def echo(value: Any = None) -> Any:
+    return value
+
+
+@app.task(process=True)
+def tell_context(ctx: Ctx[str]) -> dict[str, Any]:
+    logging.getLogger("somebody").warning("seen in a child")
+    left = ctx.deadline - time.monotonic()
+    return {
+        "id": ctx.id,
+        "attempt": ctx.attempt,
+        "token": ctx.token,
+        "deps": ctx.deps,
+        "left": left,
+        "queue": ctx.queue,
+    }
+
+
+@app.task(process=True)
+def chatter() -> str:
+    print("printed")  # noqa: T201 - where prints go is what is tested
+    os.write(1, b"written\n")
+    os.write(2, b"complained\n")
+    return sys.stdin.read()
+
+
+@app.task(process=True)
+def fail(how: str) -> None:
+    class LocalError(ValueError):
+        pass
+
+    errors: dict[str, BaseException] = {
+        "value": ValueError("not good"),
+        "odd": OddError("k", where="here"),
+        "local": LocalError("known to nobody else"),
+        "permanent": Permanent("never"),
+        "later": RetryAfter(12.5, "busy"),
+        "exit": SystemExit(3),
+        "stop": StopIteration(),
+        "group": ExceptionGroup("several", [ValueError("one"), KeyError("two")]),
+    }
+    raise errors[how]
+
+
+@app.task(process=True)
+def die(how: str) -> None:
+    if how == "exit":
+        os._exit(3)
+    if how == "pipe":
+        os.closerange(3, 50)
+        time.sleep(60)
+    os.kill(os.getpid(), getattr(signal, how))
+
+
+@app.task(process=True)
+def hang(note: str) -> None:
+    """Says so in a file, starts a program of its own, and never ends."""
+    program = subprocess.Popen(["sleep", "600"])
+    Path(note).write_text(f"{os.getpid()} {program.pid}")
+    while True:
+        pass
+
+
+@app.task(process=True)
+def wait_for(file: str, note: str) -> str:
+    """Ends when the file is there."""
+    Path(note).write_text(str(os.getpid()))
+    while not Path(file).exists():
+        time.sleep(0.005)
+    return "done"
+
+
+@app.task(process=True)
+def signals_of_programs() -> str:
+    """How a program that a handler starts takes Ctrl-C and SIGTERM."""
+    code = "import signal; print(signal.getsignal(2) == signal.default_int_handler, signal.getsignal(15) == 0)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@app.task()
+def in_a_thread() -> None:
+    """No process task."""

@@ -1,0 +1,291 @@
+"""Child processes for CPU-bound handlers (`process=True`): they leave the worker's loop and threads alone, and can be
+killed when a handler does not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, cast
+
+import msgspec
+
+from headrace.logs import JsonFormatter, TextFormatter
+from headrace.runtime.frames import Answer, Hello, ProcessJob, Unframer, frame
+from headrace.runtime.raised import HandlerFailed, to_error
+
+__all__ = ["HandlerFailed", "ProcessDied", "ProcessJob", "ProcessSlots"]
+
+logger = logging.getLogger("headrace.worker")
+
+START_S: Final = 60.0
+"""A child that has not imported the application by then is given up."""
+CLOSE_S: Final = 2.0
+"""Idle children have so long to leave their deps when the worker stops."""
+LAST_WORDS_S: Final = 0.2
+"""What a child wrote before it ended arrives within that; its own children may keep the pipe open for ever."""
+PIPE_S: Final = 1.0
+"""A child that closed its pipe, which it needs, is killed unless it ends by itself within that."""
+STOPPED: Final = "killed because its worker stops"
+_HINTS: Final = {
+    signal.SIGKILL: ": out of memory, or killed by hand",
+    signal.SIGSEGV: ": a fault in native code, see standard error",
+}
+_answer: Final = msgspec.json.Decoder(Answer).decode
+
+
+class ProcessDied(Exception):  # noqa: N818 - named for the outcome, as the errors of headrace are
+    """The process ended before the attempt did. `str` is a sentence with exit code or signal."""
+
+    def __init__(self, cause: str, reason: str = "") -> None:
+        super().__init__(cause)
+        self.reason = reason
+        """`timeout` if it was killed for that."""
+
+
+class ProcessSlots:
+    """Up to `size` children of this process that have imported `app_path` (`module` or `module:attribute`).
+
+    They start when they are needed, and one that dies is replaced. To be used from the event loop.
+    """
+
+    def __init__(self, app_path: str, size: int) -> None:
+        self._app_path = app_path
+        self._size = size
+        self._children: set[_Child] = set()
+        self._idle: list[_Child] = []
+        self._waiting: dict[ProcessJob, asyncio.Future[_Child]] = {}
+        self._running: dict[ProcessJob, _Child] = {}
+        self._starts: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def run(self, job: ProcessJob) -> bytes:
+        """The handler's result as JSON. Raises HandlerFailed, or ProcessDied. A cancelled call kills the process."""
+        child = self._idle.pop() if self._idle else await self._wait(job)
+        self._running[job] = child
+        child.served = True
+        try:
+            answer = await child.ask(job)
+        except asyncio.CancelledError:
+            child.kill(STOPPED)
+            raise
+        finally:
+            del self._running[job]
+            if child.usable:
+                self._offer(child)
+        if answer.failure is not None:
+            raise to_error(answer)
+        return bytes(answer.result)
+
+    def kill(self, job: ProcessJob, cause: str = "killed at the hard timeout", reason: str = "timeout") -> None:
+        """End the process that runs this job, and whatever that started; `run` raises ProcessDied(cause, reason)."""
+        waiter = self._waiting.get(job)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(ProcessDied(f"The attempt was {cause} before it had a process.", reason))
+        elif job in self._running:
+            self._running[job].kill(cause, reason)
+
+    async def close(self) -> None:
+        """End all children: the idle ones may close what they opened, the others are killed. Waiting jobs get none."""
+        self._closed = True
+        for waiter in self._waiting.values():
+            if not waiter.done():
+                waiter.set_exception(_no_process("its worker stops"))
+        for child in self._children:
+            if child in self._idle:
+                child.dismiss()
+            else:
+                child.kill(STOPPED)
+        while self._children:
+            _, late = await asyncio.wait([child.end for child in self._children], timeout=CLOSE_S)
+            for child in self._children if late else ():
+                child.kill(STOPPED)
+        if self._starts:
+            await asyncio.wait(self._starts)
+
+    async def _wait(self, job: ProcessJob) -> _Child:
+        waiter: asyncio.Future[_Child] = asyncio.get_running_loop().create_future()
+        self._waiting[job] = waiter
+        if self._closed:
+            waiter.set_exception(_no_process("its worker stops"))
+        self._start_child()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._offer(waiter.result())
+            raise
+        finally:
+            del self._waiting[job]
+
+    def _offer(self, child: _Child) -> None:
+        for waiter in self._waiting.values():
+            if not waiter.done():
+                waiter.set_result(child)
+                return
+        self._idle.append(child)
+
+    def _start_child(self) -> None:
+        if self._closed or len(self._children) >= self._size:
+            return
+        child = _Child(self._child_ended)
+        self._children.add(child)
+        start = asyncio.get_running_loop().create_task(self._start(child))
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    async def _start(self, child: _Child) -> None:
+        try:
+            await child.start(_hello(self._app_path))
+        except (ProcessDied, OSError) as error:
+            if not self._closed:
+                logger.error("a child process could not start: %s", error)
+                self._refuse_one(_no_process(str(error)))
+            if isinstance(error, OSError):  # there never was a process whose end would be told
+                self._child_ended(child)
+        else:
+            self._offer(child)
+
+    def _refuse_one(self, error: ProcessDied) -> None:
+        """One start failed, so one job does; the others get starts of their own."""
+        waiter = next((waiter for waiter in self._waiting.values() if not waiter.done()), None)
+        if waiter is not None:
+            waiter.set_exception(error)
+
+    def _child_ended(self, child: _Child) -> None:
+        self._children.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        # At once, so that the next job need not wait; but one that died without a job, only for a job that waits.
+        if child.served or any(not waiter.done() for waiter in self._waiting.values()):
+            self._start_child()
+
+
+def _no_process(why: str) -> ProcessDied:
+    return ProcessDied(f"The attempt got no process: {why.removesuffix('.')}.")
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """One process. It is asked one thing at a time."""
+
+    def __init__(self, on_end: Callable[[_Child], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.end: asyncio.Future[None] = self._loop.create_future()
+        """Done when the process has ended."""
+        self.served = False
+        """Whether it was ever given a job."""
+        self._on_end = on_end
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._unframer = Unframer()
+        self._answer: asyncio.Future[Answer] | None = None
+        self._why: tuple[str, str] | None = None
+        """Cause and reason, if it was killed or dismissed from here."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives and may be asked."""
+        return self._why is None and self._transport is not None and self._transport.get_returncode() is None
+
+    async def start(self, hello: Hello) -> None:
+        """Start it; returns when it has imported the application. Raises ProcessDied, OSError."""
+        program = (sys.executable, "-m", "headrace.runtime.child")
+        # A session of its own: Ctrl-C in the terminal does not reach it, and its own children die with it.
+        try:
+            await self._loop.subprocess_exec(lambda: self, *program, stderr=None, start_new_session=True)
+        except OSError:
+            self.end.set_result(None)
+            raise
+        late = self._loop.call_later(START_S, self.kill, f"killed because it was not ready after {START_S:g} s")
+        ready = await self.ask(hello)
+        late.cancel()
+        if ready.failure is not None:
+            raise ProcessDied(f"Importing the application failed: {ready.failure.type}: {ready.failure.message}")
+
+    async def ask(self, message: msgspec.Struct) -> Answer:
+        """Send one frame and wait for its answer. Raises ProcessDied."""
+        self._answer = self._loop.create_future()
+        if self.end.done():
+            raise ProcessDied(self._obituary())
+        assert self._transport is not None
+        pipe = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
+        pipe.write(frame(message))
+        return await self._answer
+
+    def kill(self, cause: str, reason: str = "") -> None:
+        """End it now, with all processes that it started."""
+        if self._transport is not None and self._transport.get_returncode() is not None:
+            return
+        self._why = self._why or (cause, reason)
+        if self._transport is None:
+            return  # it is being started, and will look
+        with suppress(ProcessLookupError, PermissionError):  # it ended by itself just now
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        """Let it end by itself."""
+        self._why = self._why or ("dismissed", "")
+        if self._transport is not None:
+            cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0)).close()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        if self._why is not None:
+            self.kill(*self._why)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        for body in self._unframer.feed(data):
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(_answer(body))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if self._transport is not None and self._transport.get_returncode() is not None:
+            self._end()
+        else:
+            self._loop.call_later(PIPE_S, self.kill, "killed because it closed its pipe")
+
+    def process_exited(self) -> None:
+        self._loop.call_later(LAST_WORDS_S, self._end)
+
+    def _end(self) -> None:
+        if self.end.done():
+            return
+        self.end.set_result(None)
+        assert self._transport is not None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ProcessDied(self._obituary(), self._why[1] if self._why else ""))
+        self._transport.close()
+        self._on_end(self)
+
+    def _obituary(self) -> str:
+        if self._why is not None:
+            return f"The process that ran the attempt was {self._why[0]}."
+        code = (self._transport.get_returncode() if self._transport is not None else None) or 0
+        return f"The process that ran the attempt ended with {_words(code)}."
+
+
+def _words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"signal {-code}"
+    return f"{number.name}{_HINTS.get(number, '')}"
+
+
+def _hello(app_path: str) -> Hello:
+    root = logging.getLogger()
+    formatters = [handler.formatter for handler in root.handlers]
+    is_json = next((isinstance(each, JsonFormatter) for each in formatters if _is_ours(each)), None)
+    return Hello(app_path, sys.path, os.getpid(), root.level, is_json)
+
+
+def _is_ours(formatter: logging.Formatter | None) -> bool:
+    return isinstance(formatter, JsonFormatter | TextFormatter)
