@@ -284,7 +284,8 @@ async def test_the_hard_timeout_kills_the_handler_and_the_programs_it_started(
     slots.kill(hanging)
     with pytest.raises(ProcessDied, match="killed at the hard timeout") as caught:
         await asyncio.wait_for(attempt, LIMIT_S)
-    assert caught.value.reason == "timeout"
+    assert caught.value.failure.reason == caught.value.reason == "timeout"
+    assert (caught.value.failure.type, caught.value.failure.trace) == ("ProcessDied", "")
     await_true(lambda: not any(map(lives, pids)))
     assert await run(slots, "pid") not in pids
 

@@ -18,6 +18,7 @@ import msgspec
 from headrace.logs import JsonFormatter, TextFormatter
 from headrace.runtime.frames import Answer, Hello, ProcessJob, Unframer, frame
 from headrace.runtime.raised import HandlerFailed, to_error
+from headrace.task import Failure
 
 __all__ = ["HandlerFailed", "ProcessDied", "ProcessJob", "ProcessSlots"]
 
@@ -46,6 +47,8 @@ class ProcessDied(Exception):  # noqa: N818 - named for the outcome, as the erro
         super().__init__(cause)
         self.reason = reason
         """`timeout` if it was killed for that."""
+        self.failure = Failure(type(self).__name__, cause, reason=reason)
+        """The same as texts. A traceback would only show where the worker waited."""
 
 
 class ProcessSlots:
