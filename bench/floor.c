@@ -1,0 +1,211 @@
+/* The bare client: it runs headrace's own scripts as fast as C with hiredis can, and does nothing else.
+ *
+ *   floor SOCKET ping   BATCH OUT TOTAL
+ *   floor SOCKET submit BATCH OUT TOTAL TYPE SHA KEY...
+ *   floor SOCKET drain  BATCH OUT TOTAL TYPE SHA KEY...
+ *
+ * BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
+ * does the same, argument by argument, where there is no compiler. The scripts have to be loaded.
+ */
+#include <hiredis.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+enum { MAX_BATCH = 1000, PAYLOAD = 100, MAX_KEYS = 32, REPORT = 6, HEAD = 3 };
+
+static redisContext *redis;
+static const char *type, *args[HEAD + MAX_KEYS + 8 + REPORT * MAX_BATCH];
+static size_t lengths[HEAD + MAX_KEYS + 8 + REPORT * MAX_BATCH];
+static int used, head;
+static char key_count[8];
+
+static void fail(const char *format, ...) {
+  va_list rest;
+  va_start(rest, format);
+  fputs("floor: ", stderr);
+  vfprintf(stderr, format, rest);
+  fputc('\n', stderr);
+  exit(1);
+}
+
+static double seconds(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+static void add(const char *text, size_t length) {
+  args[used] = text;
+  lengths[used++] = length;
+}
+
+static void add_text(const char *text) { add(text, strlen(text)); }
+
+/* What is sent lies in one arena per call; hiredis copies it when the call is formatted. */
+static char arena[MAX_BATCH * 4096];
+static size_t arena_used;
+
+static char *keep(size_t *length, const char *format, ...) {
+  va_list rest;
+  char *text = arena + arena_used;
+  va_start(rest, format);
+  *length = (size_t)vsnprintf(text, sizeof arena - arena_used, format, rest);
+  va_end(rest);
+  arena_used += *length;
+  if (arena_used >= sizeof arena) fail("a batch of this size does not fit its buffer");
+  return text;
+}
+
+static void begin(void) {
+  used = head;
+  arena_used = 0;
+}
+
+static void finish(void) {
+  if (redisAppendCommandArgv(redis, used, args, lengths) != REDIS_OK) fail("%s", redis->errstr);
+}
+
+static redisReply *answer(void) {
+  redisReply *reply = NULL;
+  if (redisGetReply(redis, (void **)&reply) != REDIS_OK) fail("%s", redis->errstr);
+  if (reply->type == REDIS_REPLY_ERROR) fail("%s", reply->str);
+  return reply;
+}
+
+/* -- submissions: envelopes like those of headrace.task, with a payload of PAYLOAD bytes */
+
+static unsigned long long state;
+
+static unsigned long long next_random(void) {
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return state;
+}
+
+static void send_submit(long from, int count) {
+  static char filler[PAYLOAD];
+  size_t length, payload;
+  char *id, *text;
+  memset(filler, 'x', sizeof filler);
+  begin();
+  add_text(""), add_text("0"), add_text("0");
+  for (int i = 0; i < count; i++) {
+    unsigned long long a = next_random(), b = next_random();
+    id = keep(&length, "%08llx-%04llx-4%03llx-a%03llx-%012llx", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffffffffffffULL);
+    add(id, length);
+    add_text("1");
+    payload = (size_t)snprintf(NULL, 0, "{\"n\":%ld,\"text\":\"\"}", from + i);
+    text = keep(&length, "{\"v\":1,\"p\":1,\"i\":\"%.36s\",\"t\":\"%s\",\"c\":1764024000000,\"a\":{\"n\":%ld,\"text\":\"%.*s\"}}", id,
+                type, from + i, (int)(PAYLOAD - payload), filler);
+    add(text, length);
+  }
+  finish();
+}
+
+static void take_submitted(int count) {
+  redisReply *reply = answer();
+  if (reply->elements != 1 || strspn(reply->element[0]->str, "n") != (size_t)count) fail("a submission was not new");
+  freeReplyObject(reply);
+}
+
+static void submit(int batch, int out, long total) {
+  long sent = 0, taken = 0;
+  while (taken < total) {
+    while (sent < total && sent - taken < (long)out * batch) {
+      send_submit(sent, total - sent < batch ? (int)(total - sent) : batch);
+      sent += batch;
+    }
+    take_submitted(total - taken < batch ? (int)(total - taken) : batch);
+    taken += batch;
+  }
+}
+
+/* -- the life of a worker: report what was claimed as completed, claim the next, in one call */
+
+static void add_report(redisReply **claim) {
+  size_t length;
+  char *text;
+  const char *envelope = claim[2]->str, *id = strstr(envelope, "\"i\":\"");
+  static struct timespec now;
+  long long ms;
+  if (!id || claim[2]->len < 60) fail("an envelope of an unknown form");
+  clock_gettime(CLOCK_REALTIME, &now);
+  ms = now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+  text = keep(&length, "%s%s", claim[0]->str, claim[1]->str);
+  add(text, length);
+  add(id + 5, 36);
+  add_text("completed"), add_text(""), add_text(type);
+  text = keep(&length, "completed %zu\n%s1,0,0,0\n{\"p\":\"%s%s\",\"o\":\"completed\",\"w\":\"floor:01234567\",\"s\":%lld,\"e\":%lld}",
+              claim[2]->len, envelope, claim[0]->str, claim[1]->str, ms, ms);
+  add(text, length);
+}
+
+static void send_cycle(const char *batch, redisReply *claims) {
+  begin();
+  add_text("floor:01234567"), add_text(batch), add_text("rs3210"), add_text(""), add_text("0"), add_text("86400"), add_text("10000");
+  for (size_t i = 0; claims && i < claims->elements; i += 4) add_report(claims->element + i);
+  finish();
+}
+
+/* How many reports each call that is out carries, oldest first. */
+static long carried[2];
+static int oldest, waiting;
+
+static void go(const char *batch, redisReply *claims) {
+  carried[(oldest + waiting++) % 2] = claims ? (long)claims->elements / 4 : 0;
+  send_cycle(batch, claims);
+}
+
+static void drain(const char *batch, int out, long total) {
+  long reported = 0;
+  while (waiting < out) go(batch, NULL);
+  while (waiting > 0) {
+    redisReply *reply = answer(), *claims;
+    if (reply->elements != 4 || reply->element[0]->elements || reply->element[1]->integer) fail("a report was not accepted");
+    reported += carried[oldest];
+    oldest = (oldest + 1) % 2, waiting--;
+    claims = reply->element[3];
+    if (claims->elements) go(batch, claims);
+    freeReplyObject(reply);
+  }
+  if (reported != total) fail("%ld tasks were drained, not %ld", reported, total);
+}
+
+static void ping(long total) {
+  for (long i = 0; i < total; i++) {
+    used = 0;
+    add_text("PING");
+    finish();
+    freeReplyObject(answer());
+  }
+}
+
+int main(int count, char **words) {
+  long total;
+  int batch, out;
+  double wall, cpu;
+  if (count < 6) fail("see the top of floor.c for its arguments");
+  batch = atoi(words[3]), out = atoi(words[4]), total = atol(words[5]);
+  if (batch < 1 || batch > MAX_BATCH || out < 1 || out > 2) fail("BATCH is 1 to 1000, OUT is 1 or 2");
+  redis = redisConnectUnix(words[1]);
+  if (!redis || redis->err) fail("%s", redis ? redis->errstr : "no memory");
+  if (count > 7) {
+    if (count - 8 > MAX_KEYS) fail("too many keys");
+    type = words[6];
+    snprintf(key_count, sizeof key_count, "%d", count - 8);
+    add_text("EVALSHA"), add_text(words[7]), add_text(key_count);
+    for (int i = 8; i < count; i++) add_text(words[i]);
+    head = used;
+  }
+  state = (unsigned long long)(seconds(CLOCK_REALTIME) * 1e9) | 1;
+  wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+  if (!strcmp(words[2], "ping")) ping(total);
+  else if (!strcmp(words[2], "submit") && head) submit(batch, out, total);
+  else if (!strcmp(words[2], "drain") && head) drain(words[3], out, total);
+  else fail("the mode is ping, submit or drain");
+  printf("{\"tasks\": %ld, \"wall_s\": %.9f, \"cpu_s\": %.9f}\n", total, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+  return 0;
+}

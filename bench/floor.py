@@ -1,0 +1,135 @@
+"""The bare client where there is no C compiler or no hiredis: as floor.c, argument by argument, with hiredis-py.
+
+It imports nothing of headrace, because it stands for the least that a client can do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+
+PAYLOAD = 100
+WORKER = b"floor:01234567"
+Arguments = list[bytes]
+
+
+class Wire:
+    """A blocking socket; requests may be sent ahead of their answers."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._reader = hiredis.Reader()
+
+    def send(self, args: Arguments) -> None:
+        self._socket.sendall(hiredis.pack_command(tuple(args)))  # type: ignore[arg-type] # its stub says a tuple of one
+
+    def answer(self) -> Any:
+        reply = self._reader.gets()
+        while reply is False:
+            self._reader.feed(self._socket.recv(1 << 18))
+            reply = self._reader.gets()
+        if isinstance(reply, hiredis.ReplyError):
+            sys.exit(f"floor: {reply}")
+        return reply
+
+
+def envelope(task_id: bytes, task_type: bytes, number: int) -> bytes:
+    """As headrace.task writes it, with a payload of PAYLOAD bytes."""
+    start = b'{"n":%d,"text":"' % number
+    payload = start + b"x" * (PAYLOAD - len(start) - 2) + b'"}'
+    return b'{"v":1,"p":1,"i":"%b","t":"%b","c":1764024000000,"a":%b}' % (task_id, task_type, payload)
+
+
+def new_id() -> bytes:
+    text = secrets.token_hex(16)
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}".encode()
+
+
+def submission(task_type: bytes, first: int, count: int) -> Arguments:
+    args = [b"", b"0", b"0"]
+    for number in range(first, first + count):
+        task_id = new_id()
+        args += (task_id, b"1", envelope(task_id, task_type, number))
+    return args
+
+
+def report(task_type: bytes, claim: list[bytes], now_ms: int) -> Arguments:
+    digit, entry, text = claim[:3]
+    place, start = digit + entry, text.index(b'"i":"') + 5
+    attempt = b'{"p":"%b","o":"completed","w":"%b","s":%d,"e":%d}' % (place, WORKER, now_ms, now_ms)
+    record = b"completed %d\n%b1,0,0,0\n%b" % (len(text), text, attempt)
+    return [place, text[start : start + 36], b"completed", b"", task_type, record]
+
+
+def cycle(task_type: bytes, batch: int, claims: list[bytes]) -> Arguments:
+    args = [WORKER, b"%d" % batch, b"rs3210", b"", b"0", b"86400", b"10000"]
+    now_ms = int(time.time() * 1000)
+    for i in range(0, len(claims), 4):
+        args += report(task_type, claims[i : i + 4], now_ms)
+    return args
+
+
+def submit(wire: Wire, head: Arguments, task_type: bytes, batch: int, out: int, total: int) -> None:
+    waiting: deque[int] = deque()
+    for first in range(0, total, batch):
+        if len(waiting) == out:
+            take_submitted(wire, waiting.popleft())
+        waiting.append(min(batch, total - first))
+        wire.send(head + submission(task_type, first, waiting[-1]))
+    while waiting:
+        take_submitted(wire, waiting.popleft())
+
+
+def take_submitted(wire: Wire, count: int) -> None:
+    if wire.answer() != [b"n" * count]:
+        sys.exit("floor: a submission was not new")
+
+
+def drain(wire: Wire, head: Arguments, task_type: bytes, batch: int, out: int, total: int) -> None:
+    reported, waiting = 0, deque([0] * out)
+    for _ in waiting:
+        wire.send(head + cycle(task_type, batch, []))
+    while waiting:
+        verdicts, flags, _, claims = wire.answer()
+        if verdicts or flags:
+            sys.exit("floor: a report was not accepted")
+        reported += waiting.popleft()
+        if claims:
+            waiting.append(len(claims) // 4)
+            wire.send(head + cycle(task_type, batch, claims))
+    if reported != total:
+        sys.exit(f"floor: {reported} tasks were drained, not {total}")
+
+
+def ping(wire: Wire, total: int) -> None:
+    for _ in range(total):
+        wire.send([b"PING"])
+        wire.answer()
+
+
+def main(words: list[str]) -> None:
+    path, mode, (batch, out, total) = words[0], words[1], map(int, words[2:5])
+    rest = [word.encode() for word in words[5:]]
+    wire = Wire(path)
+    head = [b"EVALSHA", rest[1], b"%d" % len(rest[2:]), *rest[2:]] if rest else []
+    work: dict[str, Callable[[], None]] = {
+        "ping": lambda: ping(wire, total),
+        "submit": lambda: submit(wire, head, rest[0], batch, out, total),
+        "drain": lambda: drain(wire, head, rest[0], batch, out, total),
+    }
+    wall, cpu = time.monotonic(), time.process_time()
+    work[mode]()
+    print(json.dumps({"tasks": total, "wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""The bare client as a command: floor.c compiled where that works, else floor.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .server import Server
+
+HERE = Path(__file__).parent
+Mode = Literal["ping", "submit", "drain"]
+
+
+@dataclass(frozen=True)
+class Bare:
+    """What the bare client did: tasks a second, and CPU in µs a task, its own and Redis'."""
+
+    tasks: int
+    rate: float
+    client_us: float
+    redis_us: float
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How to run the bare client."""
+
+    command: tuple[str, ...]
+    name: str
+
+    def run(self, server: Server, mode: Mode, tasks: int, *, batch: int = 1, out: int = 1, kind: str = "noop") -> Bare:
+        """`tasks` of type `kind`, `batch` a call, `out` calls outstanding. RuntimeError if something went wrong."""
+        script = {"submit": "submit", "drain": "cycle"}.get(mode)
+        words = [str(server.socket), mode, str(batch), str(out), str(tasks)]
+        if script is not None:
+            call = server.queue.submit([]) if script == "submit" else server.queue.cycle("", 0)
+            words += [kind, call.script.sha, *(server.queue.keys[suffix] for suffix in call.script.keys)]
+        before = server.cpu_s()
+        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"The bare client failed: {done.stderr.strip()}")
+        spent = server.cpu_s() - before
+        said = json.loads(done.stdout)
+        return Bare(tasks, tasks / said["wall_s"], said["cpu_s"] / tasks * 1e6, spent / tasks * 1e6)
+
+    def best(self, server: Server, mode: Mode, tasks: int, batch: int) -> Bare:
+        """The better of one and two calls outstanding; a drain finds `tasks` waiting each time."""
+        runs = []
+        for out in (1, 2):
+            server.fresh()
+            if mode == "drain":
+                self.fill(server, tasks)
+            runs.append(self.run(server, mode, tasks, batch=batch, out=out))
+        return max(runs, key=lambda run: run.rate)
+
+    def fill(self, server: Server, tasks: int, kind: str = "noop") -> Bare:
+        """Submit so many tasks, 100 a call."""
+        return self.run(server, "submit", tasks, batch=100, out=2, kind=kind)
+
+
+def find_floor() -> Floor:
+    """Compile floor.c into a folder outside the tree; the loop in Python if there is no compiler or no hiredis."""
+    loop = Floor((sys.executable, str(HERE / "floor.py")), "hiredis-py in a loop")
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return loop
+    program = Path(tempfile.mkdtemp(prefix="headrace-floor-")) / "floor"
+    done = subprocess.run(
+        [compiler, "-O2", "-o", str(program), str(HERE / "floor.c"), *_hiredis_flags()],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(program.parent)
+        return loop
+    return Floor((str(program),), "C with hiredis")
+
+
+def _hiredis_flags() -> list[str]:
+    tool = shutil.which("pkg-config")
+    if tool is not None:
+        done = subprocess.run([tool, "--cflags", "--libs", "hiredis"], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.split()
+    return ["-lhiredis"]

@@ -1,0 +1,78 @@
+"""How fast one worker process empties a queue of tasks that do nothing, and what that costs."""
+
+from __future__ import annotations
+
+from .harness import Bench, Measure, Reading, Round
+from .workers import Drained, drain_afresh
+
+BATCH = 50
+
+
+class Drain:
+    """Against the bare client with the same scripts; the CPU columns are the worker's and Redis'."""
+
+    name = "drain"
+    measures = (
+        Measure("drain", "drain, async, concurrency 100 / floor, batch 50", "×", 0.85, prototype="1.0"),
+        Measure("drain_10", "  the same, concurrency 10 / floor, batch 50", "×", prototype="84–100k/s"),
+        Measure("drain_1", "  the same, concurrency 1 / floor, batch 50", "×", prototype="12.6k/s"),
+        Measure("drain_sync", "drain, sync in threads / async", "×", 0.75, prototype="0.85–1.0"),
+        Measure("client_async", "client CPU a task, async", "µs", 6, at_most=True, prototype="3.2"),
+        Measure("client_sync", "client CPU a task, sync in threads", "µs", 8, at_most=True, prototype="3.5"),
+        Measure("life", "Redis CPU a task life, batch ≥ 50", "µs", 10.5, at_most=True, prototype="9.2"),
+        Measure("life_floor", "  the same, bare client", "µs", at_most=True),
+    )
+
+    def round(self, bench: Bench) -> Round:
+        sizes, server, bare = bench.sizes, bench.server, bench.floor
+        floor = bare.best(server, "drain", sizes.drain, BATCH)
+        hundred = drain_afresh(server, bare, sizes.drain, concurrency=100)
+        ten = drain_afresh(server, bare, sizes.few_slots, concurrency=10)
+        one = drain_afresh(server, bare, sizes.one_slot, concurrency=1)
+        threads = drain_afresh(server, bare, sizes.drain, concurrency=100, kind="noop_sync")
+        return {
+            "drain": over(hundred, floor.rate),
+            "drain_10": over(ten, floor.rate),
+            "drain_1": over(one, floor.rate),
+            "drain_sync": over(threads, hundred.rate),
+            "client_async": beside(hundred.client_us, hundred),
+            "client_sync": beside(threads.client_us, threads),
+            "life": beside(hundred.submit_us + hundred.redis_us, hundred),
+            "life_floor": Reading(
+                hundred.submit_us + floor.redis_us,
+                rate=floor.rate,
+                client_us=floor.client_us,
+                redis_us=floor.redis_us,
+            ),
+        }
+
+
+class Persistent:
+    """What an append-only file, fsynced every second, adds."""
+
+    name = "aof"
+    measures = (
+        Measure(
+            "life_aof", "Redis CPU a task life, batch ≥ 50, AOF everysec", "µs", 14.5, at_most=True, prototype="13"
+        ),
+        Measure("drain_aof", "  drain with AOF everysec / without", "×", prototype="0.82"),
+    )
+
+    def round(self, bench: Bench) -> Round:
+        plain, kept = (
+            drain_afresh(bench.server_with(aof=aof), bench.floor, bench.sizes.drain, concurrency=100)
+            for aof in (False, True)
+        )
+        for aof in (False, True):
+            bench.server_with(aof=aof).fresh()
+        return {"life_aof": beside(kept.submit_us + kept.redis_us, kept), "drain_aof": over(kept, plain.rate)}
+
+
+def over(run: Drained, floor: float) -> Reading:
+    """A drain as a ratio."""
+    return Reading(run.rate / floor, run.rate, floor, run.client_us, run.redis_us)
+
+
+def beside(value: float, run: Drained) -> Reading:
+    """Some value of a drain."""
+    return Reading(value, run.rate, client_us=run.client_us, redis_us=run.redis_us)
