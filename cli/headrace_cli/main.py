@@ -102,7 +102,7 @@ def exit_code(error: HeadraceError) -> int:
             return TIMED_OUT
         case errors.StoreUnavailable():
             return UNREACHABLE
-        case errors.ConfigError() | errors.InvalidTask():
+        case errors.ConfigError() | errors.InvalidTask() | errors.HeadraceError(code="malformed_json"):
             return FAILED if error.code == "embedded_redis" else USAGE
         case _:
             return FAILED

@@ -44,7 +44,7 @@ def ls(output: str, **_: Any) -> None:
     from .session import run
 
     async def work(session: Session) -> dict[str, Depth]:
-        return dict((await session.namespace.lookout.look()).depths)
+        return dict((await session.lookout.look()).depths)
 
     rows = [_facts(name, depth) for name, depth in sorted(run(work).items())]
     if output == "json":
@@ -110,12 +110,12 @@ def _set_paused(name: str, paused: bool) -> None:
     from .session import run
 
     async def work(session: Session) -> bool:
-        known = (await session.namespace.lookout.look()).depths
+        known = (await session.lookout.look()).depths
         if name not in known:
             meant = nearest(name, known)
             hint = f"Did you mean {meant!r}?" if meant else "`headrace queue ls` lists those there are"
             raise ConfigError(f"There is no queue {name!r}", hint)
-        return await session.services.store.read(session.namespace.queue(name).pause(paused))
+        return await session.store.read(session.queue(name).pause(paused))
 
     changed = run(work)
     state = "paused" if paused else "not paused"

@@ -1,4 +1,7 @@
-"""One namespace of one Redis, for commands that ask it or tell it something, by the same rules as the API."""
+"""One namespace of one Redis, for commands that ask it or tell it something, by the same rules as the API.
+
+It is made of the parts of the API that know nothing of HTTP, whose library would double the time a command takes.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,74 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import click
 
+from headrace.broker.broker import Queue, TaskView, view
+from headrace.errors import UnknownTask
+from headrace.journal import JournalWatch
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
-from headrace_api.services import Namespace, Services
+from headrace.task import queue_of
+from headrace_api.ingest import Door
+from headrace_api.overview import Lookout
+from headrace_api.registry import Types
+from headrace_api.store import Store
+from headrace_api.submissions import Desk
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
 class Session:
-    """What a command works with."""
+    """What a command works with. For one event loop."""
 
-    namespace: Namespace
-    settings: ApiSettings
-    services: Services
+    def __init__(self, settings: ApiSettings, redis: RedisSettings) -> None:
+        self.settings = settings
+        self.store = Store(redis, settings.durability_timeout_s)
+        self.types = Types(self.store, settings.namespace)
+        self.desk = Desk(settings, self.types)
+        self.lookout = Lookout(self.store, settings.namespace)
+        self._redis = redis
+
+    def queue(self, name: str) -> Queue:
+        """The transitions of a queue."""
+        return Queue(name, self.settings.namespace)
+
+    def door(self, queue: str) -> Door:
+        """The way into a queue."""
+        return Door(self.store, self.queue(queue), self.settings)
+
+    def watch(self, queue: str) -> JournalWatch:
+        """Tells when tasks of a queue end. To be closed."""
+        return JournalWatch(self._redis, self.queue(queue).keys)
+
+    async def look(self, task_id: str) -> TaskView:
+        """The task as it is now. Raises UnknownTask, StoreUnavailable."""
+        name = queue_of(task_id)
+        found = await self.store.read(self.queue(name).get(task_id)) if name is not None else None
+        if name is None or found is None:
+            raise UnknownTask(task_id)
+        return view(task_id, name, found)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.types.aclose()
+        await self.lookout.aclose()
+        await self.store.aclose()
 
 
 @asynccontextmanager
 async def _open(url: str | None, namespace: str | None) -> AsyncIterator[Session]:
     # The address is of no interest here, but settings of an API that lets in everyone would be refused.
     settings = ApiSettings.from_env(os.environ, host="127.0.0.1", namespace=namespace)
-    services = Services(settings, RedisSettings.from_env(os.environ, url))
+    session = Session(settings, RedisSettings.from_env(os.environ, url))
     try:
         # Its errors name the server and the setting that it came from, and do not wait for a deadline.
-        await services.store.connection()
-        yield Session(services.namespace(settings.namespace), settings, services)
+        await session.store.connection()
+        yield session
     finally:
-        await services.aclose()
+        await session.aclose()
 
 
 def run(work: Callable[[Session], Awaitable[R]]) -> R:

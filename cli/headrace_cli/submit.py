@@ -76,12 +76,12 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     """The id, and what the sender should know. Raises what the API would answer with."""
     from headrace.errors import QueueFull, TaskConflict
 
-    accepted = await session.namespace.desk.read(_body(options), _origin(options["task_id"]))
-    [answer] = await session.namespace.door(accepted.queue).submit((accepted.new,))
+    accepted = await session.desk.read(_body(options), _origin(options["task_id"]))
+    [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
         raise QueueFull(accepted.queue, session.settings.max_depth)
     if answer.status != "new":
-        seen = await session.namespace.look(accepted.new.id)
+        seen = await session.look(accepted.new.id)
         if seen.envelope is None or seen.envelope.fingerprint != accepted.fingerprint:
             raise TaskConflict(accepted.new.id)
         return accepted.new.id, f"This task was submitted before; it is {seen.state}."
@@ -141,15 +141,17 @@ async def _end_of(session: Session, task_id: str, timeout_s: float) -> TaskView:
     from headrace.journal import news
     from headrace.task import TERMINAL, queue_of
 
-    watch = session.namespace.watch(queue_of(task_id) or "")
+    watch = session.watch(queue_of(task_id) or "")
     try:
         async with asyncio.timeout(timeout_s), watch.of(task_id) as event:
-            while (seen := await session.namespace.look(task_id)).state not in TERMINAL:
+            while (seen := await session.look(task_id)).state not in TERMINAL:
                 await news(event)
             return seen
     except TimeoutError:
-        seen = await session.namespace.look(task_id)
+        seen = await session.look(task_id)
         raise ResultTimeout(task_id, timeout_s, seen.state) from None
+    finally:
+        await watch.aclose()
 
 
 def _result(seen: TaskView) -> str:

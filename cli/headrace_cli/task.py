@@ -51,7 +51,7 @@ def get(task_id: str, output: str, **_: Any) -> None:
     from .session import run
 
     async def work(session: Session) -> TaskBody:
-        seen = await session.namespace.look(task_id)
+        seen = await session.look(task_id)
         return task_body(seen, await _default_retries(session, seen))
 
     body = run(work)
@@ -63,7 +63,7 @@ def get(task_id: str, output: str, **_: Any) -> None:
 
 
 async def _default_retries(session: Session, seen: TaskView) -> int:
-    known = await session.namespace.types.find(seen.envelope.type) if seen.envelope else None
+    known = await session.types.find(seen.envelope.type) if seen.envelope else None
     default = known.described.max_retries if known else None
     return session.settings.max_retries if default is None else default
 
@@ -121,11 +121,11 @@ def cancel(task_id: str, force: bool, output: str, **_: Any) -> None:
     from .session import run
 
     async def work(session: Session) -> str:
-        seen = await session.namespace.look(task_id)
-        call = session.namespace.queue(seen.queue).cancel(
+        seen = await session.look(task_id)
+        call = session.queue(seen.queue).cancel(
             seen.id, force=force, retention_s=max(1, int(session.settings.retention_s))
         )
-        return await session.services.store.read(call)
+        return await session.store.read(call)
 
     found = run(work)
     if found == "unknown":
@@ -158,14 +158,14 @@ async def _retry(session: Session, task_id: str) -> None:
     from headrace.errors import WrongState
     from headrace.task import State
 
-    seen = await session.namespace.look(task_id)
-    queue = session.namespace.queue(seen.queue)
+    seen = await session.look(task_id)
+    queue = session.queue(seen.queue)
     if seen.state is State.FAILED:
-        found = await session.services.store.read(queue.replay(seen.id, seen.last_place))
+        found = await session.store.read(queue.replay(seen.id, seen.last_place))
         if found not in {"replayed", "pending"}:
             raise WrongState(task_id, found, "retried")
     elif seen.state in {State.SCHEDULED, State.RETRYING}:
-        await session.services.store.read(queue.promote([seen.id]))
+        await session.store.read(queue.promote([seen.id]))
     elif seen.state is not State.PENDING:
         raise WrongState(task_id, seen.state, "retried")
 
