@@ -43,7 +43,7 @@ from headrace import (
 )
 from headrace import task as tasks
 from headrace.broker.broker import Queue, Report
-from headrace.broker.client import SyncClient
+from headrace.broker.sync_client import SyncClient
 from headrace.client import Client, Pause, Run
 from headrace.connections import Connections
 from headrace.redis_settings import RedisSettings

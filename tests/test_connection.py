@@ -13,8 +13,9 @@ import pytest
 from conftest import StartRedis
 from fault_proxy import FaultProxy
 from headrace.broker.broker import NewTask, Queue
-from headrace.broker.client import AsyncClient, SyncClient
+from headrace.broker.client import AsyncClient
 from headrace.broker.connection import RedisError
+from headrace.broker.sync_client import SyncClient
 from headrace.errors import ConfigError, DurabilityUnconfirmed, StoreFull, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import Fsync, Replicated

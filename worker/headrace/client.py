@@ -33,7 +33,8 @@ from headrace.submission import Submission
 from headrace.task import TERMINAL
 
 if TYPE_CHECKING:
-    from headrace.broker.client import AsyncClient, SyncClient
+    from headrace.broker.client import AsyncClient
+    from headrace.broker.sync_client import SyncClient
 
 R = TypeVar("R")
 

@@ -20,7 +20,8 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from headrace.broker.client import AsyncClient, SyncClient
+    from headrace.broker.client import AsyncClient
+    from headrace.broker.sync_client import SyncClient
     from headrace.journal import JournalWatch
 
 R = TypeVar("R")
@@ -60,7 +61,7 @@ class Connections:
 
     def run(self, make: Callable[[Client], Steps[R]]) -> R:
         """Carry out steps from synchronous code."""
-        from headrace.broker.client import SyncClient
+        from headrace.broker.sync_client import SyncClient
 
         client, redis = self._prepare()
         with self._lock:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from headrace.broker.broker import Beat, Queue
-from headrace.broker.client import SyncClient
+from headrace.broker.client import BlockingClient
 from headrace.errors import StoreUnavailable
 from headrace.redis_settings import RedisSettings
 
@@ -57,7 +57,7 @@ class Heartbeat:
         self._on_beat = on_beat
         self._on_error = on_error
         short = min(settings.timeout_s, ANSWER_S)
-        self._client = SyncClient(replace(settings, timeout_s=short, connect_timeout_s=short))
+        self._client = BlockingClient(replace(settings, timeout_s=short, connect_timeout_s=short))
         self._counter = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._answered = -float("inf")

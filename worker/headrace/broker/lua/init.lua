@@ -6,7 +6,7 @@
 -- include: base place
 for _, digit in ipairs(STREAMS) do
   local made = redis.pcall('XGROUP', 'CREATE', K[digit], GROUP, '0', 'MKSTREAM')
-  if made.err and not find(made.err, 'BUSYGROUP', 1, true) then return made end
+  if made.err and not find(tostring(made.err), 'BUSYGROUP', 1, true) then return made end
   -- What a lost group had handed out waits again.
   if not made.err and call('XLEN', K[digit]) > 0 then push_marker() end
 end

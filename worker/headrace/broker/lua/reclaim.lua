@@ -14,7 +14,9 @@ if seen == '' then
 end
 
 local now = clock(ARGV[1])
-math.randomseed(tonumber(string.sub(redis.sha1hex(ARGV[5]), 1, 7), 16))
+local seed = 7
+for at = 1, #ARGV[5] do seed = (seed * 31 + string.byte(ARGV[5], at)) % 2147483647 end
+math.randomseed(seed)
 
 local function delay_task(id, envelope, n)
   call('HSET', K.body, id, record('retrying', envelope, n))
