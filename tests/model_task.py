@@ -78,3 +78,10 @@ def claims_of(flat: list[bytes]) -> list[Claim]:
     """The claims of a `Cycle`, or of a reconcile."""
     rows = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
     return [Claim((digit + entry).decode(), text, carried) for digit, entry, text, carried in rows]
+
+
+def foreign_id(place: str) -> str:
+    """The id of an entry without one: a UUID made of its place, as in lua/lib/carry.lua."""
+    ms, _, seq = place[1:].partition("-")
+    text = {"r": "a", "s": "b"}.get(place[0], place[0]) + ms.zfill(13) + seq.zfill(18)[-18:]
+    return task.queue_id(QUEUE, uuid.UUID(text[:32]))
