@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import tempfile
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
@@ -82,7 +83,7 @@ class Replay:
         environ = {VARIABLE: str(ledger), "HEADRACE_NAMESPACE": self._name, "HEADRACE_LOG_LEVEL": "warning"}
         plan = Plan("headrace_cli.replay_app", options.workers, str(options.concurrency), 0, environ)
         found = Found("replay", {TYPE: Type({})}, [_QUEUE], namespace=self._name)
-        screen = Screen()
+        screen = Screen(sys.stderr if options.as_json else None)
         async with running(redis, plan, found, screen, asyncio.Event()) as stack:
             self._say(f"Redis {redis}; API {stack.url}; {options.workers} workers × {options.concurrency} slots")
             return await self._replay(stack.url, ledger, stack)

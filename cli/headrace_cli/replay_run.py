@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError
 from .replay_client import Accepted, ApiUnreachableError, Client, RefusedError, Seen
 from .replay_trace import Row
 
-STALL_S: Final = 60.0
+STALL_S: Final = 30.0
 """The replay gives up on what is left when nothing more ended for so long."""
 _POLL_S: Final = 0.5
 _HEAD_START_S: Final = 0.2
