@@ -52,9 +52,7 @@ class AsyncClient:
         follow = durable.confirmation(durability, connection.version, limit)
         if follow is None or not call.writes_tasks:
             return await connection.call(call, limit)
-        done, reply = await asyncio.gather(
-            connection.call(call, limit), connection.command(*follow, timeout_s=limit + 1)
-        )
+        done, reply = await connection.confirmed(call, follow, limit + 1)
         if not durable.is_confirmed(durability, reply):
             raise DurabilityUnconfirmed((), str(durability))
         return done

@@ -7,10 +7,13 @@ keeps no pool and repeats nothing: a lost answer is the caller's to judge, and e
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import hiredis
@@ -21,7 +24,10 @@ from headrace.redis_settings import RedisSettings, Tls
 from .broker import Call
 from .scripts import all_scripts
 
+logger = logging.getLogger(__name__)
+
 R = TypeVar("R")
+Command = tuple[bytes | str | int, ...]
 Answer = Callable[[Any], None]
 """Gets the reply, or the exception that stands for it: hiredis.ReplyError or StoreUnavailable."""
 
@@ -43,13 +49,15 @@ class Connection(asyncio.BufferedProtocol):
         self.settings = settings
         self.run_id = ""
         self.version = (0, 0, 0)
+        """Zeros if the server does not say."""
         self.lost: StoreUnavailable | None = None
         """Why the connection ended; None while it stands."""
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_READ_LIMIT)
         self._view = memoryview(self._buffer)
         self._answers: deque[Answer] = deque()
-        self._progress = 0.0
+        self._asked = 0.0
+        self._heard = time.monotonic()
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -63,13 +71,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         reader, answers = self._reader, self._answers
-        self._progress = time.monotonic()
+        self._heard = time.monotonic()
         reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type] # its stub forgot the buffer protocol
         try:
-            reply = reader.gets()
-            while reply is not False:
+            # An answer may close the connection, and then those behind it have been told that it is lost.
+            while self.lost is None and (reply := reader.gets()) is not False:
                 answers.popleft()(reply)
-                reply = reader.gets()
         except hiredis.ProtocolError as error:
             self.close(f"the server does not speak Redis' protocol ({error})")
 
@@ -86,7 +93,10 @@ class Connection(asyncio.BufferedProtocol):
             self.lost = StoreUnavailable(str(self.settings), reason)
         answers, self._answers = self._answers, deque()
         for answer in answers:
-            answer(self.lost)
+            try:
+                answer(self.lost)
+            except Exception:  # the others must hear of it all the same
+                logger.exception("an answer could not be handled")
 
     # the callers' side
 
@@ -97,15 +107,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def stalled_s(self) -> float:
         """Seconds for which requests are out and nothing came back."""
-        return time.monotonic() - self._progress if self._answers else 0.0
+        return time.monotonic() - max(self._asked, self._heard) if self._answers else 0.0
 
-    def send(self, args: tuple[bytes | str | int, ...], answer: Answer) -> None:
+    def silent_s(self) -> float:
+        """Seconds since the last byte came."""
+        return time.monotonic() - self._heard
+
+    def send(self, args: Command, answer: Answer) -> None:
         """Send one command; `answer` is called once, now if the connection is lost."""
         if self.lost is not None or self._transport is None:
             answer(self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
         if not self._answers:
-            self._progress = time.monotonic()
+            self._asked = time.monotonic()
         self._answers.append(answer)
         self._transport.write(hiredis.pack_command(args))  # type: ignore[arg-type] # its stub says a tuple of one
 
@@ -113,13 +127,29 @@ class Connection(asyncio.BufferedProtocol):
         """Send one script call. A server that lost its scripts gets the source, which is safe: it ran nothing."""
 
         def checked(reply: Any) -> None:
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                source = (b"EVAL", call.script.source.encode(), *call.head[2:], *call.args)
-                self.send(source, answer)
+            if _is_no_script(reply):
+                self.send(_with_source(call), answer)
             else:
                 answer(reply)
 
         self.send((*call.head, *call.args), checked)
+
+    def send_confirmed(self, call: Call[Any], follow: Command, answer: Callable[[Any, Any], None]) -> None:
+        """Send a script call and the command that confirms it; `answer` gets both replies at once."""
+
+        def checked(reply: Any, said: Any) -> None:
+            if _is_no_script(reply):
+                # What was said confirms nothing: the script has not run.
+                self._send_pair(_with_source(call), follow, answer)
+            else:
+                answer(reply, said)
+
+        self._send_pair((*call.head, *call.args), follow, checked)
+
+    def _send_pair(self, first: Command, second: Command, answer: Callable[[Any, Any], None]) -> None:
+        replies: list[Any] = []
+        self.send(first, replies.append)
+        self.send(second, lambda said: answer(replies[0], said))
 
     async def command(self, *args: bytes | str | int, timeout_s: float | None = None) -> Any:
         """One command's reply. Raises StoreUnavailable, StoreFull, RedisError."""
@@ -128,6 +158,19 @@ class Connection(asyncio.BufferedProtocol):
     async def call(self, call: Call[R], timeout_s: float | None = None) -> R:
         """One script's parsed reply. Raises StoreUnavailable, StoreFull, RedisError."""
         return call.parse(await self._wait(lambda answer: self.send_call(call, answer), timeout_s))
+
+    async def confirmed(self, call: Call[R], follow: Command, timeout_s: float) -> tuple[R, Any]:
+        """A script's parsed reply, and the reply of the command that confirms it. Raises as `call` does."""
+
+        def start(answer: Answer) -> None:
+            def both(reply: Any, said: Any) -> None:
+                failed = next((each for each in (reply, said) if isinstance(each, Exception)), None)
+                answer(failed or (reply, said))
+
+            self.send_confirmed(call, follow, both)
+
+        reply, said = await self._wait(start, timeout_s)
+        return call.parse(reply), said
 
     async def _wait(self, start: Callable[[Answer], None], timeout_s: float | None) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -164,16 +207,29 @@ class Connection(asyncio.BufferedProtocol):
         await asyncio.shield(self._closed)
 
 
+def _is_no_script(reply: Any) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def _with_source(call: Call[Any]) -> Command:
+    return (b"EVAL", call.script.source.encode(), *call.head[2:], *call.args)
+
+
 def explain(error: Exception, settings: RedisSettings) -> Exception:
     """The headrace error for a reply of Redis."""
     if not isinstance(error, hiredis.ReplyError):
         return error
-    word = str(error).partition(" ")[0]
-    if word in _FULL or "OOM command not allowed" in str(error):
-        return StoreFull(str(settings), str(error))
+    return by_word(str(error), str(settings))
+
+
+def by_word(text: str, where: str) -> HeadraceError:
+    """The headrace error for an error reply's text, of the server at `where`."""
+    word = text.partition(" ")[0]
+    if word in _FULL or "OOM command not allowed" in text:
+        return StoreFull(where, text)
     if word in _AWAY:
-        return StoreUnavailable(str(settings), str(error))
-    return RedisError(f"Redis at {settings} refused a command: {error}")
+        return StoreUnavailable(where, text)
+    return RedisError(f"Redis at {where} refused a command: {text}")
 
 
 async def connect(settings: RedisSettings, name: str = "headrace") -> Connection:
@@ -244,13 +300,18 @@ async def _greet(connection: Connection, name: str) -> None:
 
 
 async def _identify(connection: Connection, name: str) -> None:
-    """Managed servers may refuse either command; both are for people and for the epoch only."""
-    try:
+    """Managed servers may refuse either command; both are for people, for the epoch and for WAITAOF only."""
+    with suppress(RedisError):
         await connection.command("CLIENT", "SETNAME", name)
-        text = (await connection.command("INFO", "server")).decode()
-    except RedisError:
-        return
-    facts = dict(line.partition(":")[::2] for line in text.splitlines())
-    connection.run_id = facts.get("run_id", "").strip()
-    numbers = [int(part) for part in facts.get("redis_version", "0.0.0").strip().split(".")[:3]]
-    connection.version = (*numbers, 0, 0, 0)[:3]  # type: ignore[assignment]
+    with suppress(RedisError):
+        text = (await connection.command("INFO", "server")).decode(errors="replace")
+        facts = dict(line.partition(":")[::2] for line in text.splitlines())
+        connection.run_id = facts.get("run_id", "").strip()
+        connection.version = parse_version(facts.get("redis_version", ""))
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """`redis_version` as numbers; zeros for what is none."""
+    numbers = [int(part) for part in re.findall(r"\d+", text)[:3]]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major, minor, patch

@@ -6,6 +6,7 @@ once), so a call whose answer is to be confirmed is sent with `touch`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace.errors import ConfigError
@@ -14,6 +15,7 @@ from headrace.settings import Durability, Fsync, Local, Replicated
 from .connection import Connection, RedisError
 
 WAITAOF_SINCE: Final = (7, 2, 0)
+UNKNOWN: Final = (0, 0, 0)
 
 
 def touches(durability: Durability) -> bool:
@@ -24,12 +26,15 @@ def touches(durability: Durability) -> bool:
 def confirmation(
     durability: Durability, version: tuple[int, int, int], timeout_s: float
 ) -> tuple[bytes | int, ...] | None:
-    """The command to send after the call; None if its answer needs no confirmation of its own."""
+    """The command to send after the call; None if its answer needs no confirmation of its own.
+
+    A server that hides its version is asked too: to hear that it knows no WAITAOF is better than to take its word.
+    """
     wait_ms = max(1, int(timeout_s * 1000))
     match durability:
         case Replicated(replicas):
             return (b"WAIT", replicas, wait_ms)
-        case Fsync() if version >= WAITAOF_SINCE:
+        case Fsync() if version >= WAITAOF_SINCE or version == UNKNOWN:
             return (b"WAITAOF", 1, 0, wait_ms)
         case _:
             return None
@@ -57,13 +62,18 @@ async def check(durability: Durability, connection: Connection) -> None:
         reply = await connection.command("CONFIG", "GET", "append*")
     except RedisError:
         return  # a managed server without CONFIG: WAITAOF itself will tell, and 7.0 is the user's word
-    values = dict(zip(reply[::2], reply[1::2], strict=True))
-    if values.get(b"appendonly") != b"yes":
+    texts = [part.decode() for part in reply]
+    judge(dict(zip(texts[::2], texts[1::2], strict=True)), connection.version)
+
+
+def judge(values: Mapping[str, str], version: tuple[int, int, int]) -> None:
+    """Raises ConfigError if a server with these settings keeps no answer on disk before it gives it."""
+    if values.get("appendonly") != "yes":
         raise ConfigError(
             "Durability 'fsync' needs Redis' append-only file, and this server runs with appendonly no",
             "Set `appendonly yes` in its configuration, or HEADRACE_DURABILITY=local",
         )
-    if connection.version < WAITAOF_SINCE and values.get(b"appendfsync") != b"always":
+    if version < WAITAOF_SINCE and version != UNKNOWN and values.get("appendfsync") != "always":
         raise ConfigError(
             "Durability 'fsync' needs `appendfsync always` on Redis before 7.2, which has no WAITAOF",
             "Set `appendfsync always`, use Redis 7.2 or later, or set HEADRACE_DURABILITY=local",

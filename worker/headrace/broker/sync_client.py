@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import redis
@@ -12,12 +13,12 @@ from redis.sentinel import Sentinel
 
 from headrace.errors import DurabilityUnconfirmed, StoreFull, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings
-from headrace.settings import Durability, Local
+from headrace.settings import Durability, Fsync, Local
 
 from . import durability as durable
 from .broker import Call
 from .client import LOCAL
-from .connection import RedisError
+from .connection import RedisError, by_word, parse_version
 
 R = TypeVar("R")
 
@@ -29,19 +30,30 @@ class SyncClient:
         self.settings = settings
         self._lock = threading.Lock()
         self._redis: redis.Redis | None = None
+        self._version = (0, 0, 0)
+        self._checked: set[Durability] = set()
 
     def call(self, call: Call[R], durability: Durability = LOCAL, *, timeout_s: float = 1.0) -> R:
         """As AsyncClient.call; `timeout_s` is how long to wait for the confirmation."""
         client = self._client()
         with _explained(self.settings), client.client() as one:
+            if call.writes_tasks and durability not in self._checked:
+                self._check(one, durability)
             reply = _evaluate(one, call)
             if call.writes_tasks and not isinstance(durability, Local):
                 self._confirm(one, durability, timeout_s)
         return call.parse(reply)
 
+    def _check(self, one: redis.Redis, durability: Durability) -> None:
+        if not isinstance(durability, Local):
+            self._version = parse_version(str(one.info("server")["redis_version"]))
+        if isinstance(durability, Fsync):
+            with suppress(redis.exceptions.ResponseError):  # as in durability.check
+                durable.judge({str(k): str(v) for k, v in one.config_get("append*").items()}, self._version)
+        self._checked.add(durability)
+
     def _confirm(self, one: redis.Redis, durability: Durability, timeout_s: float) -> None:
-        version = tuple(int(n) for n in one.info("server")["redis_version"].split(".")[:3])
-        follow = durable.confirmation(durability, (version[0], version[1], version[2]), timeout_s)
+        follow = durable.confirmation(durability, self._version, timeout_s)
         if follow is not None and not durable.is_confirmed(durability, one.execute_command(*follow)):
             raise DurabilityUnconfirmed((), str(durability))
 
@@ -57,6 +69,7 @@ class SyncClient:
             if self._redis is not None:
                 self._redis.close()
                 self._redis = None
+                self._checked.clear()
 
 
 def _evaluate(client: redis.Redis, call: Call[Any]) -> Any:
@@ -85,15 +98,10 @@ class _explained:  # noqa: N801 - read like a function: with _explained(settings
                 raise RedisError(f"Redis at {self.where} refused the login: {error}") from None
             case redis.exceptions.ConnectionError():
                 raise StoreUnavailable(self.where, str(error)) from None
+            case redis.exceptions.ReadOnlyError() | redis.exceptions.MasterDownError():
+                raise StoreUnavailable(self.where, str(error)) from None  # redis-py cut its first word off
             case redis.exceptions.ResponseError():
-                raise _by_word(str(error), self.where) from None
-
-
-def _by_word(text: str, where: str) -> Exception:
-    word = text.partition(" ")[0]
-    if word in {"OOM", "MISCONF", "NOREPLICAS"} or "OOM command not allowed" in text:
-        return StoreFull(where, text)
-    return RedisError(f"Redis at {where} refused a command: {text}")
+                raise by_word(str(error), self.where) from None
 
 
 def sync_redis(settings: RedisSettings) -> redis.Redis:

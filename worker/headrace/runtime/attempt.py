@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
     from headrace.runtime.processes import ProcessJob
     from headrace.taskdef import TaskDef
 
+logger = logging.getLogger("headrace.attempt")
+
 MESSAGE_CHARS: Final = 2_000
 TRACE_CHARS: Final = 8_000
+REASONS: Final = frozenset({"timeout", "invalid_payload", "malformed"})
 
 
 class Running:
@@ -128,13 +134,33 @@ def report(run: Running, ending: Ending, worker: str, started_ms: int, ended_ms:
 
 def failure_of(error: BaseException) -> Failure:
     """An exception as texts, bounded. One from a child process brings its texts along."""
-    given = getattr(error, "failure", None)
+    given = vars(error).get("failure")
     if isinstance(given, Failure):
         return given
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    trace = "".join(traceback.format_exception(error))[-TRACE_CHARS:]
-    return Failure(name, str(error)[:MESSAGE_CHARS], trace, getattr(error, "reason", "") or "")
+    trace = _text(lambda: "".join(traceback.format_exception(error)))
+    message = _text(lambda: str(error))[:MESSAGE_CHARS]
+    return Failure(clean(name), clean(message), clean(trace[-TRACE_CHARS:]), _reason(error))
+
+
+def clean(text: str) -> str:
+    """Text that JSON can hold: lone surrogates, as in names of files that are no UTF-8, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _text(make: Callable[[], str]) -> str:
+    """What an exception says of itself runs code of the application."""
+    try:
+        return make()
+    except Exception as broken:
+        return f"(no text: {type(broken).__name__})"
+
+
+def _reason(error: BaseException) -> str:
+    """One of our fixed words. Other people's exceptions have a `reason` too, which may be anything."""
+    reason = vars(error).get("reason", getattr(type(error), "reason", ""))
+    return reason if isinstance(reason, str) and reason in REASONS else ""
 
 
 def classify(error: BaseException, run: Running, rng: Random) -> Ending:
@@ -142,7 +168,11 @@ def classify(error: BaseException, run: Running, rng: Random) -> Ending:
     definition = run.definition
     assert definition is not None
     failures = run.counters.failures + 1
-    delay_s = definition.retry.decide(error, failures, rng, run.envelope.max_retries)
+    try:
+        delay_s = definition.retry.decide(error, failures, rng, run.envelope.max_retries)
+    except Exception:  # an exception class may have code of its own there
+        logger.exception("whether to retry %s could not be decided", run.envelope.type)
+        delay_s = None
     if delay_s is None:
         return Ending(State.FAILED, failure_of(error), counts_as="failure")
     return Ending(State.RETRYING, failure_of(error), argument=max(0, round(delay_s * 1000)), counts_as="failure")
@@ -154,11 +184,27 @@ class HandlerTimeoutError(Exception):
     reason = "timeout"
 
 
+class HandlerCancelledError(Exception):
+    """A handler ended with CancelledError although nobody had asked it to end."""
+
+
 def timed_out(run: Running) -> HandlerTimeoutError:
     """The error of an attempt that was cancelled at its soft timeout, or given up at its hard one."""
     assert run.definition is not None
     allowed = run.definition.soft_timeout_s
     return HandlerTimeoutError(f"The attempt took longer than {allowed:g} s, the timeout of {run.envelope.type!r}.")
+
+
+def meant(error: BaseException, run: Running) -> BaseException:
+    """What a CancelledError stands for: the soft timeout, or that something was cancelled that the handler awaited."""
+    if not isinstance(error, asyncio.CancelledError):
+        return error
+    if run.stop_reason == "timeout":
+        stands_for: Exception = timed_out(run)
+    else:
+        stands_for = HandlerCancelledError("Something that the handler waited for was cancelled.")
+    stands_for.__cause__ = error
+    return stands_for
 
 
 def sentence(run: Running, outcome: str, now: float, failure: Failure | None) -> str:

@@ -16,10 +16,11 @@ from typing import Any, Final, Protocol
 
 import hiredis
 
-from headrace.broker.broker import Queue, Report, parse_cycle
+from headrace.broker.broker import Cycle, Queue, Report, parse_cycle
 from headrace.broker.connection import Connection, explain
 from headrace.broker.durability import confirmation, is_confirmed, touches
 from headrace.broker.keys import STREAMS
+from headrace.runtime.marker import MarkerWait
 from headrace.runtime.policy import ONE_IN
 from headrace.settings import Durability, WorkerSettings
 from headrace.task import new_id
@@ -29,15 +30,20 @@ logger = logging.getLogger(__name__)
 MAX_OUT: Final = 2
 LOOK_S: Final = 2.0
 """A lost marker is found by a look at the queue at most so many seconds after its last cycle."""
-BLOCK_S: Final = 30
-"""BLPOP's own time-out; after a clock jump of Redis it may last for ever, so the connection ends 5 s later."""
 MAX_REPORTS: Final = 500
+"""Reports a call takes; with so many that are not confirmed, nothing more is claimed."""
+RETRY_S: Final = 0.5
+"""An unconfirmed report is sent again after so many seconds."""
 
 
 class Slots(Protocol):
     """The worker's side: how many slots are free for this queue, and who runs what was claimed."""
 
     def free_for(self, claims: QueueClaims) -> int: ...
+
+    def offer(self, claims: QueueClaims) -> None: ...
+
+    def join(self, claims: QueueClaims) -> None: ...
 
     def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None: ...
 
@@ -61,25 +67,34 @@ class QueueClaims:
         """Order of one claim in ten; the others are strictly by priority."""
         self._turn = 0
         self.hot = True
-        """The last cycle brought all that was asked for: there may be more."""
+        """There may be more to claim: the last cycle brought all that was asked for, or a marker came to full slots."""
         self.reserved = 0
         """Slots asked for by calls that are out."""
+        self.claimed = 0.0
+        """Tasks claimed so far, divided by the weight."""
+        self.shared = False
+        """Whether other queues of this worker want the same slots."""
         self.draining = False
         self.next_due: Callable[[int], None] = lambda due_ms: None
         self.on_missing: Callable[[], None] = lambda: None
         self._settings = settings
         self._worker = worker
         self._slots = slots
-        self._durability: Durability = settings.durability[queue.name]
-        self._touch = touches(self._durability)
+        self.durability: Durability = settings.durability[queue.name]
+        self._touch = touches(self.durability)
         self._half = max(1, settings.concurrency // 2)
         self._connection: Connection | None = None
         self._ready = False
         """False from a broken connection until reconcile was answered: no claims."""
         self._reports: deque[Report] = deque()
         self._sent: deque[list[Report]] = deque()
+        self._doubtful: list[Report] = []
+        """Redis has them, but did not confirm that they last."""
+        self._retry_at = 0.0
         self._scheduled = False
         self._must_run = False
+        self._asking = False
+        """A reconcile is out."""
         self._loop = asyncio.get_running_loop()
         self._last_cycle = self._loop.time()
         self.waiter = MarkerWait(queue, self._popped)
@@ -89,10 +104,11 @@ class QueueClaims:
     def connected(self, connection: Connection) -> None:
         """A new connection: what was sent and not answered goes again, before anything is claimed."""
         self._connection = connection
-        self._ready = False
+        self._ready = self._asking = False
         self.reserved = 0
         while self._sent:
             self._reports.extendleft(reversed(self._sent.pop()))
+        self._resend()
         self._pump()
         self.reconcile()
 
@@ -103,7 +119,22 @@ class QueueClaims:
     @property
     def unreported(self) -> int:
         """Ended attempts that Redis has not confirmed."""
-        return len(self._reports) + sum(len(batch) for batch in self._sent)
+        return len(self._reports) + len(self._doubtful) + sum(len(batch) for batch in self._sent)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is out, or to be sent: a call that is out may still claim."""
+        return bool(self.unreported or (self._connection is not None and self._connection.outstanding))
+
+    @property
+    def hungry(self) -> bool:
+        """Whether it would claim if it had a slot."""
+        return self.hot and self._ready and not self.draining
+
+    @property
+    def spent(self) -> float:
+        """Tasks claimed and asked for, divided by the weight."""
+        return self.claimed + self.reserved / self.weight
 
     # what ends and what begins
 
@@ -112,6 +143,8 @@ class QueueClaims:
         self._reports.append(report)
         if len(self._reports) >= self._half:
             self._pump()
+            if self.shared:
+                self._slots.offer(self)
         elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -122,13 +155,30 @@ class QueueClaims:
 
     def look(self, now: float) -> None:
         """The safety net: no cycle for LOOK_S although slots are free."""
-        if now - self._last_cycle >= LOOK_S and not self._sent and self._free() > 0:
+        if self._doubtful and now >= self._retry_at:
+            self._resend()
+            self._pump()
+        if now - self._last_cycle < LOOK_S or self._sent:
+            return
+        if self._free() > 0:
             self._must_run = True
             self._pump()
+        elif self.shared and not self.hot:
+            self._want()
 
     def _flush(self) -> None:
         self._scheduled = False
         self._pump()
+        if self.shared:
+            self._slots.offer(self)
+
+    def _resend(self) -> None:
+        self._reports.extend(self._doubtful)
+        self._doubtful.clear()
+
+    def _want(self) -> None:
+        self.hot = True
+        self._slots.join(self)
 
     def _popped(self) -> None:
         self._must_run = True
@@ -142,20 +192,20 @@ class QueueClaims:
             return
         while len(self._sent) < MAX_OUT:
             free = self._free()
-            if (
-                not self._reports
-                and not (self._must_run and self._ready)
-                and not (self.hot and free and not self._sent)
-            ):
+            wanted = (self._must_run and self._ready) or (self.hot and free and not self._sent)
+            if not (self._reports or wanted):
                 break
             self._send(connection, free)
-        if not self.hot and not self._sent and self._free() > 0:
+        # Among several queues the marker is waited for also without a free slot: else those that always have more to
+        # do would keep this one from noticing that it has something.
+        if not self.hot and not self._sent and self._may_claim() and (self.shared or self._free() > 0):
             self.waiter.arm()
 
+    def _may_claim(self) -> bool:
+        return self._ready and not self.draining and len(self._doubtful) < MAX_REPORTS
+
     def _free(self) -> int:
-        if not self._ready or self.draining:
-            return 0
-        return self._slots.free_for(self)
+        return self._slots.free_for(self) if self._may_claim() else 0
 
     def _send(self, connection: Connection, free: int) -> None:
         reports = self._reports
@@ -164,8 +214,10 @@ class QueueClaims:
             reports.clear()
         else:
             batch = [reports.popleft() for _ in range(MAX_REPORTS)]
+        if self._must_run and not free and not self.hot:
+            self._want()
         self._must_run = False
-        self._turn += 1
+        self._turn += free > 0
         self._sent.append(batch)
         self.reserved += free
         self._last_cycle = self._loop.time()
@@ -177,57 +229,73 @@ class QueueClaims:
             retention_s=int(self._settings.retention_s),
             touch=self._touch,
         )
-        if batch and self._touch:
-            self._send_confirmed(connection, call, free)
+        follow = self._confirmation(connection) if batch else None
+        if follow is not None:
+            connection.send_confirmed(
+                call, follow, lambda reply, said: self._answered(connection, batch, free, reply, said)
+            )
         else:
-            connection.send_call(call, lambda reply: self._answered(connection, free, reply))
+            connection.send_call(call, lambda reply: self._answered(connection, batch, free, reply))
 
-    def _send_confirmed(self, connection: Connection, call: Any, free: int) -> None:
-        """Under fsync and replicated, the answer counts when the command behind it confirms it."""
-        limit = self._settings.durability_timeout_s
-        follow = confirmation(self._durability, connection.version, limit)
-        if follow is None:
-            connection.send_call(call, lambda reply: self._answered(connection, free, reply))
-            return
-        replies: list[Any] = []
+    def _confirmation(self, connection: Connection) -> tuple[bytes | int, ...] | None:
+        """Under fsync and replicated, an answer counts when the command behind it confirms it."""
+        if not self._touch:
+            return None
+        return confirmation(self.durability, connection.version, self._settings.durability_timeout_s)
 
-        def confirmed(reply: Any) -> None:
-            good = not isinstance(reply, Exception) and is_confirmed(self._durability, reply)
-            self._answered(connection, free, replies[0], confirmed=good)
-
-        connection.send_call(call, replies.append)
-        connection.send(follow, confirmed)
-
-    def _answered(self, connection: Connection, free: int, reply: Any, *, confirmed: bool = True) -> None:
+    def _answered(self, connection: Connection, batch: list[Report], free: int, reply: Any, said: Any = None) -> None:
         if connection is not self._connection:
             return
         if isinstance(reply, Exception):
             self._fault(connection, reply)
             return
-        batch = self._sent.popleft()
-        self.reserved -= free
+        self._sent.remove(batch)
         cycle = parse_cycle(reply)
-        if confirmed:
-            if batch:
-                self._slots.answered(batch, cycle.verdicts)
-        else:
-            self._reports.extendleft(reversed(batch))
-        claims = cycle.claims
-        if free:
-            self.hot = len(claims) >= 4 * free
-        for i in range(0, len(claims), 4):
-            self._slots.begin(self, claims[i] + claims[i + 1], claims[i + 2], claims[i + 3])
+        if batch:
+            self._settle(batch, cycle, said)
+        full = len(cycle.claims) >= 4 * free
+        if full and free and not self.hot:
+            self._want()
+        elif not full:
+            self.hot = False
+        self._take(cycle.claims)
+        # Not before: whatever is ended by `begin` would be replaced while the rest is not counted yet.
+        self.reserved -= free
         if cycle.missing:
             self.on_missing()
         if cycle.next_due_ms is not None:
             self.next_due(cycle.next_due_ms)
         self._pump()
+        if self.shared:
+            self._slots.offer(self)
+
+    def _take(self, claims: list[bytes]) -> None:
+        if not claims:
+            return
+        if self.draining:
+            self.hand_back([claims[i] + claims[i + 1] for i in range(0, len(claims), 4)])
+            return
+        for i in range(0, len(claims), 4):
+            self._slots.begin(self, claims[i] + claims[i + 1], claims[i + 2], claims[i + 3])
+        self.claimed += len(claims) / 4 / self.weight
+
+    def _settle(self, batch: list[Report], cycle: Cycle, said: Any) -> None:
+        if said is None or (not isinstance(said, Exception) and is_confirmed(self.durability, said)):
+            self._slots.answered(batch, cycle.verdicts)
+            return
+        if not self._doubtful:
+            logger.warning(
+                "queue %s: reports are stored, but %s is not confirmed (%s); they are sent again until it is",
+                self.queue.name,
+                self.durability,
+                said,
+            )
+        self._doubtful.extend(batch)
+        self._retry_at = self._loop.time() + RETRY_S
 
     def _fault(self, connection: Connection, error: Exception) -> None:
         if connection.lost is None:
-            reason = explain(error, connection.settings)
-            logger.error("queue %s: %s", self.queue.name, reason)
-            connection.close(str(reason))
+            connection.close(f"queue {self.queue.name}: {explain(error, connection.settings)}")
 
     # lost claim replies
 
@@ -235,20 +303,22 @@ class QueueClaims:
         """Ask for all that Redis says this worker holds. On the claim connection, whose answers come in order: what
         is unknown when the answer is here was claimed by a call whose reply was lost."""
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not self._asking:
+            self._asking = True
             call = self.queue.reconcile(self._worker)
             connection.send_call(call, lambda reply: self._reconciled(connection, reply))
 
     def _reconciled(self, connection: Connection, reply: Any) -> None:
         if connection is not self._connection:
             return
+        self._asking = False
         if isinstance(reply, Exception):
             if "NOGROUP" in str(reply) and isinstance(reply, hiredis.ReplyError):
                 self.on_missing()
             else:
                 self._fault(connection, reply)
             return
-        reported = {report.place for report in self._reports}
+        reported = {report.place for report in (*self._reports, *self._doubtful)}
         reported.update(report.place for batch in self._sent for report in batch)
         held = {reply[i] + reply[i + 1] for i in range(0, len(reply), 4)}
         self._slots.lose(self, held | reported)
@@ -264,7 +334,8 @@ class QueueClaims:
         if excess:
             self.hand_back(excess)
         if not self._ready:
-            self._ready = self.hot = True
+            self._ready = True
+            self._want()
         self._pump()
 
     def hand_back(self, places: list[bytes]) -> None:
@@ -273,62 +344,3 @@ class QueueClaims:
         if connection is not None:
             call = self.queue.hand_back(self._worker, places)
             connection.send_call(call, lambda reply: None)
-
-
-class MarkerWait:
-    """BLPOP on one queue's marker, on a connection of its own, because it blocks that."""
-
-    def __init__(self, queue: Queue, popped: Callable[[], None]) -> None:
-        self._command = ("BLPOP", queue.keys["wake"], BLOCK_S)
-        self._popped = popped
-        self._armed = False
-        self._waiting = False
-        self._connection: Connection | None = None
-        self._overdue: asyncio.TimerHandle | None = None
-
-    def connected(self, connection: Connection) -> None:
-        """A new connection to wait on."""
-        self._connection = connection
-        self._waiting = False
-        if self._armed:
-            self._wait()
-
-    def arm(self) -> None:
-        """Wait for the marker, if that is not done yet."""
-        if not self._armed:
-            self._armed = True
-            self._wait()
-
-    def stop(self) -> None:
-        """Wait no more, and end the connection."""
-        self._armed = False
-        if self._connection is not None:
-            self._connection.close()
-
-    async def wait_closed(self) -> None:
-        if self._connection is not None:
-            await self._connection.wait_closed()
-
-    def _wait(self) -> None:
-        connection = self._connection
-        if connection is None or self._waiting:
-            return
-        self._waiting = True
-        loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(BLOCK_S + 5, connection.close, "BLPOP outlived its time-out")
-        connection.send(self._command, lambda reply: self._answered(connection, reply))
-
-    def _answered(self, connection: Connection, reply: Any) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-        if connection is not self._connection:
-            return
-        self._waiting = False
-        if isinstance(reply, Exception):
-            self._connection = None
-            connection.close(str(reply))
-        elif reply is None:
-            self._wait()
-        else:
-            self._armed = False
-            self._popped()

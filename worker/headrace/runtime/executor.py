@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,6 +24,9 @@ from headrace.runtime import attempt as attempts
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.processes import ProcessJob
 from headrace.runtime.resolve import resolve
+from headrace.runtime.shares import Shares
+from headrace.runtime.slots import CoroutineSlots, settle
+from headrace.runtime.stops import Stops
 from headrace.task import Failure, State
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ logger = logging.getLogger("headrace.attempt")
 
 MS_END: Final = 14
 """A place is a stream's digit and an entry id, which begins with Unix milliseconds: 13 digits until the year 2286."""
-WATCH_S: Final = 0.1
-"""Deadlines are looked at so often: one look over what runs is cheaper than a timer a task."""
+ENDS: Final = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt, BaseExceptionGroup)
+"""Whatever a handler raises ends its attempt, never its slot or the worker."""
 
 
 class Executor:
@@ -58,56 +60,36 @@ class Executor:
         """By place: all that was claimed and not ended, also what waits for its slot."""
         self.leaked = 0
         """Slots that are lost to handlers that outlived their hard timeout."""
-        self.shares: list[QueueClaims] = []
+        self.shares = Shares()
+        self.stops = Stops(self)
         self.idle: Callable[[], None] = lambda: None
         """Called when the last attempt ended."""
         self.registry = {name: definition.with_settings(settings) for name, definition in app.registry.items()}
         self._middleware = app.middleware
-        self._ready: deque[Running] = deque()
-        self._sleepers: list[asyncio.Future[None]] = []
-        self._slots: set[asyncio.Task[None]] = set()
+        self._slots: CoroutineSlots | None = None
         self._loop = asyncio.get_running_loop()
-        self._rng = Random()
+        self.rng = Random()
         self._worker_bytes = worker.encode()
         self._max_result = settings.max_result
         self._sample = settings.log_sample
         self._log_success = self._sample > 0 and logger.isEnabledFor(logging.INFO)
-        self._offset = time.time() - self._loop.time()
-        self._new_slots(settings.concurrency)
+        self.look_at_clock()
+
+    def start(self) -> None:
+        """Make the slots; nothing is begun before."""
+        self._slots = CoroutineSlots(self.settings.concurrency, self._run_in_slot)
 
     # slots
 
     def free_for(self, claims: QueueClaims) -> int:
-        """Slots this queue may ask for now: its share, by weight, of what is free while others are hot too."""
-        free = self.settings.concurrency - len(self.running) - self.leaked
-        shares = self.shares
-        if len(shares) == 1:
-            return free - claims.reserved
-        free -= sum(other.reserved for other in shares)
-        rivals = sum(other.weight for other in shares if other.hot or other is claims)
-        return min(free, -(-free * claims.weight // rivals)) if free > 0 else 0
+        """Slots this queue may ask for now."""
+        return self.shares.part(claims, self.settings.concurrency - len(self.running) - self.leaked)
 
-    def _new_slots(self, number: int) -> None:
-        for _ in range(number):
-            task = self._loop.create_task(self._slot())
-            self._slots.add(task)
-            task.add_done_callback(self._slots.discard)
+    def offer(self, claims: QueueClaims) -> None:
+        self.shares.offer(claims)
 
-    async def _slot(self) -> None:
-        ready = self._ready
-        while True:
-            while ready:
-                await self._run_in_slot(ready.popleft())
-            sleeper = self._loop.create_future()
-            self._sleepers.append(sleeper)
-            await sleeper
-
-    def _queue_up(self, run: Running) -> None:
-        self._ready.append(run)
-        if self._sleepers:
-            sleeper = self._sleepers.pop()
-            if not sleeper.done():
-                sleeper.set_result(None)
+    def join(self, claims: QueueClaims) -> None:
+        self.shares.join(claims)
 
     # claim → resolve
 
@@ -116,15 +98,22 @@ class Executor:
         run = Running(claims, place, envelope, carried)
         ending = resolve(run, self.registry)
         if ending is not None:
-            self._end(run, ending)
+            self.end(run, ending)
             return
-        self.running[place] = run
+        if self.running.setdefault(place, run) is not run:
+            self._begun_twice(run)
+            return
         definition = run.definition
-        assert definition is not None
+        assert definition is not None and self._slots is not None
         if definition.kind == "sync" and not self._middleware:
             self._run_in_thread(run)
         else:
-            self._queue_up(run)
+            self._slots.submit(run)
+
+    def _begun_twice(self, run: Running) -> None:
+        """Redis came back with an older state, and gave out an entry again that still runs here."""
+        if self.running[run.place].is_stopped():
+            run.claims.hand_back([run.place])
 
     # run
 
@@ -132,7 +121,7 @@ class Executor:
         run.started = now = self._loop.time()
         envelope, definition = run.envelope, run.definition
         assert definition is not None
-        waited = now + self._offset - int(run.place[1:MS_END]) / 1000
+        waited = now + self._offset - claimable_ms(run.place) / 1000
         self.stats.types[envelope.type].started(envelope.priority, waited)
         run.ctx = ctx = Ctx(
             id=envelope.id,
@@ -150,9 +139,9 @@ class Executor:
         if run.is_stopped():
             self._failed(run, asyncio.CancelledError())
             return
-        run.slot = asyncio.current_task()
+        slot = run.slot = asyncio.current_task()
         ctx, definition = self._start(run), run.definition
-        assert definition is not None
+        assert definition is not None and self._slots is not None
         current_ctx.set(ctx)
         try:
             if self._middleware:
@@ -161,15 +150,14 @@ class Executor:
                 result = await definition.invoke(run.arguments, ctx)
             else:
                 result = await self._elsewhere(run, ctx)
-        except asyncio.CancelledError as error:
-            if not run.is_stopped():
+        except ENDS as error:
+            if self._slots.closing and not run.is_stopped():
                 raise
-            run.slot.uncancel()
-            self._failed(run, error)
-        except (Exception, SystemExit) as error:
             self._failed(run, error)
         else:
             self._completed(run, result)
+        if run.stop_reason:
+            settle(slot)
 
     async def _through_middleware(self, run: Running, ctx: Ctx[Any]) -> Any:
         definition = run.definition
@@ -187,23 +175,29 @@ class Executor:
         assert definition is not None
         if definition.kind == "process":
             assert self.processes is not None
-            job = ProcessJob.of(run, ctx)
-            run.job = job
-            encoded = await self.processes.run(job)
+            run.job = job = ProcessJob.of(run, ctx)
+            try:
+                encoded = await self.processes.run(job)
+            finally:
+                run.job = None
             return None if encoded == b"null" else msgspec.Raw(encoded)
-        outcome: asyncio.Future[Any] = self._loop.create_future()
+        outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
 
         def done(result: Any, error: BaseException | None) -> None:
             if not outcome.done():
-                if error is None:
-                    outcome.set_result(result)
-                else:
-                    outcome.set_exception(error)
+                outcome.set_result((result, error))
 
         assert self.threads is not None
-        self.threads.submit(partial(definition.invoke, run.arguments, ctx), done)
         # A thread cannot be cancelled: the slot waits for it, and reports what it brings.
-        return await asyncio.shield(outcome)
+        slot, run.slot = run.slot, None
+        self.threads.submit(partial(_in_thread, definition.invoke, run.arguments, ctx), done)
+        try:
+            result, error = await outcome
+        finally:
+            run.slot = slot
+        if error is not None:
+            raise error
+        return result
 
     def _run_in_thread(self, run: Running) -> None:
         assert self.threads is not None and run.definition is not None
@@ -215,7 +209,7 @@ class Executor:
             else:
                 self._failed(run, error)
 
-        self.threads.submit(partial(run.definition.invoke, run.arguments, ctx), done)
+        self.threads.submit(partial(_in_thread, run.definition.invoke, run.arguments, ctx), done)
 
     # classify → report
 
@@ -254,12 +248,10 @@ class Executor:
         if run.stop_reason == "cancelled":
             ending = Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled"))
         else:
-            if run.stop_reason == "timeout" and isinstance(error, asyncio.CancelledError):
-                error = attempts.timed_out(run)
-            ending = attempts.classify(error, run, self._rng)
-        self._end(run, ending)
+            ending = attempts.classify(attempts.meant(error, run), run, self.rng)
+        self.end(run, ending)
 
-    def _end(self, run: Running, ending: Ending) -> None:
+    def end(self, run: Running, ending: Ending) -> None:
         """Report an ending that is not plain success."""
         now = self._loop.time()
         started = run.started or now
@@ -283,17 +275,23 @@ class Executor:
         """A handler ended after its attempt was given up: nobody is told, its slot is free again."""
         if run.abandoned:
             self.leaked -= 1
-        self.running.pop(run.place, None)
+        else:
+            self.running.pop(run.place, None)
         run.claims.wake()
+        self.shares.offer(run.claims)
         if not self.running:
             self.idle()
+
+    def look_at_clock(self) -> None:
+        """Learn what time the loop's clock stands for, since that may be set."""
+        self._offset = time.time() - self._loop.time()
 
     def _ms(self, loop_time: float) -> int:
         return int((loop_time + self._offset) * 1000)
 
     def _log(self, run: Running, outcome: str, now: float, failure: Failure | None = None) -> None:
         if failure is None:
-            if self._sample < 1 and self._rng.random() >= self._sample:
+            if self._sample < 1 and self.rng.random() >= self._sample:
                 return
             level = logging.INFO
         else:
@@ -301,33 +299,13 @@ class Executor:
         if logger.isEnabledFor(level):
             logger.log(level, "%s", attempts.sentence(run, outcome, now, failure), extra={"ctx": run.ctx})
 
-    # what stops an attempt from outside
+    # what Redis says of attempts
 
     def runs(self, place: bytes) -> bool:
         return place in self.running
 
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None:
-        """Redis no longer counts some of these as ours: their handlers are cancelled and nothing is reported."""
-        for run in [run for run in self.running.values() if run.claims is claims and run.place not in held]:
-            if not run.stop_reason:
-                logger.warning("task %s is no longer ours: cancelling its handler", run.envelope.id)
-                self.stop(run, "lost")
-
-    def cancel(self, asked: set[str]) -> None:
-        """These tasks shall be cancelled."""
-        for run in list(self.running.values()):
-            if run.envelope.id in asked and not run.stop_reason:
-                self.stop(run, "cancelled")
-
-    def stop(self, run: Running, reason: str) -> None:
-        """Ask a handler to end: CancelledError in a coroutine, `ctx.cancelled` in a thread, a kill of a process."""
-        run.stop_reason = reason
-        if run.ctx is not None:
-            run.ctx.cancelled = True
-        if run.job is not None and self.processes is not None and reason != "timeout":
-            self.processes.kill(run.job)
-        elif run.slot is not None and run.job is None:
-            run.slot.cancel()
+        self.stops.lose(claims, held)
 
     def answered(self, reports: list[Report], verdicts: list[Any]) -> None:
         """Redis' verdicts on reports that were not accepted anew."""
@@ -337,38 +315,20 @@ class Executor:
             if verdict != "dup":
                 logger.warning("the report of task %s came too late (%s)", reports[verdicts[i]].id, verdict)
 
-    def watch(self) -> None:
-        """Look at the deadlines of all that runs."""
-        now = self._loop.time()
-        self._offset = time.time() - now
-        for run in list(self.running.values()):
-            definition = run.definition
-            if not run.started or definition is None:
-                continue
-            elapsed = now - run.started
-            if elapsed > definition.hard_timeout_s and not run.abandoned:
-                self._give_up(run)
-            elif elapsed > definition.soft_timeout_s and not run.stop_reason:
-                self.stop(run, "timeout")
-
-    def _give_up(self, run: Running) -> None:
-        """The hard timeout: a process is killed; a thread or coroutine that goes on keeps its slot, and is counted."""
-        if run.job is not None and self.processes is not None:
-            self.processes.kill(run.job)
-            return
-        if run.stop_reason in {"lost", "drained"}:
-            return
-        ending = attempts.classify(attempts.timed_out(run), run, self._rng)
-        if run.stop_reason == "cancelled":
-            ending = Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled"))
-        self._end(run, ending)
-        run.abandoned = True
-        self.leaked += 1
-        self.stats.leaked += 1
-
     async def close(self) -> None:
         """End the slots."""
-        slots = list(self._slots)
-        for slot in slots:
-            slot.cancel()
-        await asyncio.gather(*slots, return_exceptions=True)
+        if self._slots is not None:
+            await self._slots.close()
+
+
+def _in_thread(invoke: Callable[[Any, Ctx[Any]], Any], arguments: Any, ctx: Ctx[Any]) -> Any:
+    current_ctx.set(ctx)
+    return invoke(arguments, ctx)
+
+
+def claimable_ms(place: bytes) -> int:
+    """Unix ms at which the entry at this place came. (Its id may be of any length if something foreign wrote it.)"""
+    try:
+        return int(place[1:MS_END])
+    except ValueError:
+        return int(place[1:].partition(b"-")[0])

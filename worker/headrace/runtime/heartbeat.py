@@ -112,7 +112,8 @@ class Heartbeat:
             self._round()
             now = time.monotonic()
             due = max(due + self._beat_s, now)  # what was missed is not made up for
-            self._wake.wait(due - now)
+            if not self._stopping:  # it may have been set before the round cleared the event
+                self._wake.wait(due - now)
         self._client.close()
         assert self._ended is not None
         self._tell(self._ended.set)

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.errors import InvalidPayload
-from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running
+from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running, clean, failure_of
 from headrace.task import ENVELOPE_VERSION, Envelope, Failure, State
 from headrace.taskdef import TaskDef
 
@@ -38,10 +38,17 @@ def resolve(run: Running, registry: Mapping[str, TaskDef]) -> Ending | None:
     if definition is None:
         return _unknown(run)
     run.definition = definition
+    return _decode(run, definition)
+
+
+def _decode(run: Running, definition: TaskDef) -> Ending | None:
     try:
-        run.arguments = definition.decode(envelope.payload)
+        run.arguments = definition.decode(run.envelope.payload)
     except InvalidPayload as error:
-        return _dead("invalid_payload", str(error)[:MESSAGE_CHARS])
+        return _dead("invalid_payload", clean(str(error)[:MESSAGE_CHARS]))
+    except Exception as error:  # a check of the application's own, on one of its payload types
+        failure = failure_of(error)
+        return _dead("invalid_payload", f"{failure.type}: {failure.message}", failure.trace)
     return None
 
 
@@ -61,7 +68,7 @@ def _unknown(run: Running) -> Ending:
     try:
         tasks.check_type(run.envelope.type)
     except ValueError as error:
-        return _dead("malformed", str(error))
+        return _dead("malformed", clean(str(error)))
     return _park(run, run.envelope.type, "no_handler")
 
 
@@ -75,9 +82,9 @@ def _park(run: Running, key: str, reason: str) -> Ending:
     return Ending(State.PARKED, Failure(reason, reason=reason), argument=key, counts_as="interruption")
 
 
-def _dead(reason: str, message: str) -> Ending:
+def _dead(reason: str, message: str, trace: str = "") -> Ending:
     """To the dead letter without a retry: it would be refused again."""
-    return Ending(State.FAILED, Failure(reason, message, reason=reason), counts_as="failure")
+    return Ending(State.FAILED, Failure(reason, message, trace, reason), counts_as="failure")
 
 
 def foreign_id(place: bytes, queue: str) -> str:

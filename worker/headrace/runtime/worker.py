@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from headrace.broker import durability
 from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
-from headrace.broker.connection import Connection, connect
+from headrace.broker.connection import Connection
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.claims import QueueClaims
-from headrace.runtime.executor import WATCH_S, Executor
+from headrace.runtime.due import Promotions
+from headrace.runtime.executor import Executor
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.policy import late_order
 from headrace.runtime.processes import ProcessSlots
-from headrace.runtime.promoter import promote
 from headrace.runtime.reclaimer import Watch, reclaim_pass
+from headrace.runtime.reconnect import keep_connected
 from headrace.runtime.retention import purge_pass
 from headrace.runtime.server import Health, WorkerServer
 from headrace.runtime.stats import WorkerStats
+from headrace.runtime.stops import WATCH_S
 from headrace.runtime.threads import ThreadSlots
 from headrace.settings import WorkerSettings
 from headrace.task import ENVELOPE_VERSION
 
 if TYPE_CHECKING:
     from headrace.app import App
+    from headrace.runtime.attempt import Running
 
 logger = logging.getLogger("headrace.worker")
 
-RECONNECT_S: Final = (0.05, 0.1, 0.25, 0.5, 0.5, 1.0)
+CLEANUP_S: Final = 1.0
+"""After the grace, cancelled handlers have so long to clean up before their tasks are handed back."""
 REPORT_S: Final = 5.0
 """How long a stopping worker waits for Redis to take its last reports."""
 PURGE_S: Final = 60.0
 STALL_S: Final = 30.0
+MEND_S: Final = 1.0
+"""Between two tries to make a queue's streams that are missing."""
+EXIT_S: Final = 5.0
+"""A process whose worker has ended is gone after so many seconds, whatever handlers left running in it."""
 
 
 class Worker:
@@ -56,6 +68,8 @@ class Worker:
         self.stats = WorkerStats(app.registry, settings.concurrency)
         self.failed = False
         self._stopping = asyncio.Event()
+        self._hurried = False
+        self._served = False
         self._idle = asyncio.Event()
         self.executor = Executor(app, settings, self.name, self.stats)
         self.executor.idle = self._idle.set
@@ -70,19 +84,26 @@ class Worker:
             )
             for share in settings.queues
         }
-        self.executor.shares = list(self._claims.values())
+        self.executor.shares.serve(list(self._claims.values()))
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
-        self._promotions: dict[str, asyncio.TimerHandle] = {}
-        self._clock_ms = time.time() * 1000 - self._loop_ms()
-        """Redis' time minus the loop's, learnt from every beat."""
+        self._promotions = Promotions(self._client, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: list[asyncio.Task[None]] = []
+        self._mending: set[str] = set()
+        self._late = False
 
     # life
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done."""
         self._stopping.set()
+
+    def hurry(self) -> None:
+        """Stop without the grace: what still runs is handed back now."""
+        self._hurried = True
+        self._stopping.set()
+        self._idle.set()
 
     async def run(self, on_ready: Any = None) -> bool:
         """Serve until stopped. Returns False if handlers that never end forced the stop."""
@@ -103,6 +124,7 @@ class Worker:
         if any(definition.kind == "process" for definition in self._registry.values()):
             executor.processes = ProcessSlots(self.settings.app, self._process_count())
             stack.push_async_callback(executor.processes.close)
+        executor.start()
         stack.push_async_callback(executor.close)
         stack.push_async_callback(self._client.aclose)
         stack.push_async_callback(self._end_tasks)
@@ -118,45 +140,48 @@ class Worker:
             self._on_beat,
             self._on_beat_error,
         )
+        stack.push_async_callback(self._beats.stop)
         self._start_duties()
 
     def _start_duties(self) -> None:
         for claims in self._claims.values():
-            claims.next_due = lambda due_ms, claims=claims: self._promote_at(claims, due_ms)  # type: ignore[misc]
-            claims.on_missing = lambda claims=claims: self._spawn(self._prepare(claims))  # type: ignore[misc]
-            self._spawn(self._keep_waiting(claims))
+            claims.next_due = partial(self._promotions.plan, claims.queue)
+            claims.on_missing = partial(self._on_missing, claims)
+            self._waits.append(self._spawn(keep_connected(self.redis, "headrace-wait", claims.waiter.connected)))
             self._spawn(self._reclaim(claims))
             self._spawn(self._purge(claims))
-        self._spawn(self._keep_connected())
+        self._spawn(keep_connected(self.redis, "headrace-claims", self._connected, self._disconnected))
         self._spawn(self._watch())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A duty that ends by an error is a bug, and a worker without it would only look as if it worked."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.critical("the worker stops, because one of its duties failed", exc_info=error)
+            self.failed = True
+            self.stop()
 
     async def _end_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for handle in self._promotions.values():
-            handle.cancel()
+        self._promotions.close()
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for claims in self._claims.values():
-            claims.waiter.stop()
-            await claims.waiter.wait_closed()
-        if self._connection is not None:
-            self._connection.close()
-            await self._connection.wait_closed()
+            claims.disconnected()
 
     def _process_count(self) -> int:
-        import os
-
         return min(self.settings.processes or os.cpu_count() or 1, self.settings.concurrency)
 
     def _info(self) -> bytes:
-        import os
-
         facts = {
             "worker_id": self.settings.worker_id,
             "pid": os.getpid(),
@@ -169,44 +194,54 @@ class Worker:
 
     # connections
 
-    async def _keep_connected(self) -> None:
-        """The one supervised loop that brings the claim connection back."""
-        failures = 0
-        while True:
-            try:
-                self._connection = connection = await connect(self.redis, "headrace-claims")
-                for claims in self._claims.values():
-                    await self._prepare(claims, connection)
-                if not self._beats.started:
-                    await self._beats.start()
-                self.stats.redis_up = True
-                for claims in self._claims.values():
-                    claims.connected(connection)
-                if failures:
-                    logger.info("Redis is back at %s", self.redis)
-                failures = 0
-                await connection.wait_closed()
-                reason: Exception | None = connection.lost
-            except HeadraceError as error:
-                reason = error
-            self.stats.redis_up = False
-            self.stats.redis_errors += 1
-            for claims in self._claims.values():
-                claims.disconnected()
-            if failures in {0, 20}:
-                logger.warning("%s", reason)
-            await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
-            failures += 1
+    async def _connected(self, connection: Connection) -> None:
+        """A new connection for claims: nothing is claimed on it before a beat, and before what was lost is known."""
+        for claims in self._claims.values():
+            await durability.check(claims.durability, connection)
+            await self._prepare(claims, connection)
+        if not self._beats.started:
+            await self._beats.start()
+        self._connection = connection
+        self.stats.redis_up = self._served = True
+        for claims in self._claims.values():
+            claims.connected(connection)
 
-    async def _prepare(self, claims: QueueClaims, connection: Connection | None = None) -> None:
+    def _disconnected(self, reason: Exception) -> None:
+        self.stats.redis_up = False
+        self.stats.redis_errors += 1
+        for claims in self._claims.values():
+            claims.disconnected()
+
+    def _on_missing(self, claims: QueueClaims) -> None:
+        if claims.queue.name not in self._mending:
+            self._mending.add(claims.queue.name)
+            self._spawn(self._mend(claims))
+
+    async def _mend(self, claims: QueueClaims) -> None:
+        """Make the streams and groups again that somebody deleted."""
+        self.stats.redis_errors += 1
+        try:
+            if self._connection is not None:
+                await self._prepare(claims, self._connection)
+            claims.reconcile()
+            await asyncio.sleep(MEND_S)
+        except HeadraceError as error:
+            logger.warning("queue %s cannot be made again: %s", claims.queue.name, error)
+            await asyncio.sleep(MEND_S)
+        finally:
+            self._mending.discard(claims.queue.name)
+
+    async def _prepare(self, claims: QueueClaims, connection: Connection) -> None:
         """The queue exists and is listed, its epoch is known, and what was parked for our types is released."""
-        connection = connection or self._connection
-        if connection is None or connection.lost is not None:
-            return
         queue = claims.queue
         claims.epoch, _ = await connection.call(queue.init(connection.run_id))
-        types = {name: msgspec.json.encode(definition.describe()) for name, definition in self._registry.items()}
-        await connection.call(queue.enlist(max_queues=self.settings.max_queues, types=types))
+        listed = await connection.call(queue.enlist(max_queues=self.settings.max_queues, types=self._types))
+        if not listed:
+            logger.warning(
+                "queue %s is served but not listed: its namespace has HEADRACE_MAX_QUEUES (%d) queues already",
+                queue.name,
+                self.settings.max_queues,
+            )
         await self._release(queue, connection)
 
     async def _release(self, queue: Queue, connection: Connection) -> None:
@@ -215,57 +250,25 @@ class Worker:
             while await connection.call(queue.release(keys[start : start + 100])):
                 continue
 
-    async def _keep_waiting(self, claims: QueueClaims) -> None:
-        failures = 0
-        while True:
-            try:
-                connection = await connect(self.redis, "headrace-wait")
-                claims.waiter.connected(connection)
-                failures = 0
-                await connection.wait_closed()
-            except HeadraceError:
-                failures += 1
-            await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
+    @cached_property
+    def _types(self) -> dict[str, bytes]:
+        return {name: msgspec.json.encode(definition.describe()) for name, definition in self._registry.items()}
 
     # duties
 
-    def _loop_ms(self) -> float:
-        return asyncio.get_running_loop().time() * 1000
-
     def _on_beat(self, queue: str, beat: Beat) -> None:
         claims = self._claims[queue]
-        self._clock_ms = beat.now_ms - self._loop_ms()
+        self._promotions.learn(beat.now_ms)
         self.stats.heartbeat_s = time.time()
         claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s)
         if beat.asked:
-            self.executor.cancel(set(beat.asked))
+            self.executor.stops.cancel(set(beat.asked))
         if beat.next_due_ms is not None:
-            self._promote_at(claims, beat.next_due_ms)
+            self._promotions.plan(claims.queue, beat.next_due_ms)
         claims.reconcile()
 
     def _on_beat_error(self, error: Exception) -> None:
         self.stats.redis_errors += 1
-
-    def _promote_at(self, claims: QueueClaims, due_ms: int) -> None:
-        """A promotion at that time of Redis' clock, unless an earlier one is planned."""
-        loop = asyncio.get_running_loop()
-        when = max(loop.time(), (due_ms - self._clock_ms) / 1000 + 0.001)
-        planned = self._promotions.get(claims.queue.name)
-        if planned is not None and not planned.cancelled() and loop.time() <= planned.when() <= when:
-            return
-        if planned is not None:
-            planned.cancel()
-        handle = loop.call_at(when, lambda: self._spawn(self._promote(claims)))
-        self._promotions[claims.queue.name] = handle
-
-    async def _promote(self, claims: QueueClaims) -> None:
-        self._promotions.pop(claims.queue.name, None)
-        try:
-            next_due = await promote(self._client, claims.queue)
-        except HeadraceError:
-            return  # the next beat tells the due time again
-        if next_due is not None:
-            self._promote_at(claims, next_due)
 
     async def _reclaim(self, claims: QueueClaims) -> None:
         settings = self.settings
@@ -290,7 +293,7 @@ class Worker:
         while True:
             await asyncio.sleep(PURGE_S)
             try:
-                now_ms = int(self._clock_ms + self._loop_ms())
+                now_ms = self._promotions.now_ms()
                 self.stats.purged += sum(await purge_pass(self._client, claims.queue, self.settings, now_ms))
             except HeadraceError as error:
                 logger.debug("dead letters were not purged: %s", error)
@@ -303,68 +306,125 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             self.stats.loop_lag(loop.time() - due)
             self.stats.busy = len(self.executor.running)
-            self.executor.watch()
+            self.executor.look_at_clock()
+            self.executor.stops.watch()
             for claims in self._claims.values():
                 claims.look(loop.time())
-            if self.executor.leaked >= self.settings.max_leaks and not self._stopping.is_set():
+            self._watch_connection()
+            leaks = min(self.settings.max_leaks, self.settings.concurrency)
+            if self.executor.leaked >= leaks and not self._stopping.is_set():
                 logger.error("%d handlers do not end although they are over their timeout", self.executor.leaked)
                 self.failed = True
                 self.stop()
 
+    def _watch_connection(self) -> None:
+        """A half-open connection is told by nobody. Two looks, since the first may come before the loop has read."""
+        connection = self._connection
+        limit = self.redis.timeout_s + self.settings.durability_timeout_s
+        late = connection is not None and connection.lost is None and connection.stalled_s() > limit
+        if late and self._late and connection is not None:
+            connection.close(f"no answer within {limit:g} s")
+        self._late = late
+
     def health(self) -> Health:
         """Alive unless its own round trips stand still although Redis answers others."""
+        limit = max(STALL_S, 3 * self.settings.beat_s)
         connection = self._connection
-        stalled = connection is not None and connection.stalled_s() > STALL_S and self._beats.answered_within(STALL_S)
-        reason = "a request to Redis has no answer although its heartbeats are answered" if stalled else ""
-        return Health(alive=not stalled, ready=not self._stopping.is_set(), reason=reason)
+        stalled = connection is not None and connection.silent_s() > limit and self._beats.answered_within(limit)
+        reason = "its requests to Redis have no answer although its heartbeats have" if stalled else ""
+        ready = self._served and not self._stopping.is_set()
+        return Health(alive=not stalled, ready=ready, reason=reason)
 
     # the way out
 
     async def _drain(self) -> None:
         """Claim no more, let what runs end within the grace, hand the rest back, report all, sign off."""
-        executor, grace = self.executor, self.settings.grace_s
+        executor = self.executor
         logger.info("draining: %d running", len(executor.running))
+        for wait in self._waits:
+            wait.cancel()
         for claims in self._claims.values():
             claims.draining = True
             claims.waiter.stop()
-        self._idle.clear()
-        if executor.running:
-            try:
-                async with asyncio.timeout(grace):
-                    await self._idle.wait()
-            except TimeoutError:
-                await self._interrupt()
+        if not self._hurried:
+            await self._until_idle(self.settings.grace_s)
+        left = list(executor.running.values())
+        if left:
+            await self._interrupt(left)
+        told = await self._report_all()
         try:
             async with asyncio.timeout(REPORT_S):
-                await self._sign_off()
+                await self._sign_off(None if told else left)
         except (HeadraceError, TimeoutError) as error:
-            logger.warning("could not sign off: %s; other workers take over what is left", error)
-            await self._beats.stop()
+            logger.warning("could not sign off: %s; other workers take over what is left", error or "no answer")
 
-    async def _interrupt(self) -> None:
-        left = list(self.executor.running.values())
+    async def _until_idle(self, seconds: float) -> None:
+        self._idle.clear()
+        with suppress(TimeoutError):
+            if self.executor.running:
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
+
+    async def _interrupt(self, left: list[Running]) -> None:
         logger.warning("%d tasks outlast the grace of %g s and are handed back", len(left), self.settings.grace_s)
         for run in left:
-            self.executor.stop(run, "drained")
-        await asyncio.sleep(0)
+            self.executor.stops.stop(run, "drained")
+        await self._until_idle(CLEANUP_S)
 
-    async def _sign_off(self) -> None:
-        while any(claims.unreported for claims in self._claims.values()):
+    async def _report_all(self) -> bool:
+        """Whether Redis confirmed every report, and nothing is out any more that could still claim."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + REPORT_S
+        while any(claims.busy for claims in self._claims.values()):
+            if loop.time() > end:
+                return False
             for claims in self._claims.values():
                 claims.wake()
             await asyncio.sleep(0.01)
+        return True
+
+    async def _sign_off(self, only: list[Running] | None) -> None:
+        """Hand back all that Redis says is ours; or, while some reports may not have come there, `only` these."""
         # A beat after the sign-off would make this worker look alive again.
         await self._beats.stop()
         for claims in self._claims.values():
+            if only is not None:
+                places = [run.place for run in only if run.claims is claims]
+                if places:
+                    await self._client.call(claims.queue.hand_back(self.name, places))
+                continue
             more = True
             while more:
                 _, more = await self._client.call(claims.queue.hand_back(self.name, leave=True))
 
 
 async def serve(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -> int:
-    """Run a worker until SIGTERM or SIGINT. Returns the exit code."""
+    """Run a worker until SIGTERM or SIGINT; the second one ends the grace, the third one the process.
+
+    Returns the exit code; the process should end then, and is ended after EXIT_S.
+    """
     worker = Worker(app, settings, redis)
     loop = asyncio.get_running_loop()
+    signals = iter((worker.stop, worker.hurry))
+
+    def signalled() -> None:
+        next(signals, partial(os._exit, 1))()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    return 0 if await worker.run() else 1
+        loop.add_signal_handler(number, signalled)
+    code = 0 if await worker.run() else 1
+    _leave_within(EXIT_S, code)
+    return code
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """End the process even if a handler's thread, or a coroutine that cannot be cancelled, would keep it."""
+
+    def leave() -> None:
+        logger.warning("handlers still run %g s after the worker has ended; the process ends without them", seconds)
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,83 @@
+"""Long-lived coroutines that run async handlers, so that one that does not suspend costs no trip through the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from typing import Any, Final
+
+from headrace.context import current_ctx
+from headrace.runtime.attempt import Running
+
+logger = logging.getLogger("headrace.worker")
+
+CLOSE_S: Final = 2.0
+"""Cancelled handlers have so long to end; who is still there then is left behind."""
+
+
+class CoroutineSlots:
+    """`number` coroutines that take turns at what is submitted. To be used from the event loop.
+
+    `run(running)` must not raise, except CancelledError while `closing`.
+    """
+
+    def __init__(self, number: int, run: Callable[[Running], Awaitable[None]]) -> None:
+        self.closing = False
+        self._run = run
+        self._ready: deque[Running] = deque()
+        self._sleepers: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        for _ in range(number):
+            self._start_one()
+
+    def submit(self, run: Running) -> None:
+        """Run it as soon as a slot is free."""
+        self._ready.append(run)
+        if self._sleepers:
+            sleeper = self._sleepers.pop()
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def close(self) -> None:
+        """Cancel what runs, and wait a little for its end."""
+        self.closing = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_S)
+            if stuck:
+                logger.warning("%d handlers go on although they were cancelled; they are left behind", len(stuck))
+
+    def _start_one(self) -> None:
+        # An empty context, as a thread's: whatever a handler sets in it makes it longer.
+        task = self._loop.create_task(self._slot(), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _slot(self) -> None:
+        current_ctx.set(None)
+        clean = len(copy_context())
+        ready = self._ready
+        while not self.closing:
+            while ready and not self.closing:
+                try:
+                    await self._run(ready.popleft())
+                except Exception:  # a bug of ours, which must not cost the slot as well
+                    logger.exception("an attempt could not be told")
+                if len(copy_context()) != clean and not self.closing:
+                    self._start_one()  # the next handler must not see what this one set
+                    return
+            sleeper = self._loop.create_future()
+            self._sleepers.append(sleeper)
+            await sleeper
+
+
+def settle(task: asyncio.Task[Any] | None) -> None:
+    """Take back requests to cancel a slot that its handler did not pass on: they are not meant for the next one."""
+    while task is not None and task.cancelling():
+        task.uncancel()
