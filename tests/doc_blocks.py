@@ -6,6 +6,8 @@ A comment above a block says what to do with it; a reader does not see it:
     <!-- background: NAME -->   start it and go on · shows: what that prints next · ctrl-c: press it, then as shows
     <!-- exit: N -->   its exit code, else 0          <!-- skip: WHY -->   it is not carried out
 
+A block `sh` is typed, a block `python` is run as a program; other kinds are read by nobody here.
+
 A block `text` or `json` after a block `sh` is what that prints; `…` in it stands for anything on a line, and on a line
 of its own for any lines.
 """
@@ -60,7 +62,7 @@ def pattern_of(shown: str) -> re.Pattern[str]:
         r"(?:[^\n]*\n)*?" if line == "…" else r"[^\n]*".join(map(re.escape, line.split("…"))) + r"[^\n]*\n"
         for line in shown.splitlines()
     )
-    return re.compile("".join(lines))
+    return re.compile("^" + "".join(lines), re.MULTILINE)
 
 
 @dataclass
@@ -74,9 +76,11 @@ class Job:
     def expect(self, shown: str) -> None:
         """Wait until it prints this."""
         pattern, deadline = pattern_of(shown), time.monotonic() + PATIENCE_S
+        ended = False
         while not (found := pattern.search(self.output(), self.seen)):
-            assert time.monotonic() < deadline, f"did not print\n{shown}\nbut\n{self.output()[self.seen :]}"
+            assert not ended and time.monotonic() < deadline, f"did not print\n{shown}but\n{self.output()[self.seen :]}"
             time.sleep(0.05)
+            ended = self.process.poll() is not None
         self.seen = found.end()
 
     def output(self) -> str:
@@ -131,6 +135,12 @@ class Reader:
                 error.add_note(f"in {block}")
                 raise
 
+    def write_files_of(self, page: str) -> None:
+        """Write the files that a page has its reader write, before any of it is replaced; nothing else of it."""
+        for block in blocks(page):
+            if block.what in {"file", "append", "the file"}:
+                self._write(block.what.removeprefix("the "), self.folder / block.value, block.text)
+
     def do(self, block: Block) -> None:
         """Do what one block says."""
         text = block.text.replace(":8080", f":{self.port}")
@@ -140,17 +150,21 @@ class Reader:
             case "file" | "append" | "replace" | "the file":
                 self._write(block.what, self.folder / block.value, text)
             case "background":
-                self._start(block.value, text)
+                self.start(block.value, text)
             case "shows":
                 self._jobs[block.value].expect(text)
             case "ctrl-c":
                 self._jobs[block.value].end()
                 self._jobs[block.value].expect(text)
             case "exit" | "sh":
-                code = self._run(text)
-                assert code == int(block.value or 0), f"{text}ended with {code}:\n{self._last}"
+                self.run(text, int(block.value or 0))
+            case "python":
+                self._write("file", self.folder / "example.py", text)
+                self.run("python -W error example.py")
             case "text" | "json":
                 assert pattern_of(text).fullmatch(self._last), f"expected\n{text}\nbut it printed\n{self._last}"
+            case "dotenv" | "yaml" | "promql" | "acl":
+                return
             case other:
                 raise AssertionError(f"nobody knows what to do with {other!r}")
 
@@ -163,7 +177,8 @@ class Reader:
             before = before[: before.rstrip("\n").rindex("\n") + 1]
         file.write_text(before + text)
 
-    def _start(self, name: str, command: str) -> None:
+    def start(self, name: str, command: str) -> Job:
+        """Start a program that goes on."""
         log = self.folder / f".{name}-{len(self._jobs)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -175,17 +190,18 @@ class Reader:
                 stderr=out,
                 start_new_session=True,
             )
-        self._jobs[name] = Job(process, log)
+        job = self._jobs[name] = Job(process, log)
+        return job
 
-    def _run(self, commands: str) -> int:
-        """Run it in the shell; returns the exit code of its last command, and keeps what it printed."""
+    def run(self, commands: str, expected: int = 0) -> None:
+        """Run it in the shell, and keep what it prints. Raises AssertionError if its last command ends otherwise."""
         mark = f"end-of-block-{time.monotonic_ns()}"
         shell = self._shell
         assert shell.stdin is not None and shell.stdout is not None
         shell.stdin.write(f"{commands}\nprintf '\\n{mark} %d\\n' $?\n".encode())
         shell.stdin.flush()
         self._last, code = _read_until(shell.stdout, mark)
-        return code
+        assert code == expected, f"{commands}ended with {code}:\n{self._last}"
 
 
 def _read_until(stream: IO[bytes], mark: str) -> tuple[str, int]:
