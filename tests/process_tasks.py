@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,14 @@ def hang(note: str) -> None:
     Path(note).write_text(f"{os.getpid()} {program.pid}")
     while True:
         pass
+
+
+@app.task(process=True)
+def hold_the_gil(note: str) -> None:
+    """As hang, in a call of C that lets no other thread run."""
+    program = subprocess.Popen(["sleep", "600"])
+    Path(note).write_text(f"{os.getpid()} {program.pid}")
+    re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 @app.task(process=True)

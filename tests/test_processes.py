@@ -383,19 +383,22 @@ async def test_close_kills_what_runs_and_what_starts(tmp_path: Path) -> None:
 PARENT = """
 import asyncio, sys
 from test_processes import ProcessSlots, APP, job
-asyncio.run(ProcessSlots(APP, 1).run(job("hang", note=sys.argv[1])))
+asyncio.run(ProcessSlots(APP, 1).run(job(sys.argv[1], note=sys.argv[2])))
 """
 
 
-def start_worker(note: Path) -> subprocess.Popen[bytes]:
+def start_worker(type_: str, note: Path) -> subprocess.Popen[bytes]:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", PARENT, str(note)], env=environ)
+    return subprocess.Popen([sys.executable, "-c", PARENT, type_, str(note)], env=environ)
 
 
-async def test_a_child_does_not_outlive_a_worker_that_was_killed(tmp_path: Path) -> None:
-    """SIGKILL of the worker, in the middle of an endless loop of the child."""
+@pytest.mark.parametrize("type_", ["hang", "hold_the_gil"])
+async def test_a_child_does_not_outlive_a_worker_that_was_killed(tmp_path: Path, type_: str) -> None:
+    """SIGKILL of the worker, in the middle of an endless loop of the child, or of a call that lets no thread run."""
+    if type_ == "hold_the_gil" and sys.platform != "linux":
+        pytest.skip("only Linux tells a process in a C call that its parent died")
     note = tmp_path / "note"
-    parent = start_worker(note)
+    parent = start_worker(type_, note)
     child, program = (int(pid) for pid in (await until_written(note)).split())
     parent.kill()
     parent.wait(LIMIT_S)
