@@ -20,6 +20,11 @@ IDS: Final = tuple(task_id(n) for n in range(1, 11))
 TYPES: Final = ("a", "b")
 KEYS: Final = ("k", "l")
 HOSTS: Final = ("w1", "w2", "w3")
+PAYLOADS: Final = (
+    b"{}",
+    b'{"big":90071992547409931234,"none":[],"one":1.0,"text":"\\u0000\xc3\xa9"}',
+    b'{\n"forged":\n{"p":"1-1","o":"completed"},\n"crlf":\r\n"1,1,1,1"}',
+)
 DELAYS: Final = (0, 1, 1_000, HOUR_MS)
 JUNK: Final = (("x", "1"), ("d", "{}"), ("d", "no", "n", "1,2,3,4"), ("d", '{"v":1,"p":9,"i":"x"}', "n", "many"))
 
@@ -312,9 +317,11 @@ def _send(world: World, request: Request) -> None:
 
 
 def _task(dice: Dice) -> NewTask:
+    payload = pick(dice, PAYLOADS)
     delay = pick(dice, DELAYS) if chance(dice, 25) else 0
     key = pick(dice, KEYS) if chance(dice, 20) else None
-    return new(pick(dice, IDS), dice.below(4), type_=pick(dice, TYPES), unique=key, delay_ms=delay)
+    id_, priority, kind = pick(dice, IDS), dice.below(4), pick(dice, TYPES)
+    return new(id_, priority, type_=kind, unique=key, delay_ms=delay, payload=payload)
 
 
 @rule(35)

@@ -116,9 +116,11 @@ class Queue:
     ) -> Call[list[Submitted]]:
         """Tasks enter, all or (at max_depth, 0 = none) none of the new ones; known ids are told, not added again.
 
-        At most `MAX_SUBMIT`. Send the highest priority first. `touch` makes a call that adds nothing write
-        all the same, so that WAIT and WAITAOF confirm something.
+        At most `MAX_SUBMIT`, else ValueError: the script would fail half-way. Send the highest priority first.
+        `touch` makes a call that adds nothing write all the same, so that WAIT and WAITAOF confirm something.
         """
+        if len(batch) > MAX_SUBMIT:
+            raise ValueError(f"A submission takes {MAX_SUBMIT:,} tasks, not {len(batch):,}: send several.")
         args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch)]
         for new in batch:
             args += (new.id, new.where(), new.envelope)

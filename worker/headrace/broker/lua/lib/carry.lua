@@ -48,13 +48,3 @@ local function fields(entry)
   if entry[1] == 'd' and (entry[3] == nil or entry[3] == 'n') then return entry[2], entry[4] or '' end
   return '', ''
 end
-
--- An entry without a readable head (written by something foreign) gets an id made of its place, in the form of a UUID.
-local function foreign_id(digit, entry)
-  local ms, seq = match(entry, '^(%d+)-(%d+)$')
-  local hex = string.format('%s%013.0f', digit == 'r' and 'a' or digit == 's' and 'b' or digit, tonumber(ms))
-  hex = hex .. string.rep('0', 18 - #seq) .. sub(seq, -18)
-  local uuid = concat({sub(hex, 1, 8), sub(hex, 9, 12), sub(hex, 13, 16), sub(hex, 17, 20), sub(hex, 21, 32)}, '-')
-  local queue = match(K.loc, '{[^/]+/([^}]+)}')
-  return queue == 'default' and uuid or queue .. '.' .. uuid
-end

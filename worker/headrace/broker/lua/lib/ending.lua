@@ -28,6 +28,16 @@ local function finish(state, id, envelope, n, place, now, ttl)
   ended[#ended + 1] = id .. ' ' .. place .. ' ' .. state
 end
 
+-- An entry without a readable head (written by something foreign) gets an id made of its place, in the form of a UUID.
+local function foreign_id(digit, entry)
+  local ms, seq = match(entry, '^(%d+)-(%d+)$')
+  local hex = string.format('%s%013.0f', digit == 'r' and 'a' or digit == 's' and 'b' or digit, tonumber(ms))
+  hex = hex .. string.rep('0', 18 - #seq) .. sub(seq, -18)
+  local uuid = concat({sub(hex, 1, 8), sub(hex, 9, 12), sub(hex, 13, 16), sub(hex, 17, 20), sub(hex, 21, 32)}, '-')
+  local queue = match(K.loc, '{[^/]+/([^}]+)}')
+  return queue == 'default' and uuid or queue .. '.' .. uuid
+end
+
 -- What cannot be read (something foreign wrote it) goes to the dead letter, not round and round.
 local function bury(id, envelope, n, place, worker, now)
   local a, f, c, i = counters(n)
