@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.metrics import WorkerCollector, exposition, new_registry
@@ -83,6 +84,14 @@ def test_there_is_no_created_series() -> None:
     """They would double the counters, in either format."""
     for accept in ("", "application/openmetrics-text; version=1.0.0"):
         assert "_created" not in text_of(used_stats(), accept)
+
+
+def test_a_plain_counter_in_our_registry_has_no_created_series_either() -> None:
+    """API and operator use prometheus-client's own counters."""
+    registry = new_registry("api")
+    Counter("headrace_test", "A test.", registry=registry).inc()
+    text = exposition(registry)[0].decode()
+    assert "headrace_test_total 1.0" in text and "_created" not in text
 
 
 def test_the_format_follows_the_accept_header() -> None:

@@ -181,8 +181,11 @@ async def test_a_port_in_use_is_a_sentence_with_a_remedy(rig: Rig) -> None:
         await second.start()
 
 
-async def test_after_stop_nobody_listens_and_open_clients_are_dropped(rig: Rig) -> None:
+async def test_after_stop_nobody_listens_and_open_clients_are_dropped(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped worker frees its port at once."""
+    monkeypatch.setattr(module, "REQUEST_S", 2 * LIMIT_S)
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.server.port)
     port = rig.server.port
     assert (await rig.get("/livez"))[0] == 200  # the first client's connection is accepted by now
