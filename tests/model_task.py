@@ -36,9 +36,11 @@ def new(
     unique: str | None = None,
     delay_ms: int = 0,
     due_ms: int | None = None,
+    payload: bytes = b"{}",
 ) -> NewTask:
     """A submission."""
-    return NewTask(id_, envelope(id_, priority, type_, unique), int(priority), delay_ms, due_ms, unique is not None)
+    said = envelope(id_, priority, type_, unique, payload)
+    return NewTask(id_, said, int(priority), delay_ms, due_ms, unique is not None)
 
 
 @dataclass(frozen=True)
