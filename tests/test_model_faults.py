@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -57,6 +60,66 @@ def test_with_an_append_only_file_a_killed_redis_comes_back_as_it_was(start_redi
     finally:
         world.wire.close()
     assert world.counts["call cycle"] > 10
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An older state, in Redis and in the model."""
+
+    values: dict[bytes, tuple[int, bytes]]
+    """Key → time to live in ms (0 = for ever), value as DUMP gives it."""
+    model: dict[str, Any]
+
+    @classmethod
+    def of(cls, world: World) -> Photo:
+        values = {}
+        for key in world.wire.command("KEYS", "*"):
+            left, value = world.wire.pipeline(("PTTL", key), ("DUMP", key))
+            values[key] = (max(0, left), value)
+        kept = {name: value for name, value in vars(world.model).items() if name not in {"saw", "full_memory", "keys"}}
+        return cls(values, copy.deepcopy(kept))
+
+    def restore(self, world: World) -> None:
+        """Redis and model go back; processes and clients remember what they remember."""
+        world.wire.command("FLUSHDB")
+        for key, (left, value) in self.values.items():
+            world.wire.command("RESTORE", key, left, value)
+        vars(world.model).update(copy.deepcopy(self.model))
+        world.states.clear()
+        world.lost_time = True
+        world.excused = world.excused_suspects = True
+        world.reread()
+        world.at_once(world.calls.init(f"restored {world.counts['calls']}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_redis_that_lost_its_last_moments_is_gone_on_with(redis_server: RedisServer, seed: int) -> None:
+    """An older state comes back, as after a crash under everysec or from a backup; nothing gets stuck or disagrees."""
+    redis_server.ensure()
+    dice, trace = random.Random(seed), list[Step]()
+    weights = weights_of(dice, "balanced")
+    with Wire(redis_server.socket) as wire:
+        world = World(wire)
+        try:
+            for _ in range(5):
+                wander(world, dice, 80, weights, trace)
+                photo = Photo.of(world)
+                wander(world, dice, 80, weights, trace)
+                await_another_ms(wire)
+                world.set_memory(False)
+                photo.restore(world)
+            heal(world)
+        finally:
+            world.set_memory(False)
+    assert world.counts["processing → completed"] > 5
+
+
+def await_another_ms(wire: Wire) -> None:
+    """Else an entry written now could get the id of one that was lost."""
+    before = wire.command("TIME")
+    while wire.command("TIME")[0] == before[0] and int(wire.command("TIME")[1]) - int(before[1]) < 1_000:
+        pass
 
 
 DeskAt = Callable[[RedisServer], Desk]
