@@ -257,7 +257,7 @@ def parse_cycle(reply: list[Any]) -> Cycle:
 def parse_beat(reply: list[Any]) -> Beat:
     paused, due, asked, oldest, now = reply
     ages = {oldest[i].decode(): int(oldest[i + 1].partition(b"-")[0]) for i in range(0, len(oldest), 2)}
-    return Beat(bool(paused), number(due), [id_.decode() for id_ in asked], ages, int(now))
+    return Beat(bool(paused), number(due), [id_.decode(errors="replace") for id_ in asked], ages, int(now))
 
 
 def parse_found(reply: list[bytes]) -> Found | None:
@@ -270,7 +270,7 @@ def parse_found(reply: list[bytes]) -> Found | None:
         return Found(place, reply[1])
     if len(reply) < 5:
         return Found(place, reply[1], reply[2])
-    return Found(place, reply[1], reply[2], reply[3].decode(), int(reply[4]))
+    return Found(place, reply[1], reply[2], reply[3].decode(errors="replace"), int(reply[4]))
 
 
 def parse_depth(reply: list[Any]) -> Depth:
@@ -295,4 +295,7 @@ def parse_depth(reply: list[Any]) -> Depth:
 
 def parse_workers(reply: list[Any]) -> list[WorkerSeen]:
     rows = (reply[i : i + 4] for i in range(0, len(reply), 4))
-    return [WorkerSeen(name.decode(), beat.decode(), info, held) for name, beat, info, held in rows]
+    return [
+        WorkerSeen(name.decode(errors="replace"), beat.decode(errors="replace"), info, held)
+        for name, beat, info, held in rows
+    ]

@@ -21,23 +21,18 @@ SPEAK_S: Final = 30.0
 """Between two lines in the log about the same outage."""
 
 
-class _Voice:
-    """What is said of an outage: that it is there, at most every SPEAK_S, and that it is over."""
+class Voice:
+    """Keeps a repeated complaint from filling the log."""
 
-    def __init__(self, redis: RedisSettings) -> None:
-        self._redis = redis
+    def __init__(self) -> None:
         self._spoken: float | None = None
-        self._complained = False
 
-    def lost(self, reason: Exception, now: float) -> None:
-        if self._spoken is None or now - self._spoken >= SPEAK_S:
-            self._spoken, self._complained = now, True
-            logger.warning("%s", reason)
-
-    def back(self) -> None:
-        if self._complained:
-            self._complained = False
-            logger.info("Redis is back at %s", self._redis)
+    def may_speak(self, now: float) -> bool:
+        """Whether SPEAK_S have passed since this last said yes."""
+        if self._spoken is not None and now - self._spoken < SPEAK_S:
+            return False
+        self._spoken = now
+        return True
 
 
 async def keep_connected(
@@ -47,27 +42,34 @@ async def keep_connected(
     lost: Callable[[Exception], None] = lambda reason: None,
 ) -> None:
     """Connect, `use` the connection, wait for its end, and so on for ever. `lost` hears why each one ended."""
-    loop, voice, failures = asyncio.get_running_loop(), _Voice(redis), 0
+    loop, voice, failures, complained = asyncio.get_running_loop(), Voice(), 0, False
+
+    async def used(connection: Connection) -> None:
+        nonlocal complained
+        await use(connection)
+        if complained:
+            complained = False
+            logger.info("Redis is back at %s", redis)
+
     while True:
         began = loop.time()
-        reason = await _keep_one(redis, name, use, voice)
+        reason = await _keep_one(redis, name, used)
         lost(reason)
         if loop.time() - began >= STEADY_S:
             failures = 0
-        voice.lost(reason, loop.time())
+        if voice.may_speak(loop.time()):
+            complained = True
+            logger.warning("%s", reason)
         await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
         failures += 1
 
 
-async def _keep_one(
-    redis: RedisSettings, name: str, use: Callable[[Connection], Awaitable[None]], voice: _Voice
-) -> Exception:
+async def _keep_one(redis: RedisSettings, name: str, use: Callable[[Connection], Awaitable[None]]) -> Exception:
     """One connection from its beginning to its end. Returns why it ended."""
     connection: Connection | None = None
     try:
         connection = await connect(redis, name)
         await use(connection)
-        voice.back()
         await connection.wait_closed()
     except HeadraceError as error:
         return error

@@ -29,7 +29,7 @@ from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.policy import late_order
 from headrace.runtime.processes import ProcessSlots
 from headrace.runtime.reclaimer import Watch, reclaim_pass
-from headrace.runtime.reconnect import keep_connected
+from headrace.runtime.reconnect import Voice, keep_connected
 from headrace.runtime.retention import purge_pass
 from headrace.runtime.server import Health, WorkerServer
 from headrace.runtime.stats import WorkerStats
@@ -91,6 +91,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waits: list[asyncio.Task[None]] = []
         self._mending: set[str] = set()
+        self._voices = {name: Voice() for name in self._claims}
         self._late = False
 
     # life
@@ -220,6 +221,12 @@ class Worker:
     async def _mend(self, claims: QueueClaims) -> None:
         """Make the streams and groups again that somebody deleted."""
         self.stats.redis_errors += 1
+        if self._voices[claims.queue.name].may_speak(asyncio.get_running_loop().time()):
+            logger.warning(
+                "queue %s cannot be read: its streams were deleted, or Redis' user lacks the right to XREADGROUP; "
+                "they are made again",
+                claims.queue.name,
+            )
         try:
             if self._connection is not None:
                 await self._prepare(claims, self._connection)
