@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.error
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -281,7 +282,20 @@ def test_a_reload_lets_short_tasks_end_and_hands_back_long_ones_free_of_charge(d
     assert (ended["long"]["crashes"], ended["long"]["interruptions"]) == (0, 1)
 
 
-# -- workers that die
+def test_an_application_whose_start_fails_can_be_mended_while_it_is_tried_again(dev: Dev, folder: Path) -> None:
+    failing = 'async def deps():\n    raise KeyError("lost")\n    yield\n\napp = App("tasks", deps=deps)'
+    (folder / "tasks.py").write_text(TASKS.replace('app = App("tasks")', failing))
+    command = dev("--no-sample")
+    url = url_of(command)
+    command.wait_for(r"Error: tasks\.py:6: starting tasks raised KeyError: 'lost'")
+    assert "click" not in command.output
+    command.wait_for(r"w1 ended \(exit code 2\); it is started again")
+    (folder / "tasks.py").write_text(TASKS)
+    command.wait_for("reloaded")
+    assert result(url, submit(url, "version"))["result"] == "first"
+
+
+# -- what dies
 
 
 @pytest.mark.parametrize(
@@ -314,6 +328,29 @@ def test_a_kill_from_outside_is_seen_at_once(dev: Dev, folder: Path) -> None:
     await_true(lambda: http("GET", f"{url}/api/v1/tasks/{task_id}")["crashes"] == 1)
     assert time.monotonic() - killed < 1.0
     assert result(url, task_id)["status"] == "completed"
+
+
+def test_a_redis_that_dies_is_started_again(dev: Dev, folder: Path) -> None:
+    command = dev()
+    url = url_of(command)
+    command.wait_for('"first"')
+    os.kill(json.loads((folder / ".headrace/redis/server").read_text())["pid"], signal.SIGKILL)
+    command.wait_for(r"Redis ended \(killed by SIGKILL\); it is started again")
+
+    def healthy() -> bool:
+        try:
+            return bool(http("GET", f"{url}/health")["status"] == "ok")
+        except urllib.error.HTTPError:
+            return False
+
+    await_true(healthy)
+    assert result(url, submit(url, "version"))["result"] == "first"
+
+
+def test_commands_in_the_folder_find_its_redis(dev: Dev, folder: Path) -> None:
+    url_of(dev())
+    done = run("submit", "version", "--wait", cwd=folder)
+    assert (done.returncode, done.stdout) == (main.OK, '"first"\n'), done.stderr
 
 
 # -- stopping

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cli.load import AppLoadError, load_app
+from headrace import BadDefinition
+from headrace_cli.load import AppLoadError, load_app, start_error
 
 APP = 'from headrace import App\napp = App("{0}")\n'
 Write = Callable[[str, str], None]
@@ -146,3 +147,16 @@ def test_a_task_that_cannot_be_declared_is_placed_in_the_users_file(write: Write
 def test_a_module_that_ends_the_program_is_told_to_guard_it(write: Write) -> None:
     write("exit_app.py", "raise SystemExit(3)\n")
     assert "ended the program (exit code 3)" in str(refusal("exit_app"))
+
+
+def test_an_exception_of_the_application_at_its_start_is_placed_and_any_other_is_not_its_own(write: Write) -> None:
+    write("late_app.py", APP.format("x") + 'def deps():\n    raise KeyError("lost")\n')
+    load_app("late_app")
+    with pytest.raises(KeyError) as own:
+        sys.modules["late_app"].deps()
+    told = start_error("late_app", own.value)
+    assert told is not None
+    assert told.problem == "late_app.py:4: starting late_app raised KeyError: 'lost'"
+    assert 'raise KeyError("lost")' in told.detail
+    assert start_error("late_app", BadDefinition("deps", "yields nothing", "Yield")) is None
+    assert start_error("late_app", KeyError("raised nowhere")) is None

@@ -17,6 +17,7 @@ import msgspec
 from headrace.errors import HeadraceError
 
 from .load import AppLoadError, load_app
+from .reload import stamp
 
 _TIMEOUT_S: Final = 60.0
 _OURS: Final = ("headrace", "headrace_api", "headrace_cli", "headrace_operator")
@@ -48,8 +49,8 @@ class Found(msgspec.Struct, frozen=True):
     """Where its tasks go; at least one."""
     namespace: str | None = None
     url: str | None = None
-    files: list[str] = []
-    """Those of its modules that lie below the current folder."""
+    files: dict[str, str] = {}
+    """Those of its modules that lie below the current folder, each with its stamp (see `reload`)."""
     samples: list[Sample] = []
     has_targets: bool = False
     """Whether its module has `dev_targets`: servers that its samples talk to."""
@@ -124,7 +125,7 @@ def _find(name: str) -> Found:
         queues=sorted({each.queue for each in types.values()} or {app.queue}),
         namespace=app.namespace,
         url=app.connections._url,
-        files=sorted(_files(Path.cwd())),
+        files={path: stamp(path) for path in sorted(_files(Path.cwd()))},
         samples=[Sample(*each) for each in getattr(module, "SAMPLES", ())],
         has_targets=hasattr(module, "dev_targets"),
     )

@@ -142,10 +142,8 @@ class Workers:
             self._screen.say(f"the tasks of {slot.name} go on in some seconds: {error}", level="warning")
             return
         if not asked:
-            tasks = "task" if moved == 1 else "tasks"
-            self._screen.say(
-                f"{slot.name} ended ({how}); {moved} {tasks} handed on; it is started again", level="warning"
-            )
+            told = f" {moved} task{'' if moved == 1 else 's'} handed on;" if moved else ""
+            self._screen.say(f"{slot.name} ended ({how});{told} it is started again", level="warning")
 
     async def _ready(self, slots: Sequence[_Slot]) -> bool:
         deadline = asyncio.get_running_loop().time() + READY_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from headrace.errors import ConfigError, HeadraceError, nearest
 if TYPE_CHECKING:
     from headrace.app import App
 
-__all__ = ["AppLoadError", "load_app"]
+__all__ = ["AppLoadError", "load_app", "start_error"]
 
 
 class AppLoadError(ConfigError):
@@ -84,28 +85,51 @@ def _syntax_error(error: SyntaxError) -> AppLoadError:
 
 
 def _broken(name: str, error: Exception) -> AppLoadError:
-    frames = traceback.StackSummary.from_list(list(_own_frames(error.__traceback__)))
-    lines = [*frames.format(), *traceback.format_exception_only(error)]
-    head = "Traceback of your code (most recent call last):\n" if frames else ""
-    said = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0].rstrip(".")
+    problem, detail = _told(f"importing {name}", error)
     remedy = "Correct it and start again"
     if isinstance(error, ModuleNotFoundError):
         remedy = f"Install what provides {error.name!r} into this environment ({sys.prefix}), or correct the import"
-    return AppLoadError(f"{_place(error) or name}: importing {name} raised {said}", remedy, head + "".join(lines))
+    return AppLoadError(problem, remedy, detail)
 
 
-def _own_frames(trace: TracebackType | None) -> Iterator[traceback.FrameSummary]:
-    """The frames without those of the import machinery, of this module, and of headrace."""
+def start_error(name: str, error: Exception) -> AppLoadError | None:
+    """The error for an exception that the application raised when its worker started; None if it is not its own."""
+    if isinstance(error, HeadraceError) or not _own_frames(error.__traceback__):
+        return None
+    problem, detail = _told(f"starting {name}", error)
+    return AppLoadError(problem, "Correct it and start again", detail)
+
+
+def _told(doing: str, error: Exception) -> tuple[str, str]:
+    """One clause about an exception in the user's code, and its traceback without our own part."""
+    frames = traceback.StackSummary.from_list(_own_frames(error.__traceback__))
+    head = "Traceback of your code (most recent call last):\n" if frames else ""
+    said = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0].rstrip(".")
+    place = f"{_place(error)}: " if frames else ""
+    detail = "".join([head, *frames.format(), *traceback.format_exception_only(error)])
+    return f"{place}{doing} raised {said}", detail
+
+
+def _own_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    """The frames from the first one in the user's code on, without those of headrace."""
+    frames = traceback.extract_tb(trace)
+    first = next((at for at, frame in enumerate(frames) if not frame.filename.startswith(_foreign())), len(frames))
+    return [frame for frame in frames[first:] if not frame.filename.startswith(("<frozen importlib", *_ours()))]
+
+
+def _ours() -> tuple[str, ...]:
     import headrace
 
-    ours = (str(Path(__file__).parent), str(Path(headrace.__file__).parent))
-    for frame in traceback.extract_tb(trace):
-        if not frame.filename.startswith(("<frozen importlib", *ours)) and frame.filename != importlib.__file__:
-            yield frame
+    return str(Path(__file__).parent), str(Path(headrace.__file__).parent)
+
+
+def _foreign() -> tuple[str, ...]:
+    """Where frames lie that come before the user's own: Python itself, packages, headrace."""
+    return ("<frozen ", "uvloop/", *_ours(), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 def _place(error: BaseException) -> str:
-    frames = list(_own_frames(error.__traceback__))
+    frames = _own_frames(error.__traceback__)
     return f"{_short(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
 
 

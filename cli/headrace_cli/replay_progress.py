@@ -51,7 +51,7 @@ async def _bar(state: State) -> None:
 
     columns = (
         TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=40),
+        BarColumn(bar_width=40, complete_style="cyan", finished_style="green"),
         TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
@@ -59,12 +59,16 @@ async def _bar(state: State) -> None:
     with Progress(*columns, console=console(), auto_refresh=False) as bars:
         sent = bars.add_task("submitted", total=state.total, note="")
         done = bars.add_task("completed", total=state.total, note="")
+
+        def draw() -> None:
+            killed = f"   {state.kills} killed" if state.kills else ""
+            bars.update(sent, completed=len(state.accepted), note=f"{len(state.accepted):,} of {state.total:,}")
+            bars.update(done, completed=state.completed, note=f"{state.completed:,} of {state.total:,}{killed}")
+            bars.refresh()
+
         try:
             while True:
-                bars.update(sent, completed=len(state.accepted), note=f"{len(state.accepted):,} of {state.total:,}")
-                killed = f"  {state.kills} killed" if state.kills else ""
-                bars.update(done, completed=state.completed, note=f"{state.completed:,}{killed}")
-                bars.refresh()
+                draw()
                 await asyncio.sleep(_FRAME_S)
         finally:
-            bars.refresh()
+            draw()

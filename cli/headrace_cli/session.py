@@ -6,6 +6,7 @@ It is made of the parts of the API that know nothing of HTTP, whose library woul
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -81,6 +82,8 @@ async def _open(url: str | None, namespace: str | None) -> AsyncIterator[Session
 
 def run(work: Callable[[Session], Awaitable[R]]) -> R:
     """Carry out a command's work with what its options say."""
+    # What it would log of an error, the command says.
+    logging.getLogger("headrace_api").setLevel(logging.CRITICAL)
     options = click.get_current_context().params
     url, namespace = options.get("url"), options.get("namespace")
 

@@ -59,7 +59,12 @@ def command(url: str | None, **flags: str | None) -> int:
     # Last, because it takes longest: what is wrong in the application is said at once.
     from headrace.runtime.worker import serve
 
-    return run_loop(serve(app, settings, redis))
+    from .load import start_error
+
+    try:
+        return run_loop(serve(app, settings, redis))
+    except Exception as error:
+        raise start_error(settings.app, error) or error from error
 
 
 def _load(settings: WorkerSettings) -> App[Any]:
