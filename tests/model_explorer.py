@@ -34,7 +34,7 @@ PROFILES: Final[dict[str, dict[str, float]]] = {
         "finish": 0.1,
     },
     "late": {"cut": 12, "execute": 0.4, "deliver": 0.6, "execute_late": 0.15, "lose": 0.1, "beat": 2, "finish": 0.3},
-    "requests": {"cancel": 6, "replay": 8, "expire": 2, "again": 4, "purge": 2, "pass_time": 3},
+    "requests": {"report_again": 4, "cancel": 6, "replay": 8, "expire": 2, "again": 4, "purge": 2, "pass_time": 3},
     "stops": {"stop": 8, "drain": 2, "start": 3, "pause": 3, "arm": 3, "stop_waiting": 4},
     "server": {"destroy_group": 6, "fill_memory": 6, "write_foreign": 5, "init": 3, "make_again": 2},
     "swarm": {},

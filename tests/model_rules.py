@@ -341,6 +341,19 @@ def again(world: World, dice: Dice) -> bool:
     return True
 
 
+@rule(2)
+def report_again(world: World, dice: Dice) -> bool:
+    """Old reports come once more, some twice in one call; whose they were may be dead, or run something else."""
+    if not world.reports:
+        return False
+    chosen = [pick(dice, world.reports[-40:]) for _ in range(1 + dice.below(4))]
+    owner = chosen[0][0]
+    said = [report for name, report in chosen if name == owner]
+    said += said[: dice.below(2)]
+    _send(world, world.calls.cycle(owner, 0, said, STREAMS, chance(dice, 20)))
+    return True
+
+
 @rule(3)
 def cancel(world: World, dice: Dice) -> bool:
     _send(world, world.calls.cancel(pick(dice, IDS), chance(dice, 15)))

@@ -98,6 +98,7 @@ class Worker:
             self.unsure.pop(place, None)
             self.finished.pop(place, None)
         self.sent |= said
+        self.world.reports += [(self.name, report) for report in said.values()]
         self.cycles_out += 1
         self.reserved += slots
         request = self.world.calls.cycle(self.name, slots, list(said.values()), order, touch)
@@ -168,6 +169,7 @@ class Worker:
         request.answered = lambda raw: self._handed_back(places, leave and not raw[1])
         self.handing |= set(places)
         self.claims.send(request)
+        self.world.past.append(request)
 
     def _handed_back(self, places: list[str], left: bool) -> None:
         self.handing -= set(places)

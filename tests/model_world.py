@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headrace.broker.broker import Queue
+from headrace.broker.broker import Queue, Report
 from headrace.broker.keys import STREAMS
 from headrace.task import ARROWS, State
 from model_calls import Calls, matches
@@ -52,6 +52,8 @@ class World:
     looks: list[Look] = field(default_factory=list)
     past: list[Request] = field(default_factory=list)
     """Calls that may be made again, however old."""
+    reports: list[tuple[str, Report]] = field(default_factory=list)
+    """Whose they were, and what was said: also these may come again."""
     boots: Counter[str] = field(default_factory=Counter)
     proven_dead: set[str] = field(default_factory=set)
     places: set[str] = field(default_factory=set)

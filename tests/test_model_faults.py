@@ -38,6 +38,7 @@ def kill_and_start(world: World, server: RedisServer) -> None:
     server.start()
     world.wire = Wire(server.socket)
     prepare(world.wire)
+    world.set_memory(False)
     world.model.forget_idle_consumers()
     world.reread()
     world.at_once(world.calls.init(f"boot {server.pid}"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from headrace import task
+from headrace.broker.broker import Queue
 from headrace.broker.scripts import all_scripts, script
 from model_desk import Desk
 from model_dump import complaints, look
@@ -146,3 +147,30 @@ def test_reads_answer_where_writes_are_refused(desk: Desk) -> None:
         assert desk.reconcile() == []
     finally:
         desk.wire.command("CONFIG", "SET", "min-replicas-to-write", "0")
+
+
+def test_no_call_touches_another_queue(desk: Desk) -> None:
+    """The same ids lie in both; whatever one is told, the other stays as it is."""
+    other = Desk(desk.wire, Queue("orders-archive"))
+    other.init()
+    for each in (desk, other):
+        each.submit(new(A, unique="k"), new(B), new(C, delay_ms=5))
+        each.beat()
+        each.claim()
+    before = look(desk.wire, other.queue)
+    (claim,) = desk.reconcile()
+    desk.cancel(A)
+    desk.report(claim.report("failed"))
+    desk.replay(A)
+    desk.report(desk.one().report("parked", "noop"))
+    desk.release("noop")
+    desk.claim(slots=5)
+    desk.hand_back()
+    desk.claim(slots=5)
+    desk.reclaim()
+    desk.promote(C)
+    desk.pause()
+    desk.wire.run(desk.queue.purge(keep=0))
+    after = look(desk.wire, other.queue)
+    before.others, after.others = [], []
+    assert after == before
