@@ -16,7 +16,7 @@ from .endpoint import Route, endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
 
-_ID: Final = "{id:[^{}/:]+}"
+_ID: Final = "{id:[^/:]+}"
 
 ROUTES: Final = (
     Route("POST", "/api/v1/tasks", tasks.submit, submits=True),

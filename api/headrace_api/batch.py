@@ -20,10 +20,11 @@ from headrace.errors import FieldError, InvalidTask, TooLarge
 
 from . import strict_json
 from .body import read_body
+from .created import JSON
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Origin, explain_shape
-from .tasks import JSON, origin_of, settle
+from .tasks import origin_of, settle
 
 MAX_ERRORS: Final = 20
 BREATH: Final = 20

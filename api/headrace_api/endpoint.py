@@ -18,15 +18,18 @@ from headrace.errors import HeadraceError
 from headrace.settings import ApiToken
 
 from .buckets import Buckets
+from .created import Created
 from .metrics import HTTP_BUCKETS, REASONS
 from .problems import Problem, log_problem, problem_of, problem_of_http, unexpected
 from .services import SERVICES, Request, Services
 
 logger = logging.getLogger(__name__)
 
-Action = Callable[[Services, Request], Awaitable[web.Response]]
+Action = Callable[[Services, Request], Awaitable[web.StreamResponse]]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+GONE: Final = 499
+"""Counted for a request whose client went away before the answer."""
 _NOBODY: Final = ApiToken("", "", b"")
 _boot: Final = secrets.token_hex(6)
 _numbers: Final = itertools.count(1)
@@ -61,10 +64,11 @@ def endpoint(route: Route) -> Handler:
     async def handle(http: web.Request) -> web.StreamResponse:
         services = http.app[SERVICES]
         metrics = services.metrics
-        began = time.perf_counter()
+        metrics.durations[method, path] = durations
         metrics.in_flight += 1
+        began = time.perf_counter()
         name = request_id(http.headers.get("X-Request-Id"))
-        status = 499  # the client went away
+        status = GONE
         try:
             caller = services.guard.identify(http.headers) if guarded else _NOBODY
             answer = await action(services, Request(http, caller, name))
@@ -77,14 +81,20 @@ def endpoint(route: Route) -> Handler:
             metrics.in_flight -= 1
             metrics.requests[method, path, status] += 1
             durations.observe(time.perf_counter() - began)
-            metrics.durations[method, path] = durations
         if route.submits and status >= 400:
             metrics.rejected[REASONS.get(status, "invalid")] += 1
-        answer.headers["X-Request-Id"] = name
-        answer.headers["Server"] = "headrace"
-        return answer
+        return _signed(answer, name)
 
     return handle
+
+
+def _signed(answer: web.StreamResponse, name: str) -> web.StreamResponse:
+    if type(answer) is Created:
+        answer.request_id = name.encode()
+    else:
+        answer.headers["X-Request-Id"] = name
+        answer.headers["Server"] = "headrace"
+    return answer
 
 
 def _problem(error: Exception, name: str) -> Problem:

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from headrace.broker.client import RedisError
+from headrace.broker.connection import RedisError
 from headrace.errors import (
     ConfigError,
     DurabilityUnconfirmed,
@@ -151,7 +151,7 @@ class Problem:
 
     def response(self, instance: str = "", request_id: str = "") -> web.Response:
         """The answer."""
-        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **self.headers}
+        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "Server": "headrace", **self.headers}
         if request_id:
             headers["X-Request-Id"] = request_id
         return web.Response(status=self.status, body=self.body(instance, request_id), headers=headers)
@@ -209,6 +209,6 @@ def not_http(message: str) -> Problem:
 
 
 def log_problem(error: HeadraceError, problem: Problem, request_id: str) -> None:
-    """What the client is not told in full goes to the log."""
+    """What the client is not told in full, for whoever looks closely; the store tells of its troubles by itself."""
     if problem.status >= 500:
-        logger.warning("%s", error, extra={"fields": {"request_id": request_id, "code": problem.code}})
+        logger.debug("%s", error, extra={"fields": {"request_id": request_id, "code": problem.code}})

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.broker.connection import RedisError
 from headrace.broker.keys import NamespaceKeys
-from headrace.errors import FieldError, HeadraceError, nearest
+from headrace.errors import FieldError, nearest
 from headrace.task import check_queue
 
 from .schema_check import MAX_ERRORS, Check, Errors, accepts_all, compile_schema
@@ -69,6 +70,12 @@ def is_queue(name: str) -> bool:
         return False
 
 
+def _heard(reading: asyncio.Task[None]) -> None:
+    """A failed look is told to those who wait for it; for the others what was known last counts."""
+    if not reading.cancelled():
+        reading.exception()
+
+
 class Types:
     """The types of one namespace, for one event loop."""
 
@@ -92,7 +99,7 @@ class Types:
         return self._types.get(name)
 
     async def find(self, name: str) -> KnownType | None:
-        """The type of this name. Redis away is no reason to refuse here: what was known last counts."""
+        """The type of this name, looked for in Redis if it is not known. Raises StoreUnavailable."""
         found = self.get(name)
         if found is None and self._clock() - self._read_at > STALE_S:
             await asyncio.shield(self._refresh())
@@ -106,14 +113,14 @@ class Types:
     def _refresh(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="headrace-types")
+            self._reading.add_done_callback(_heard)
         return self._reading
 
     async def _read(self) -> None:
         try:
             reply = await self._store.command("HGETALL", self._key)
-        except HeadraceError:
-            self._read_at = self._clock()  # not before the next look either
-            return
+        except RedisError:
+            reply = []  # no rights, or something foreign under our key: then no type is known
         rows = zip(reply[::2], reply[1::2], strict=True)
         known = (self._known(name.decode("utf-8", "replace"), text) for name, text in rows)
         self._types = {each.name: each for each in known}

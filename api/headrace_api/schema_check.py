@@ -9,7 +9,7 @@ microsecond.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -70,7 +70,7 @@ class _Compiler:
         parts = (
             self._reference(schema.get("$ref")),
             _type(schema),
-            self._alternatives(schema.get("anyOf")),
+            self._alternatives(schema),
             _values(schema),
             _bounds(schema),
             self._object(schema),
@@ -81,22 +81,43 @@ class _Compiler:
 
     def _reference(self, ref: Any) -> Check:
         name = ref.removeprefix("#/$defs/") if isinstance(ref, str) else None
-        if name is None or name not in self._definitions:
+        if name is None or name not in self._definitions or self._goes_round(name):
             return accepts_all
 
         def check(value: Any) -> Errors:
             known = self._compiled.get(name)
             if known is None:
-                self._compiled[name] = accepts_all  # a definition that is nothing but itself says nothing
                 known = self._compiled[name] = self.compile(self._definitions[name])
             return known(value)
 
         return check
 
-    def _alternatives(self, schemas: Any) -> Check:
-        if not isinstance(schemas, list):
+    def _goes_round(self, name: str) -> bool:
+        """Whether a definition comes back to itself without a step into the value: it would never end."""
+        seen: set[str] = set()
+        ahead = [*_same_value(self._definitions[name])]
+        while ahead:
+            if (each := ahead.pop()) == name:
+                return True
+            if each not in seen:
+                seen.add(each)
+                ahead += _same_value(self._definitions.get(each))
+        return False
+
+    def _alternatives(self, schema: Mapping[str, Any]) -> Check:
+        given = schema.get("anyOf")
+        if not isinstance(given, list):
             return accepts_all
-        return _any([self.compile(each) for each in schemas], [_describe(each) for each in schemas])
+        checks = [self.compile(each) for each in given]
+        return _any(checks, [_describe(each) for each in given], *self._tags(schema.get("discriminator")))
+
+    def _tags(self, discriminator: Any) -> tuple[str, Mapping[str, Check]]:
+        """The field that tells the members of a union apart, and the check of each."""
+        match discriminator:
+            case {"propertyName": str(name), "mapping": dict(mapping)}:
+                return name, {tag: self._reference(ref) for tag, ref in mapping.items()}
+            case _:
+                return "", {}
 
     def _object(self, schema: Mapping[str, Any]) -> Check:
         properties = schema.get("properties")
@@ -114,6 +135,16 @@ class _Compiler:
         first = [self.compile(each) for each in given] if isinstance(given, list) else []
         rest = self.compile(schema.get("items"))
         return accepts_all if not first and rest is accepts_all else _array(first, rest)
+
+
+def _same_value(schema: Any) -> Iterator[str]:
+    """The definitions that a schema applies to the same value."""
+    if isinstance(schema, dict):
+        if isinstance(ref := schema.get("$ref"), str):
+            yield ref.removeprefix("#/$defs/")
+        if isinstance(alternatives := schema.get("anyOf"), list):
+            for each in alternatives:
+                yield from _same_value(each)
 
 
 def _is_tag(properties: Any, name: str) -> bool:
@@ -159,9 +190,10 @@ def _describe(schema: Any) -> str:
     return str(schema.get("title") or schema.get("$ref", "another form")).rpartition("/")[2]
 
 
-def _any(checks: Sequence[Check], words: Sequence[str]) -> Check:
+def _any(checks: Sequence[Check], words: Sequence[str], tag: str, by_tag: Mapping[str, Check]) -> Check:
     def check(value: Any) -> Errors:
-        deepest: Errors = _NONE
+        meant = by_tag.get(str(value.get(tag))) if type(value) is dict else None
+        deepest: Errors = meant(value) if meant else _NONE
         for each in checks:
             errors = each(value)
             if not errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterable
@@ -27,7 +28,12 @@ KEEPALIVE_S: Final = 75.0
 """Seconds that a connection may be idle, or take for its headers."""
 STOP_S: Final = 20.0
 """Seconds that requests have to end when the process is told to stop."""
-_OPTIONS: Final[dict[str, Any]] = {"keepalive_timeout": KEEPALIVE_S, "access_log": None, "lingering_time": 5.0}
+_OPTIONS: Final[dict[str, Any]] = {
+    "keepalive_timeout": KEEPALIVE_S,
+    "access_log": None,
+    "lingering_time": 5.0,
+    "auto_decompress": False,  # compressed bodies are refused, so no bomb is ever opened
+}
 
 
 class Protocol(web.RequestHandler):
@@ -48,6 +54,11 @@ class Protocol(web.RequestHandler):
         answer = problem.response("", name)
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that breaks off or is badly framed, noticed after its answer, is the client's affair as well."""
+        level = logging.DEBUG if isinstance(kw.get("exc_info"), web.RequestPayloadError) else logging.ERROR
+        logger.log(level, *args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -128,8 +139,16 @@ async def serve(settings: ApiSettings, redis: RedisSettings, stop: asyncio.Event
         logger.info("Stopping: requests have %g s to end", STOP_S)
 
 
+def _calm_the_collector() -> None:
+    """What is there now stays, and a request leaves no cycles: looking for them seldom saves a tenth of the CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def run(settings: ApiSettings, redis: RedisSettings) -> None:
     """Serve the API in this process until it is told to stop."""
+    _calm_the_collector()
     try:
         import uvloop
     except ImportError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -24,8 +24,7 @@ from .store import Store, queue_of_namespace
 from .submissions import Desk
 
 
-@dataclass(slots=True)
-class Request:
+class Request(NamedTuple):
     """A request that was let in."""
 
     http: web.Request

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 from headrace.broker.broker import Call, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
-from headrace.errors import HeadraceError, StoreTimeout
+from headrace.errors import DurabilityUnconfirmed, HeadraceError, StoreFull, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import Durability, Local
 
@@ -24,10 +25,15 @@ from .buckets import Buckets
 
 R = TypeVar("R")
 
+logger = logging.getLogger(__name__)
+
 REDIS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-DEADLINE_S: Final = 0.9
+DEADLINE_S: Final = 0.8
 """Seconds after which a call is given up: a client hears of a Redis that is away within one second."""
+WAIT_SLACK_S: Final = 0.3
+"""Redis looks ten times a second only whether a WAIT has waited long enough."""
+LOG_EVERY_S: Final = 5.0
 CONFIRMING: Final = 4
 """Connections for calls that wait for a confirmation."""
 MAX_READS: Final = 2_000
@@ -48,6 +54,7 @@ class Store:
         self._reading = 0
         self.up = True
         """Whether the last call got an answer."""
+        self._logged_at = float("-inf")
         self.errors: dict[str, int] = {}
         """Code of a HeadraceError → how often."""
         self.durations: dict[str, Buckets] = {}
@@ -75,7 +82,7 @@ class Store:
         if isinstance(durability, Local):
             return await self._watched(lambda: self._submits.call(call, timeout_s=limit), limit, name)
         client, wait_s = next(self._turn), min(limit, self._confirm_s)
-        return await self._watched(lambda: client.call(call, durability, timeout_s=wait_s), wait_s + 0.1, name)
+        return await self._watched(lambda: client.call(call, durability, timeout_s=wait_s), wait_s + WAIT_SLACK_S, name)
 
     async def connection(self) -> Connection:
         """The connection for reads. Another one than before may lead to another Redis."""
@@ -98,10 +105,11 @@ class Store:
             async with asyncio.timeout(limit_s):
                 result = await start()
         except TimeoutError:
-            self._failed(StoreTimeout.code)
-            raise StoreTimeout(str(self.settings), f"no answer within {limit_s:g} s") from None
+            error = StoreTimeout(str(self.settings), f"no answer within {limit_s:.2g} s")
+            self._failed(error)
+            raise error from None
         except HeadraceError as error:
-            self._failed(error.code)
+            self._failed(error)
             raise
         self.up = True
         self._buckets(name).observe(time.perf_counter() - began)
@@ -112,9 +120,17 @@ class Store:
             self.durations[name] = Buckets(REDIS_BUCKETS)
         return self.durations[name]
 
-    def _failed(self, code: str) -> None:
-        self.up = code not in {"store_unavailable", "store_timeout"}
-        self.errors[code] = self.errors.get(code, 0) + 1
+    def _failed(self, error: HeadraceError) -> None:
+        self.up = not isinstance(error, StoreUnavailable) or isinstance(error, StoreFull)
+        self.errors[error.code] = self.errors.get(error.code, 0) + 1
+        now = time.monotonic()
+        if now - self._logged_at > LOG_EVERY_S:
+            # Thousands of requests may fail of one cause.
+            self._logged_at = now
+            said = str(error)
+            if isinstance(error, DurabilityUnconfirmed):
+                said = f"{self.settings} did not confirm {error.durability} in time"
+            logger.warning("%s", said, extra={"fields": {"code": error.code, "failed": sum(self.errors.values())}})
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -11,9 +11,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from headrace.broker.broker import Depth
 from headrace.errors import HeadraceError, StoreUnavailable
 
+from .created import JSON
 from .overview import Overview
 from .services import Request, Services
-from .tasks import JSON
 
 REGISTRY: Final = web.AppKey("headrace_registry", CollectorRegistry)
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}

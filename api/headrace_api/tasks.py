@@ -17,6 +17,8 @@ from headrace.journal import news
 from headrace.task import TERMINAL, State
 
 from .body import read_body
+from .created import JSON
+from .created import answer as answer_created
 from .idempotency import read_key
 from .problems import HttpProblem
 from .services import Namespace, Request, Services
@@ -24,11 +26,11 @@ from .submissions import Accepted, Origin, fingerprint
 from .task_body import task_body
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
+_PLAIN: Final = Origin()
 
 
-async def submit(services: Services, request: Request) -> web.Response:
+async def submit(services: Services, request: Request) -> web.StreamResponse:
     """POST /api/v1/tasks"""
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
@@ -38,12 +40,14 @@ async def submit(services: Services, request: Request) -> web.Response:
         await settle(namespace, accepted, answer)
         return _created(accepted, True)
     services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
-    return _created(accepted, False)
+    return answer_created(request.http, accepted.new.id) if accepted.warning is None else _created(accepted, False)
 
 
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
     """What the headers say about a submission. Raises HttpProblem, StoreUnavailable."""
     headers = request.http.headers
+    if "Idempotency-Key" not in headers and "traceparent" not in headers:
+        return _PLAIN
     trace = headers.get("traceparent")
     if trace is not None and not _TRACEPARENT.fullmatch(trace):
         trace = None
@@ -70,10 +74,8 @@ def _created(accepted: Accepted, replayed: bool) -> web.Response:
     headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    if accepted.warning is None:
-        body = b'{"task_id":"%b","status":"submitted"}' % task_id.encode()
-    else:
-        body = _encode({"task_id": task_id, "status": "submitted", "warning": accepted.warning})
+    warning = {"warning": accepted.warning} if accepted.warning else {}
+    body = _encode({"task_id": task_id, "status": "submitted"} | warning)
     return web.Response(body=body, status=201, headers=headers)
 
 

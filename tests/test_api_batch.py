@@ -1,0 +1,129 @@
+"""POST /api/v1/tasks:batch: many tasks in one request, stored together or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from api_kit import EMAIL, SCHEMA, Answer, Api, running
+from headrace_api.batch import split
+from headrace_api.strict_json import MalformedJson
+
+
+async def batch(api: Api, body: Any, **headers: str) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps({"tasks": body}).encode()
+    named = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return await api.ask("POST", "/api/v1/tasks:batch", data=io.BytesIO(data), headers=named)
+
+
+async def test_a_thousand_tasks_in_one_request(redis_url: str) -> None:
+    """One id a task, in the order of the request; critical ones are stored first."""
+    bodies = [EMAIL | {"priority": i % 4, "payload": {"n": i}} for i in range(1_000)]
+    async with running(redis_url) as api:
+        answer = await batch(api, bodies)
+        ids = [each["task_id"] for each in answer.json["tasks"]]
+        third = await api.task(ids[2])
+        stats = (await api.get("/api/v1/stats")).json
+        claims = await api.worker.claim(slots=250)
+    assert (answer.status, answer.json["count"], len(set(ids))) == (201, 1_000, 1_000)
+    assert third["payload"] == {"n": 2}
+    assert stats["pending"] == 1_000
+    assert [claim.task.id for claim in claims] == ids[3::4], "strict priority, first in first out"
+
+
+async def test_one_wrong_task_refuses_all_and_is_named(redis_url: str) -> None:
+    """Atomic: pointers lead into the batch, and nothing is stored."""
+    bodies = [EMAIL, {"type": "a b"}, EMAIL | {"priority": 7}, EMAIL | {"payload": {"x": "y" * 70_000}}]
+    async with running(redis_url) as api:
+        answer = await batch(api, bodies)
+        keys = await api.worker.keys()
+    assert (answer.status, answer.code) == (422, "invalid_task")
+    assert set(answer.errors) == {"/tasks/1/type", "/tasks/2/priority", "/tasks/3/payload"}
+    assert keys == []
+
+
+async def test_wrong_arguments_inside_a_batch_are_named(redis_url: str) -> None:
+    """The published schema holds for each task of a batch."""
+    async with running(redis_url) as api:
+        await api.worker.publish("send_email", {"schema": SCHEMA})
+        answer = await batch(api, [EMAIL, EMAIL | {"payload": {"recipient": "x", "subject": "y", "boddy": "z"}}])
+    assert answer.errors["/tasks/1/payload/boddy"] == "is not a field of this type (did you mean 'body'?)"
+
+
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "an array": (b"[]", 422, ""),
+    "no tasks": (b"{}", 422, "/tasks"),
+    "tasks twice": (b'{"tasks": [], "tasks": [{"type": "t"}]}', 400, "/tasks"),
+    "a hidden first batch": (b'{"tasks": [{"type": "a"}], "tasks": [{"type": "t"}]}', 400, "/tasks"),
+    "empty": (b'{"tasks": []}', 422, "/tasks"),
+    "more fields": (b'{"tasks": [{"type": "t"}], "atomic": false}', 422, "/atomic"),
+    "numbers": (b'{"tasks": [' + b"1," * 100_000 + b"1]}", 422, "/tasks/0"),
+    "a key twice in a task": (b'{"tasks": [{"type": "t"}, {"type": "t", "type": "t"}]}', 400, "/tasks/1/type"),
+    "NaN in a task": (b'{"tasks": [{"type": "t", "payload": {"a": NaN}}]}', 400, ""),
+    "65 bits in a task": (
+        b'{"tasks": [{"type": "t", "payload": {"a": 18446744073709551616}}]}',
+        400,
+        "/tasks/0/payload/a",
+    ),
+    "an unknown field in a task": (b'{"tasks": [{"type": "t", "paylod": {}}]}', 422, "/tasks/0/paylod"),
+    "two queues": (b'{"tasks": [{"type": "t"}, {"type": "t", "queue": "b"}]}', 422, "/tasks/1/queue"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_batch_is_refused_with_its_place(redis_url: str, name: str) -> None:
+    """Every way a batch can be wrong is a 4xx with a pointer; nothing is stored."""
+    body, status, pointer = BAD[name]
+    async with running(redis_url) as api:
+        answer = await batch(api, body)
+        keys = await api.worker.keys()
+    assert answer.status == status, answer.text
+    assert answer.code
+    assert pointer in answer.errors
+    assert keys == []
+
+
+async def test_more_than_a_thousand_tasks_or_4_mib_are_413(redis_url: str) -> None:
+    """Both limits are named."""
+    async with running(redis_url) as api:
+        many = await batch(api, [{"type": "t"}] * 1_001)
+        large = await batch(api, b'{"tasks": [' + b" " * (4 << 20) + b"]}")
+    assert (many.status, many.code) == (413, "too_large")
+    assert "1001 tasks" in many.json["detail"] and "1000" in many.json["detail"]
+    assert (large.status, large.code) == (413, "too_large")
+    assert "4194304" in large.json["detail"]
+
+
+async def test_a_batch_that_does_not_fit_is_429_and_stores_nothing(redis_url: str) -> None:
+    """All or nothing also at the queue's limit."""
+    async with running(redis_url, max_depth=5) as api:
+        assert (await batch(api, [{"type": "t"}] * 3)).status == 201
+        full = await batch(api, [{"type": "t"}] * 3)
+        stats = (await api.get("/api/v1/stats")).json
+        fits = await batch(api, [{"type": "t"}] * 2)
+    assert (full.status, full.code, full.headers["Retry-After"]) == (429, "queue_full", "1")
+    assert stats["pending"] == 3
+    assert fits.status == 201
+
+
+async def test_a_repeated_batch_is_replayed(redis_url: str) -> None:
+    """Under one Idempotency-Key the same ids come back; another batch under it is 422."""
+    async with running(redis_url) as api:
+        first = await batch(api, [EMAIL, EMAIL], Idempotency_Key="b-1")
+        again = await batch(api, [EMAIL, EMAIL], Idempotency_Key="b-1")
+        other = await batch(api, [EMAIL, EMAIL | {"priority": 0}], Idempotency_Key="b-1")
+        stats = (await api.get("/api/v1/stats")).json
+    assert first.json == again.json
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (other.status, other.code) == (422, "task_conflict")
+    assert stats["pending"] == 2
+
+
+def test_a_key_written_with_escapes_hides_no_batch() -> None:
+    """However the second `tasks` is spelt, it is seen."""
+    with pytest.raises(MalformedJson):
+        split(b'{"\\u0074asks": [{"type": "\\u0022"}], "tasks": [{"type": "t"}]}', 10)
