@@ -28,19 +28,18 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--smoke", is_flag=True, help="Tiny sizes: shows that it works; the figures mean nothing.")
 @click.option("--redis", "program", metavar="PATH", help="The redis-server to measure. [the first that is found]")
 @click.option("--aof", is_flag=True, help="Every row with an append-only file, fsynced every second.")
+@click.option("--tcp", is_flag=True, help="Every client over loopback TCP instead of a Unix socket.")
 @click.option(
     "--json", "path", type=click.Path(path_type=Path), help="Where the JSON goes. [bench/results/<time>.json]"
 )
-def main(
-    rows: str | None, rounds: int, quick: bool, smoke: bool, program: str | None, aof: bool, path: Path | None
-) -> None:
+def main(rows: str | None, rounds: int, program: str | None, path: Path | None, **flags: bool) -> None:
     """Measure how fast headrace is here, each figure against a floor taken in the same round.
 
     It wants an idle machine. The exit code is 0 also when a goal is missed: the table says so.
     """
     wanted = [_row(name.strip()) for name in rows.split(",")] if rows else list(ROWS)
-    sizes = SMOKE if smoke else QUICK if quick else Sizes()
-    with closing(Bench(_binary(program), sizes, aof)) as bench:
+    sizes = SMOKE if flags["smoke"] else QUICK if flags["quick"] else Sizes()
+    with closing(Bench(_binary(program), sizes, flags["aof"], flags["tcp"])) as bench:
         facts = machine(bench)
         results: list[Result] = []
         with _progress(len(wanted) * rounds) as tick:

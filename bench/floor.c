@@ -1,10 +1,10 @@
 /* The bare client: it runs headrace's own scripts as fast as C with hiredis can, and does nothing else.
  *
- *   floor SOCKET ping   BATCH OUT TOTAL
- *   floor SOCKET submit BATCH OUT TOTAL TYPE SHA KEY...
- *   floor SOCKET drain  BATCH OUT TOTAL TYPE SHA KEY...
+ *   floor WHERE ping   BATCH OUT TOTAL
+ *   floor WHERE submit BATCH OUT TOTAL TYPE SHA KEY...
+ *   floor WHERE drain  BATCH OUT TOTAL TYPE SHA KEY...
  *
- * BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
+ * WHERE is the path of a Unix socket, or a port of the loopback address. BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
  * does the same, argument by argument, where there is no compiler. The scripts have to be loaded.
  */
 #include <hiredis.h>
@@ -190,7 +190,7 @@ int main(int count, char **words) {
   if (count < 6) fail("see the top of floor.c for its arguments");
   batch = atoi(words[3]), out = atoi(words[4]), total = atol(words[5]);
   if (batch < 1 || batch > MAX_BATCH || out < 1 || out > 2) fail("BATCH is 1 to 1000, OUT is 1 or 2");
-  redis = redisConnectUnix(words[1]);
+  redis = strchr(words[1], '/') ? redisConnectUnix(words[1]) : redisConnect("127.0.0.1", atoi(words[1]));
   if (!redis || redis->err) fail("%s", redis ? redis->errstr : "no memory");
   if (count > 7) {
     if (count - 8 > MAX_KEYS) fail("too many keys");

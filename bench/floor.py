@@ -24,9 +24,13 @@ Arguments = list[bytes]
 class Wire:
     """A blocking socket; requests may be sent ahead of their answers."""
 
-    def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
+    def __init__(self, where: str) -> None:
+        if "/" in where:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.connect(where)
+        else:
+            self._socket = socket.create_connection(("127.0.0.1", int(where)))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
 
     def send(self, args: Arguments) -> None:
@@ -117,9 +121,9 @@ def ping(wire: Wire, total: int) -> None:
 
 
 def main(words: list[str]) -> None:
-    path, mode, (batch, out, total) = words[0], words[1], map(int, words[2:5])
+    where, mode, (batch, out, total) = words[0], words[1], map(int, words[2:5])
     rest = [word.encode() for word in words[5:]]
-    wire = Wire(path)
+    wire = Wire(where)
     head = [b"EVALSHA", rest[1], b"%d" % len(rest[2:]), *rest[2:]] if rest else []
     work: dict[str, Callable[[], None]] = {
         "ping": lambda: ping(wire, total),

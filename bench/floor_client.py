@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headrace.redis_settings import RedisSettings
+
 from .server import Server
 
 HERE = Path(__file__).parent
@@ -34,10 +36,21 @@ class Floor:
     command: tuple[str, ...]
     name: str
 
-    def run(self, server: Server, mode: Mode, tasks: int, *, batch: int = 1, out: int = 1, kind: str = "noop") -> Bare:
+    def run(
+        self,
+        server: Server,
+        mode: Mode,
+        tasks: int,
+        *,
+        batch: int = 1,
+        out: int = 1,
+        kind: str = "noop",
+        settings: RedisSettings | None = None,
+    ) -> Bare:
         """`tasks` of type `kind`, `batch` a call, `out` calls outstanding. RuntimeError if something went wrong."""
+        way = settings or server.settings
         script = {"submit": "submit", "drain": "cycle"}.get(mode)
-        words = [str(server.socket), mode, str(batch), str(out), str(tasks)]
+        words = [way.path or str(way.port), mode, str(batch), str(out), str(tasks)]
         if script is not None:
             call = server.queue.submit([]) if script == "submit" else server.queue.cycle("", 0)
             words += [kind, call.script.sha, *(server.queue.keys[suffix] for suffix in call.script.keys)]

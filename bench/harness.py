@@ -104,6 +104,8 @@ class Bench:
     sizes: Sizes
     aof: bool = False
     """Whether every row runs with an append-only file, not only the one about it."""
+    tcp: bool = False
+    """Whether every client connects over TCP instead of a Unix socket."""
     floor: Floor = field(default_factory=find_floor)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _servers: dict[bool, Server] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Bench:
     def server_with(self, *, aof: bool) -> Server:
         """Started when first asked for. A server that nobody uses costs nothing but memory."""
         if aof not in self._servers:
-            self._servers[aof] = self._stack.enter_context(Server(self.binary, aof=aof))
+            self._servers[aof] = self._stack.enter_context(Server(self.binary, aof=aof, tcp=self.tcp))
         return self._servers[aof]
 
     def close(self) -> None:

@@ -33,6 +33,8 @@ def machine(bench: Bench) -> dict[str, Any]:
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "redis": f"{bench.binary.product} {'.'.join(map(str, bench.binary.version))}",
+        "transport": "loopback TCP" if bench.tcp else "a Unix socket",
+        "aof": bench.aof,
         "floor": bench.floor.name,
         "http_load": "wrk" if shutil.which("wrk") else "bench/load.py",
         "packages": {name: _version(name) for name in ("headrace", "uvloop", "hiredis", "msgspec", "aiohttp", "redis")},
@@ -93,7 +95,8 @@ def show(results: Iterable[Result], facts: dict[str, Any], rounds: int, console:
 def _sentence(facts: dict[str, Any]) -> str:
     return (
         f"{facts['cores']} cores, {facts['processor']}, load before {facts['load_before'][0]:g}, "
-        f"{facts['redis']}, Python {facts['python']}, floor: {facts['floor']}."
+        f"{facts['redis']} over {facts['transport']}{', AOF everysec' if facts['aof'] else ''}, "
+        f"Python {facts['python']}, floor: {facts['floor']}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A Redis of the bench's own: quiet, on a Unix socket, and asked what it costs."""
+"""A Redis of the bench's own: quiet, on a Unix socket and on loopback TCP, and asked what it costs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from headrace.broker.broker import Call, Queue
 from headrace.broker.sync_client import SyncClient
 from headrace.redis_settings import RedisSettings
 from headrace_cli.child import Guard
+from headrace_cli.ports import free_port
 from headrace_cli.redis_binary import RedisBinary
 
 R = TypeVar("R")
@@ -30,17 +31,20 @@ FRESH_S = 60.0
 class Server:
     """One Redis process: without persistence, or with an append-only file fsynced every second."""
 
-    def __init__(self, binary: RedisBinary, *, aof: bool = False) -> None:
+    def __init__(self, binary: RedisBinary, *, aof: bool = False, tcp: bool = False) -> None:
         self.binary = binary
         self.aof = aof
+        self.port = free_port()
         self.queue = Queue("default")
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
         self.socket = self.folder / "s"
-        self.settings = RedisSettings.parse(f"unix://{self.socket}", "the bench")
+        self.tcp = RedisSettings.parse(f"redis://127.0.0.1:{self.port}", "the bench")
+        self.settings = self.tcp if tcp else RedisSettings.parse(f"unix://{self.socket}", "the bench")
+        """How every measured client connects, the bare one too."""
         self.redis: Any = redis.Redis(
             unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), socket_timeout=FRESH_S
         )
-        self._calls = SyncClient(self.settings)
+        self._calls = SyncClient(RedisSettings.parse(f"unix://{self.socket}", "the bench"))
         self._process = subprocess.Popen(
             self._command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -49,7 +53,8 @@ class Server:
     def _command(self) -> list[str]:
         # A rewrite of the file would fall into one round and not into the next.
         options = {
-            "port": "0",
+            "port": str(self.port),
+            "bind": "127.0.0.1",
             "unixsocket": str(self.socket),
             "save": "",
             "appendonly": "yes" if self.aof else "no",
