@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from command_line import Command, run
-from headrace_cli import main, replay_client
+from headrace_cli import main, replay_client, replay_run
 from headrace_cli.ports import free_port
 from headrace_cli.replay_client import Accepted, ApiUnreachableError, Client, RefusedError, Seen
 from headrace_cli.replay_ledger import Ledger, Run, Writer, read_ledger
@@ -170,7 +170,11 @@ async def api(answers: Sequence[Answer]) -> AsyncIterator[tuple[str, list[str]]]
         keys.append(request.headers["Idempotency-Key"])
         return next(left)(request)
 
+    async def stats(request: web.Request) -> web.Response:
+        return web.json_response({"completed": 0, "failed": 0, "cancelled": 0})
+
     app = web.Application()
+    app.router.add_get("/api/v1/stats", stats)
     app.router.add_post("/api/v1/tasks", post)
     app.router.add_post("/api/v1/tasks:batch", post)
     runner = web.AppRunner(app)
@@ -220,6 +224,21 @@ async def test_rows_of_the_same_moment_go_in_one_batch_with_a_key_of_its_own() -
         taken = await client.submit([Row(3, 0.0, 1, 2), Row(4, 0.0, 1, 2)])
     assert [(each.row.number, each.task_id) for each in taken] == [(3, "a"), (4, "b")]
     assert keys == ["run-3-4"]
+
+
+async def test_rows_that_are_due_together_go_together_and_a_later_one_alone() -> None:
+    def three(request: web.Request) -> web.Response:
+        return web.json_response({"tasks": [{"task_id": name} for name in "abc"]}, status=201)
+
+    rows = [Row(number, 0.0, 1, 2) for number in range(3)] + [Row(3, 12.0, 1, 2)]
+    async with api([three, created]) as (url, keys), Client(url, "run", 60.0) as client:
+        replay = replay_run.Run(client, rows, 60.0)
+        await replay.send()
+    assert keys == ["run-0-2", "run-3"]
+    due = replay.state.due
+    assert due[3] - due[0] == pytest.approx(0.2)
+    assert [each.row.number for each in replay.state.accepted] == [0, 1, 2, 3]
+    assert replay.state.accepted[3].sent >= due[3]
 
 
 async def test_an_api_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

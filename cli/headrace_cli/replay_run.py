@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,11 +69,21 @@ class Run:
             if self._kills is not None:
                 group.create_task(self._kill(self._kills, start))
             async with asyncio.TaskGroup() as sending:
-                for due, rows in _together(self._rows, self.state.due):
-                    await asyncio.sleep(max(0.0, due - time.time()))
+                async for rows in self._when_due():
                     sending.create_task(self._submit(rows))
             for task in watching:
                 task.cancel()
+
+    async def _when_due(self) -> AsyncIterator[Sequence[Row]]:
+        """The rows at their times. Those that are due together go together, as one batch."""
+        due, at = self.state.due, 0
+        while at < len(self._rows):
+            await asyncio.sleep(max(0.0, due[self._rows[at].number] - time.time()))
+            now, end = time.time(), at + 1
+            while end < min(len(self._rows), at + _MAX_BATCH) and due[self._rows[end].number] <= now:
+                end += 1
+            yield self._rows[at:end]
+            at = end
 
     async def _submit(self, rows: Sequence[Row]) -> None:
         try:
@@ -153,18 +163,6 @@ def _seen(facts: Mapping[str, Any]) -> Seen:
         facts.get("interruptions", 0),
         facts,
     )
-
-
-def _together(rows: Sequence[Row], due: Mapping[int, float]) -> Iterator[tuple[float, list[Row]]]:
-    """Rows of the same moment go out together, as one batch."""
-    group: list[Row] = []
-    for row in rows:
-        if group and (due[row.number] > due[group[0].number] or len(group) == _MAX_BATCH):
-            yield due[group[0].number], group
-            group = []
-        group.append(row)
-    if group:
-        yield due[group[0].number], group
 
 
 def kill_times(number: int, duration_s: float, rng: Random) -> list[float]:
