@@ -150,7 +150,7 @@ async def test_a_live_worker_with_a_blocked_loop_is_not_reclaimed(desk: Desk, re
 
 
 async def test_what_an_older_worker_parked_goes_to_a_newer_one_beside_it(desk: Desk, redis_url: str) -> None:
-    """During a rollout both are up: the one that does not know the type parks it, the other one releases and runs it."""
+    """During a rollout both are up: the one that does not know the type parks it, the other releases and runs it."""
     old, new = App("old"), App("new")
     holding, go = asyncio.Event(), asyncio.Event()
 
