@@ -79,7 +79,8 @@ class Desk:
             seen = await self.look(task_id)
             return seen if good(seen) else None
 
-        return await eventually(look)
+        seen: TaskView = await eventually(look)
+        return seen
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -1,0 +1,74 @@
+"""The answer to an accepted submission, as one write of bytes put together here.
+
+aiohttp's own Response costs a sixth of the whole request. This one is for HTTP/1.1 on a connection that stays open,
+which is nearly every submission; `answer` falls back to aiohttp's for the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+JSON: Final = "application/json"
+
+_TEMPLATE: Final = (
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/v1/tasks/%b\r\nX-Request-Id: %b\r\n"
+    b'Server: headrace\r\nDate: %b\r\nContent-Length: %d\r\n\r\n{"task_id":"%b","status":"submitted"}'
+)
+_BODY_SIZE: Final = len('{"task_id":"","status":"submitted"}')
+
+
+class Created(web.StreamResponse):
+    """201 for one task. `request_id` must not hold a line break; it is set by whoever made it."""
+
+    def __init__(self, task_id: str) -> None:
+        # Not the base's: nothing of its state is used, and `prepare` and `write_eof` are all that aiohttp calls.
+        self.task_id = task_id.encode()
+        self.request_id = b""
+        self._http: web.BaseRequest | None = None
+
+    @property
+    def status(self) -> int:
+        return 201
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Headers and body go out together, at the end."""
+        self._http = request
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send it. Raises ConnectionResetError if the client has gone."""
+        http, task_id = self._http, self.task_id
+        if http is None or http.transport is None or http.transport.is_closing():
+            raise ConnectionResetError("The client went away")
+        size = _BODY_SIZE + len(task_id)
+        http.transport.write(_TEMPLATE % (task_id, self.request_id, _date(), size, task_id))
+        await http.writer.drain()
+
+
+def answer(http: web.Request, task_id: str) -> web.StreamResponse:
+    """The answer, for this request's version of HTTP."""
+    if http.version == HttpVersion11 and http.keep_alive:
+        return Created(task_id)
+    headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
+    return web.Response(body=b'{"task_id":"%b","status":"submitted"}' % task_id.encode(), status=201, headers=headers)
+
+
+class _Clock:
+    """The Date header, made once a second."""
+
+    second = -1
+    text = b""
+
+
+def _date() -> bytes:
+    now = int(time.time())
+    if now != _Clock.second:
+        _Clock.second, _Clock.text = now, formatdate(now, usegmt=True).encode()
+    return _Clock.text
