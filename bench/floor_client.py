@@ -13,6 +13,7 @@ from typing import Literal
 
 from headrace.redis_settings import RedisSettings
 
+from .errors import MeasureError
 from .server import Server
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ class Floor:
         kind: str = "noop",
         settings: RedisSettings | None = None,
     ) -> Bare:
-        """`tasks` of type `kind`, `batch` a call, `out` calls outstanding. RuntimeError if something went wrong."""
+        """`tasks` of type `kind`, `batch` a call, `out` calls outstanding. MeasureError if something went wrong."""
         way = settings or server.settings
         script = {"submit": "submit", "drain": "cycle"}.get(mode)
         words = [way.path or str(way.port), mode, str(batch), str(out), str(tasks)]
@@ -57,7 +58,7 @@ class Floor:
         before = server.cpu_s()
         done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"The bare client failed: {done.stderr.strip()}")
+            raise MeasureError(f"The bare client failed: {done.stderr.strip()}")
         spent = server.cpu_s() - before
         said = json.loads(done.stdout)
         return Bare(tasks, tasks / said["wall_s"], said["cpu_s"] / tasks * 1e6, spent / tasks * 1e6)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal, Protocol
 
+from headrace.errors import HeadraceError
 from headrace_cli.redis_binary import RedisBinary
 
+from .errors import MeasureError
 from .floor_client import Floor, find_floor
 from .server import Server
 
@@ -154,20 +156,17 @@ class Result:
 
 
 def run_row(row: Row, bench: Bench, rounds: int, tick: Callable[[str], None]) -> Iterator[Result]:
-    """All rounds of a row; `tick` is called before each of them. A row that cannot be measured says why, in a note."""
+    """All rounds of a row; `tick` is called before each of them. A row that fails keeps
+    the rounds before, and says why in a note."""
     taken: list[Round] = []
     note = ""
     for number in range(rounds):
         tick(f"{row.name} {number + 1}/{rounds}")
         try:
             taken.append(row.round(bench))
-        except NotMeasurableError as reason:
+        except (MeasureError, HeadraceError) as reason:
             note = str(reason)
             break
     for measure in row.measures:
         readings = tuple(found[measure.key] for found in taken if measure.key in found)
         yield Result(measure, readings, note)
-
-
-class NotMeasurableError(Exception):
-    """A row cannot be measured here, for this reason."""

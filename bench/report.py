@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -64,26 +65,29 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+COLUMNS: Final = (
+    "measure",
+    "goal",
+    "median",
+    "",
+    "min – max",
+    "n",
+    "rate/s",
+    "floor/s",
+    "client",
+    "Redis",
+    "prototype",
+)
+
+
 def show(results: Iterable[Result], facts: dict[str, Any], rounds: int, console: Console | None = None) -> None:
-    """Print the table; without colours and frames in a pipe."""
-    console = console or Console()
+    """Print the table; without colours and lines in a pipe."""
+    console = console or Console(highlight=False)
     if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH, highlight=False)
-    table = Table(box=None if not console.is_terminal else Table().box, pad_edge=False)
-    for name in (
-        "measure",
-        "prototype",
-        "goal",
-        "median",
-        "",
-        "min – max",
-        "n",
-        "rate/s",
-        "floor/s",
-        "client",
-        "Redis",
-    ):
-        table.add_column(name, justify="left" if name in {"measure", ""} else "right", no_wrap=name == "measure")
+        console = Console(width=PIPE_WIDTH, highlight=False, file=console.file)
+    table = Table(box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in {"measure", ""} else "right", no_wrap=name != "measure")
     for result in results:
         table.add_row(*_cells(result))
     console.print(table)
@@ -105,12 +109,11 @@ def _cells(result: Result) -> list[str]:
     sign = "≤" if measure.at_most else "≥"
     goal = "report" if measure.goal is None else f"{sign} {number(measure.goal)} {measure.unit}"
     if not result.readings:
-        return [measure.title, measure.prototype, goal, "–", "", result.note, "0", "", "", "", ""]
+        return [measure.title, goal, "–", "", result.note, "0", "", "", "", "", measure.prototype]
     mark = {True: "[green]reached[/]", False: "[red]missed[/]", None: ""}[result.reached]
     least, most = result.span
     return [
         measure.title,
-        measure.prototype,
         goal,
         f"{number(result.value)} {measure.unit}",
         mark,
@@ -120,6 +123,7 @@ def _cells(result: Result) -> list[str]:
         number(result.middle(lambda reading: reading.floor)),
         number(result.middle(lambda reading: reading.client_us)),
         number(result.middle(lambda reading: reading.redis_us)),
+        measure.prototype,
     ]
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from headrace_cli.ports import free_port
 
 from .app import app
 from .clock import process_cpu_s
+from .errors import MeasureError
 from .harness import Bench, Measure, Reading, Round
 from .rows_submit import payload
 from .server import Server
@@ -169,7 +171,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r} did not begin to listen")
+    raise MeasureError(f"{process.args!r} did not begin to listen")
 
 
 # the load
@@ -188,7 +190,7 @@ def measure(
 
 
 def load(port: int, posted: Posted, connections: int, seconds: float) -> tuple[int, float]:
-    """Answers, and the seconds in which they came. RuntimeError if any was not 2xx."""
+    """Answers, and the seconds in which they came. MeasureError if any was not 2xx."""
     wrk = shutil.which("wrk")
     # wrk counts whole seconds.
     answers, refused, took = (
@@ -197,7 +199,7 @@ def load(port: int, posted: Posted, connections: int, seconds: float) -> tuple[i
         else _own(port, posted, connections, seconds)
     )
     if refused or not answers:
-        raise RuntimeError(f"{refused} of {answers} answers to POST {posted.path} were not 2xx")
+        raise MeasureError(f"{refused} of {answers} answers to POST {posted.path} were not 2xx")
     return answers, took
 
 
@@ -220,12 +222,15 @@ def _wrk(program: str, port: int, posted: Posted, connections: int, seconds: int
             *(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in posted.headers.items()),
         ]
     )
-    words = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", "/dev/stdin"]
-    done = subprocess.run(
-        [*words, f"http://127.0.0.1:{port}{posted.path}"], input=script, capture_output=True, text=True, check=True
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        words = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", file.name]
+        done = subprocess.run(
+            [*words, f"http://127.0.0.1:{port}{posted.path}"], capture_output=True, text=True, check=True
+        )
     found, refused = _WRK_DONE.search(done.stdout), _WRK_REFUSED.search(done.stdout)
     if found is None:
-        raise RuntimeError(f"wrk said something unexpected: {done.stdout[-500:]}")
+        raise MeasureError(f"wrk said something unexpected: {done.stdout[-500:]}")
     took = float(found[2]) / (1000 if found[3] == "ms" else 1)
     return int(found[1]), int(refused[1]) if refused else 0, took

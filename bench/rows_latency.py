@@ -22,6 +22,7 @@ from headrace.broker.client import AsyncClient
 from headrace.task import ENVELOPE_VERSION, Envelope, Priority, encode_envelope, new_id
 
 from .app import Marks
+from .errors import MeasureError
 from .harness import Bench, Measure, Reading, Round
 from .server import Server
 from .workers import WARM, Workers, drain
@@ -110,7 +111,7 @@ def paced(server: Server, path: Path, gaps_s: list[float]) -> Times:
     server.wait_until_empty(60)
     times.started = Marks(path).times[: len(gaps_s)].tolist()
     if 0 in times.started:
-        raise RuntimeError("A task did not note its start")
+        raise MeasureError("A task did not note its start")
     return times
 
 

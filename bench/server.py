@@ -22,6 +22,8 @@ from headrace_cli.child import Guard
 from headrace_cli.ports import free_port
 from headrace_cli.redis_binary import RedisBinary
 
+from .errors import MeasureError
+
 R = TypeVar("R")
 
 START_S = 10.0
@@ -75,7 +77,7 @@ class Server:
             if self._process.poll() is not None or time.monotonic() > give_up:
                 log = (self.folder / "log").read_text(errors="replace")[-500:]
                 self.close()
-                raise RuntimeError(f"{self.binary} did not start: {log}")
+                raise MeasureError(f"{self.binary} did not start: {log}")
             time.sleep(0.01)
         return self
 
@@ -132,7 +134,7 @@ class Server:
             if left == 0:
                 return now
             if now - start > timeout_s:
-                raise RuntimeError(f"{left} of {before} tasks did not end within {timeout_s:.0f} s")
+                raise MeasureError(f"{left} of {before} tasks did not end within {timeout_s:.0f} s")
             rate = max(before - left, 1) / (now - start)
             pause = min(max(left / rate / 3, 0.001), 0.2)
 

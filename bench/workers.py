@@ -15,6 +15,7 @@ from typing import Final, Self
 from headrace_cli.child import Guard
 
 from .clock import processes_cpu_s
+from .errors import MeasureError
 from .floor_client import Floor
 from .server import Server
 
@@ -86,17 +87,17 @@ class Workers:
         while self._ready() < len(self._processes):
             self.check()
             if time.monotonic() > give_up:
-                raise RuntimeError("The workers did not start within 30 s")
+                raise MeasureError("The workers did not start within 30 s")
             time.sleep(0.02)
 
     def _ready(self) -> int:
         return sum(1 for seen in self.server.call(self.server.queue.workers()) if seen.beat.isdigit())
 
     def check(self) -> None:
-        """RuntimeError with the log's end if a process is gone."""
+        """MeasureError with the log's end if a process is gone."""
         if any(process.poll() is not None for process in self._processes):
             log = (self.server.folder / "worker.log").read_text(errors="replace")[-1000:]
-            raise RuntimeError(f"A worker ended:\n{log}")
+            raise MeasureError(f"A worker ended:\n{log}")
 
     def cpu_s(self) -> float:
         return processes_cpu_s(self.pids)

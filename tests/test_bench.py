@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import MeasureError
 from bench.floor_client import HERE, Floor, find_floor
-from bench.harness import SMOKE, Bench, Measure, NotMeasurableError, Reading, Result, Round, run_row
+from bench.harness import SMOKE, Bench, Measure, Reading, Result, Round, run_row
 from bench.report import number
 from bench.rows import ROWS
 from bench.rows_latency import quantile
@@ -117,7 +118,7 @@ def test_bare_client_that_fails_is_no_measurement(server: Server, floor: Floor) 
     """Draining more than there is ends in an error, not in a fast figure."""
     for client in (floor, LOOP):
         client.run(server, "submit", 10, batch=10)
-        with pytest.raises(RuntimeError, match="10 tasks were drained, not 20"):
+        with pytest.raises(MeasureError, match="10 tasks were drained, not 20"):
             client.run(server, "drain", 20, batch=10)
 
 
@@ -148,7 +149,7 @@ def test_row_that_cannot_be_measured_says_why() -> None:
         measures = (Measure("key", "title", "×", 1.0),)
 
         def round(self, bench: Bench) -> Round:
-            raise NotMeasurableError("there is no such thing here")
+            raise MeasureError("there is no such thing here")
 
     [result] = run_row(Row(), None, 3, lambda what: None)  # type: ignore[arg-type] # the row looks at no bench
     assert (result.readings, result.note, result.reached) == ((), "there is no such thing here", None)
