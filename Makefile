@@ -34,7 +34,7 @@ test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 		&& echo "Open coverage.html." && exit $$result
 
 model: $(VENV)/.test ## Run the model test of the broker for a long time
-	$(PY) -m pytest tests/test_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+	$(PY) -m pytest tests/test_model*.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and wants an idle machine
 	$(PY) -m bench

@@ -431,3 +431,16 @@ async def test_process_handlers_run_elsewhere_and_can_be_killed(desk: Desk, redi
         await desk.until(running, lambda view: view.state is State.PROCESSING)
         await desk.client.call(desk.queue.cancel(running))
         assert (await desk.ended(running)).state is State.CANCELLED
+
+
+async def test_a_raw_result_with_line_breaks_keeps_the_record_whole(desk: Desk, redis_url: str) -> None:
+    """Attempts are lines; ready-made JSON in a result must not add any."""
+    app = App("t")
+
+    @app.task()
+    async def ready() -> msgspec.Raw:
+        return msgspec.Raw(b'{\n"a":\n[1,\n2]}')
+
+    async with working(app, redis_url):
+        seen = await desk.ended(await desk.submit("ready"))
+    assert len(seen.attempts) == 1 and msgspec.json.decode(bytes(seen.result or b"")) == {"a": [1, 2]}

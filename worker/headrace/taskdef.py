@@ -102,7 +102,8 @@ class TaskDef:
             raise Permanent(f"The result of {self.name!r} cannot be written as JSON ({error})") from error
         if len(encoded) > limit:
             raise TooLarge("result", len(encoded), limit)
-        return encoded
+        # Only a msgspec.Raw inside the result can hold a line break outside a string; a record's lines end at one.
+        return encoded.replace(b"\n", b" ") if b"\n" in encoded else encoded
 
     def describe(self) -> dict[str, Any]:
         """What a worker publishes of a type: its schema with a hash, what it is for, and its defaults."""
