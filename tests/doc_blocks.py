@@ -207,7 +207,7 @@ class Reader:
 def _read_until(stream: IO[bytes], mark: str) -> tuple[str, int]:
     lines: list[str] = []
     for line in iter(stream.readline, b""):
-        text = line.decode(errors="replace")
+        text = line.decode(errors="replace").replace("\r", "")
         if text.startswith(mark):
             printed = "".join(lines)[:-1]
             return printed if printed.endswith("\n") or not printed else printed + "\n", int(text.split()[1])

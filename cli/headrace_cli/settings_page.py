@@ -57,7 +57,11 @@ REDIS: Final = {
 """These are read by hand, since one of them decides what the others mean."""
 
 SECTIONS: Final[tuple[tuple[type[Settings], str, str], ...]] = (
-    (WorkerSettings, "Worker", "`headrace worker` and the workers of `headrace dev`."),
+    (
+        WorkerSettings,
+        "Worker",
+        "`headrace worker`, and the workers of `headrace dev`, whose grace is 2 s unless it is set.",
+    ),
     (ApiSettings, "API", "`headrace api` and the API of `headrace dev`, which is always on loopback and open."),
     (ClientSettings, "Everyone", "Whoever submits or runs tasks: API, workers, applications that call `enqueue`."),
     (Limits, "Limits", "How much of anything there may be. Every part of a system should have the same."),
