@@ -82,17 +82,19 @@ def headrace(
 
 @pytest.fixture
 def worker(folder: Path, redis_url: str) -> Iterator[Command]:
-    """A worker for the application that has published its types."""
+    """A worker for the application that has published its types and shown a sign of life."""
     arguments = ("worker", "--app", "tasks", "--metrics-port", "0", "--grace-s", "1")
     with Command(*arguments, cwd=folder, HEADRACE_URL=redis_url) as running:
         with redis.Redis.from_url(redis_url) as client:
-            await_types(client, running)
+            await_worker(client, running)
         yield running
 
 
-def await_types(client: redis.Redis, running: Command) -> None:
-    """Wait until the worker has published its types. It tells nobody, so this asks."""
-    while not client.hlen("hr:{default}:types"):
+def await_worker(client: redis.Redis, running: Command) -> None:
+    """Wait for its types and its first beat. It tells nobody, so this asks."""
+    while not all(
+        client.hlen(key) for key in ("hr:{default}:types", "hr:{default/default}:w", "hr:{default/images}:w")
+    ):
         assert running.process.poll() is None, running.output
 
 

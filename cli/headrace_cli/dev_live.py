@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import aiohttp
 import msgspec
 
 from . import reload
 from .dev_lines import Screen
 from .dev_probe import Found, Look, Sample
-from .dev_screen import Facts, say_result, show
+from .dev_screen import Facts, show
 from .dev_signals import Stop
 from .dev_stack import FoundRedis, Plan, Stack, find_redis, running
 from .load import AppLoadError, load_app
 from .worker import run_loop
-
-SAMPLE_WAIT_S: Final = 20
 
 
 class Dev:
@@ -59,6 +55,8 @@ class Dev:
         stack = await life.enter_async_context(running(redis, self._plan, found, self._screen, stop.at_once))
         life.callback(self._screen.say, "stopping; Ctrl-C again does not wait for tasks")
         self._show(stack, found)
+        from .dev_http import run_sample  # loaded by now, see `running`
+
         async with asyncio.TaskGroup() as group:
             if self._sample and self._plan.processes and found.samples:
                 group.create_task(run_sample(stack, found))
@@ -99,23 +97,3 @@ def _targets(app: str) -> AbstractAsyncContextManager[Any]:
     load_app(app)
     targets: AbstractAsyncContextManager[Any] = sys.modules[app.partition(":")[0]].dev_targets()
     return targets
-
-
-async def run_sample(stack: Stack, found: Found) -> None:
-    """Submit the application's first sample over HTTP, and show what becomes of it."""
-    sample = found.samples[0]
-    began = time.monotonic()
-    body = {"type": sample.type, "priority": sample.priority, "payload": sample.payload}
-    try:
-        async with aiohttp.ClientSession(stack.url) as session:
-            async with session.post("/api/v1/tasks", json=body) as answer:
-                submitted = await answer.json(content_type=None)
-            if answer.status != 201:
-                stack.screen.say(f"the sample {sample.type} was refused: {submitted['detail']}", level="warning")
-                return
-            async with session.get(f"/api/v1/tasks/{submitted['task_id']}?wait={SAMPLE_WAIT_S}") as answer:
-                task = await answer.json()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        stack.screen.say(f"the sample {sample.type} was not run: {error}", level="warning")
-        return
-    say_result(stack.screen, task, time.monotonic() - began)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from prometheus_client.registry import Collector
 from headrace.errors import BadSetting, HeadraceError
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings, WorkerSettings
-from headrace_api.server import serving
 
 from .dev_lines import Screen, shown_logs
 from .dev_probe import Found
@@ -27,7 +27,6 @@ from .embedded import EmbeddedRedis
 
 GRACE_S: Final = 2.0
 """What running tasks have to end when the code changes or everything stops, unless HEADRACE_GRACE_S says otherwise."""
-_LISTEN_S: Final = 1.0
 _API_STOP_S: Final = 2.0
 _LOOK_S: Final = 0.2
 _AGAIN_S: Final = 5.0
@@ -95,8 +94,10 @@ class Stack:
 
     async def reload(self, found: Found) -> bool:
         """Go over to this version of the application. Returns False, and goes on as before, if it does not start."""
+        from .dev_http import listen
+
         self.store.serve(found.queues)
-        await self.workers.listen()
+        await listen(self)
         crew = _crew(self.redis, self.plan, found)
         works = await self.workers.replace(crew)
         self.crew = crew if works else self.crew
@@ -161,12 +162,22 @@ async def running(
         life.push_async_exit(api)
         life.push_async_callback(stack.workers.stop, at_once)
         life.push_async_callback(_end, [starting])
+        for module in ("headrace_api.server", "headrace_cli.dev_http"):
+            await asyncio.to_thread(import_module, module)
         stack.url = await api.enter_async_context(_serving(stack))
-        duties = [_listen(stack)] if redis.embedded is None else [_listen(stack), _watch_redis(redis.embedded, screen)]
-        life.push_async_callback(_end, [asyncio.create_task(duty) for duty in duties])
+        life.push_async_callback(_end, [asyncio.create_task(duty) for duty in _duties(stack)])
         if not await starting:
             screen.say("the workers have not started yet", level="warning")
         yield stack
+
+
+def _duties(stack: Stack) -> list[Coroutine[Any, Any, None]]:
+    """What goes on as long as the stack runs."""
+    from .dev_http import keep_listening
+
+    embedded = stack.redis.embedded
+    watching = [] if embedded is None else [_watch_redis(embedded, stack.screen)]
+    return [keep_listening(stack), *watching]
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -177,6 +188,8 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 @asynccontextmanager
 async def _serving(stack: Stack) -> AsyncIterator[str]:
+    from headrace_api.server import serving
+
     collectors = [_WorkerMetrics(stack.workers)]
     settings = stack.api_settings
     chosen = stack.plan.port is not None or "PORT" in os.environ
@@ -190,13 +203,6 @@ async def _serving(stack: Stack) -> AsyncIterator[str]:
     stack.screen.say(f"port {settings.port} is taken, so the API takes another", level="warning")
     async with serving(replace(settings, port=0), stack.redis.settings, collectors, stop_s=_API_STOP_S) as url:
         yield url
-
-
-async def _listen(stack: Stack) -> None:
-    """The workers' metrics, a second old at most, on the API's page."""
-    while True:
-        await asyncio.sleep(_LISTEN_S)
-        await stack.workers.listen()
 
 
 async def _watch_redis(embedded: EmbeddedRedis, screen: Screen) -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
-
-import aiohttp
-from prometheus_client.core import Metric
 
 from headrace.errors import HeadraceError
 
@@ -32,7 +29,6 @@ LAST_PAUSE_S: Final = 10.0
 OVERTIME_S: Final = 8.0
 """Beyond its grace a worker may take so long to report and sign off; then it is killed."""
 _LOOK_S: Final = 0.05
-_SCRAPE_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -178,39 +174,6 @@ class Workers:
                     slot.process.kill()
             await asyncio.gather(*keepers)
         self._slots = [slot for slot in self._slots if slot not in slots]
-
-    # what they count
-
-    async def metrics(self, skip: Sequence[str] = ()) -> list[Metric]:
-        """The metrics of all processes, summed, without the families in `skip`."""
-        await self.listen()
-        return self.sums.families(skip)
-
-    async def listen(self) -> None:
-        """Ask every process for its metrics. One that does not answer keeps the numbers it last told."""
-        ports = await self._metrics_ports()
-        timeout = aiohttp.ClientTimeout(total=_SCRAPE_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            await asyncio.gather(*(self._scrape(session, name, port) for name, port in ports.items()))
-
-    async def _metrics_ports(self) -> Mapping[str, int]:
-        ours = {process.worker_id for process in self.processes}
-        try:
-            seen = await self._store.workers()
-        except HeadraceError:
-            return {}
-        return {
-            each.id: each.facts["metrics_port"] for each in seen if each.id in ours and each.facts.get("metrics_port")
-        }
-
-    async def _scrape(self, session: aiohttp.ClientSession, worker_id: str, port: int) -> None:
-        try:
-            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-                text = await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return
-        if any(process.worker_id == worker_id for process in self.processes):
-            self.sums.heard(worker_id, text)
 
 
 async def _event_or_time(event: asyncio.Event, seconds: float) -> None:
