@@ -23,7 +23,7 @@ from headrace.broker.connection import Connection
 from headrace.broker.sync_client import SyncClient
 from headrace.errors import ConfigError, DurabilityUnconfirmed, StoreUnavailable
 from headrace.redis_settings import RedisSettings
-from headrace.runtime import due, worker
+from headrace.runtime import drain, due, worker
 from headrace.runtime.due import Promotions
 from headrace.runtime.worker import Worker
 from headrace.settings import Durabilities, Fsync, Replicated
@@ -228,7 +228,7 @@ async def test_a_drain_hands_back_though_reports_cannot_be_confirmed(
     desk: Desk, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its replica nothing is confirmed; what outlasts the grace is returned free of charge all the same."""
-    monkeypatch.setattr(worker, "REPORT_S", 0.5)
+    monkeypatch.setattr(drain, "REPORT_S", 0.5)
     app, _ = counting()
     begun = asyncio.Event()
 

@@ -10,48 +10,41 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
-from functools import cached_property, partial
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from headrace.broker import durability
 from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.claims import QueueClaims
+from headrace.runtime.drain import Drain
 from headrace.runtime.due import Promotions
 from headrace.runtime.executor import Executor
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.policy import late_order
 from headrace.runtime.processes import ProcessSlots
 from headrace.runtime.reclaimer import Watch, reclaim_pass
-from headrace.runtime.reconnect import Voice, keep_connected
+from headrace.runtime.reconnect import keep_connected
 from headrace.runtime.retention import purge_pass
 from headrace.runtime.server import Health, WorkerServer
 from headrace.runtime.stats import WorkerStats
 from headrace.runtime.stops import WATCH_S
 from headrace.runtime.threads import ThreadSlots
+from headrace.runtime.upkeep import Upkeep
 from headrace.settings import WorkerSettings
-from headrace.task import ENVELOPE_VERSION
 
 if TYPE_CHECKING:
     from headrace.app import App
-    from headrace.runtime.attempt import Running
 
 logger = logging.getLogger("headrace.worker")
 
-CLEANUP_S: Final = 1.0
-"""After the grace, cancelled handlers have so long to clean up before their tasks are handed back."""
-REPORT_S: Final = 5.0
-"""How long a stopping worker waits for Redis to take its last reports."""
 PURGE_S: Final = 60.0
 STALL_S: Final = 30.0
-MEND_S: Final = 1.0
-"""Between two tries to make a queue's streams that are missing."""
 EXIT_S: Final = 5.0
 """A process whose worker has ended is gone after so many seconds, whatever handlers left running in it."""
 
@@ -68,12 +61,8 @@ class Worker:
         self.stats = WorkerStats(app.registry, settings.concurrency)
         self.failed = False
         self._stopping = asyncio.Event()
-        self._hurried = False
         self._served = False
-        self._idle = asyncio.Event()
         self.executor = Executor(app, settings, self.name, self.stats)
-        self.executor.idle = self._idle.set
-        self._registry = self.executor.registry
         self._claims = {
             share.name: QueueClaims(
                 Queue(share.name, app.namespace or settings.namespace, journal_cap=settings.journal_length),
@@ -87,11 +76,11 @@ class Worker:
         self.executor.shares.serve(list(self._claims.values()))
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
+        self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings.grace_s)
         self._promotions = Promotions(self._client, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waits: list[asyncio.Task[None]] = []
-        self._mending: set[str] = set()
-        self._voices = {name: Voice() for name in self._claims}
+        self._upkeep = Upkeep(self.executor.registry, settings.max_queues)
         self._late = False
 
     # life
@@ -102,9 +91,8 @@ class Worker:
 
     def hurry(self) -> None:
         """Stop without the grace: what still runs is handed back now."""
-        self._hurried = True
+        self._drain.hurry()
         self._stopping.set()
-        self._idle.set()
 
     async def run(self, on_ready: Any = None) -> bool:
         """Serve until stopped. Returns False if handlers that never end forced the stop."""
@@ -113,7 +101,9 @@ class Worker:
             if on_ready is not None:
                 on_ready(self)
             await self._stopping.wait()
-            await self._drain()
+            for wait in self._waits:
+                wait.cancel()
+            await self._drain.run(self._beats)
         return not self.failed
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -122,7 +112,7 @@ class Worker:
         executor.deps = await stack.enter_async_context(self.app.lifespan())
         executor.threads = ThreadSlots(loop, self.settings.concurrency)
         stack.callback(executor.threads.close)
-        if any(definition.kind == "process" for definition in self._registry.values()):
+        if any(definition.kind == "process" for definition in self.executor.registry.values()):
             executor.processes = ProcessSlots(self.settings.app, self._process_count())
             stack.push_async_callback(executor.processes.close)
         executor.start()
@@ -189,7 +179,7 @@ class Worker:
             "concurrency": self.settings.concurrency,
             "started_ms": int(time.time() * 1000),
             "metrics_port": self._server.port,
-            "types": sorted(self._registry)[:1000],
+            "types": sorted(self.executor.registry)[:1000],
         }
         return msgspec.json.encode(facts)
 
@@ -198,8 +188,7 @@ class Worker:
     async def _connected(self, connection: Connection) -> None:
         """A new connection for claims: nothing is claimed on it before a beat, and before what was lost is known."""
         for claims in self._claims.values():
-            await durability.check(claims.durability, connection)
-            await self._prepare(claims, connection)
+            await self._upkeep.prepare(claims, connection)
         if not self._beats.started:
             await self._beats.start()
         self._connection = connection
@@ -214,52 +203,9 @@ class Worker:
             claims.disconnected()
 
     def _on_missing(self, claims: QueueClaims) -> None:
-        if claims.queue.name not in self._mending:
-            self._mending.add(claims.queue.name)
-            self._spawn(self._mend(claims))
-
-    async def _mend(self, claims: QueueClaims) -> None:
-        """Make the streams and groups again that somebody deleted."""
-        self.stats.redis_errors += 1
-        if self._voices[claims.queue.name].may_speak(asyncio.get_running_loop().time()):
-            logger.warning(
-                "queue %s cannot be read: its streams were deleted, or Redis' user lacks the right to XREADGROUP; "
-                "they are made again",
-                claims.queue.name,
-            )
-        try:
-            if self._connection is not None:
-                await self._prepare(claims, self._connection)
-            claims.reconcile()
-            await asyncio.sleep(MEND_S)
-        except HeadraceError as error:
-            logger.warning("queue %s cannot be made again: %s", claims.queue.name, error)
-            await asyncio.sleep(MEND_S)
-        finally:
-            self._mending.discard(claims.queue.name)
-
-    async def _prepare(self, claims: QueueClaims, connection: Connection) -> None:
-        """The queue exists and is listed, its epoch is known, and what was parked for our types is released."""
-        queue = claims.queue
-        claims.epoch, _ = await connection.call(queue.init(connection.run_id))
-        listed = await connection.call(queue.enlist(max_queues=self.settings.max_queues, types=self._types))
-        if not listed:
-            logger.warning(
-                "queue %s is served but not listed: its namespace has HEADRACE_MAX_QUEUES (%d) queues already",
-                queue.name,
-                self.settings.max_queues,
-            )
-        await self._release(queue, connection)
-
-    async def _release(self, queue: Queue, connection: Connection) -> None:
-        keys = [*self._registry, *(f"!v{version}" for version in range(1, ENVELOPE_VERSION + 1))]
-        for start in range(0, len(keys), 100):
-            while await connection.call(queue.release(keys[start : start + 100])):
-                continue
-
-    @cached_property
-    def _types(self) -> dict[str, bytes]:
-        return {name: msgspec.json.encode(definition.describe()) for name, definition in self._registry.items()}
+        if self._connection is not None and self._upkeep.starts_mending(claims):
+            self.stats.redis_errors += 1
+            self._spawn(self._upkeep.mend(claims, self._connection))
 
     # duties
 
@@ -292,7 +238,7 @@ class Worker:
                     self._client, claims.queue, watch, time.monotonic(), retention_s=int(settings.retention_s)
                 )
                 # A worker beside us may not know a type that we know (a rollout): it parks, we release.
-                await self._release(claims.queue, await self._client.connection())
+                await self._upkeep.release(claims.queue, await self._client.connection())
             except HeadraceError:
                 watch.reset(time.monotonic())
 
@@ -341,68 +287,6 @@ class Worker:
         reason = "its requests to Redis have no answer although its heartbeats have" if stalled else ""
         ready = self._served and not self._stopping.is_set()
         return Health(alive=not stalled, ready=ready, reason=reason)
-
-    # the way out
-
-    async def _drain(self) -> None:
-        """Claim no more, let what runs end within the grace, hand the rest back, report all, sign off."""
-        executor = self.executor
-        logger.info("draining: %d running", len(executor.running))
-        for wait in self._waits:
-            wait.cancel()
-        for claims in self._claims.values():
-            claims.draining = True
-            claims.waiter.stop()
-        if not self._hurried:
-            await self._until_idle(self.settings.grace_s)
-        left = list(executor.running.values())
-        if left:
-            await self._interrupt(left)
-        told = await self._report_all()
-        try:
-            async with asyncio.timeout(REPORT_S):
-                await self._sign_off(None if told else left)
-        except (HeadraceError, TimeoutError) as error:
-            logger.warning("could not sign off: %s; other workers take over what is left", error or "no answer")
-
-    async def _until_idle(self, seconds: float) -> None:
-        self._idle.clear()
-        with suppress(TimeoutError):
-            if self.executor.running:
-                async with asyncio.timeout(seconds):
-                    await self._idle.wait()
-
-    async def _interrupt(self, left: list[Running]) -> None:
-        logger.warning("%d tasks outlast the grace of %g s and are handed back", len(left), self.settings.grace_s)
-        for run in left:
-            self.executor.stops.stop(run, "drained")
-        await self._until_idle(CLEANUP_S)
-
-    async def _report_all(self) -> bool:
-        """Whether Redis confirmed every report, and nothing is out any more that could still claim."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + REPORT_S
-        while any(claims.busy for claims in self._claims.values()):
-            if loop.time() > end:
-                return False
-            for claims in self._claims.values():
-                claims.wake()
-            await asyncio.sleep(0.01)
-        return True
-
-    async def _sign_off(self, only: list[Running] | None) -> None:
-        """Hand back all that Redis says is ours; or, while some reports may not have come there, `only` these."""
-        # A beat after the sign-off would make this worker look alive again.
-        await self._beats.stop()
-        for claims in self._claims.values():
-            if only is not None:
-                places = [run.place for run in only if run.claims is claims]
-                if places:
-                    await self._client.call(claims.queue.hand_back(self.name, places))
-                continue
-            more = True
-            while more:
-                _, more = await self._client.call(claims.queue.hand_back(self.name, leave=True))
 
 
 async def serve(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -> int:
