@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -79,21 +81,34 @@ class Floor:
 
 
 def find_floor() -> Floor:
-    """Compile floor.c into a folder outside the tree; the loop in Python if there is no compiler or no hiredis."""
-    loop = Floor((sys.executable, str(HERE / "floor.py")), "hiredis-py in a loop")
+    """Compile floor.c, once, into the user's cache; the loop in Python if there is no compiler or no hiredis."""
+    program = _compiled()
+    if program is None:
+        return Floor((sys.executable, str(HERE / "floor.py")), "hiredis-py in a loop")
+    return Floor((str(program),), "C with hiredis")
+
+
+def _compiled() -> Path | None:
+    source = HERE / "floor.c"
+    program = _cache() / f"floor-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
+    if program.exists():
+        return program
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        return loop
-    program = Path(tempfile.mkdtemp(prefix="headrace-floor-")) / "floor"
-    done = subprocess.run(
-        [compiler, "-O2", "-o", str(program), str(HERE / "floor.c"), *_hiredis_flags()],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        shutil.rmtree(program.parent)
-        return loop
-    return Floor((str(program),), "C with hiredis")
+        return None
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        fresh = Path(folder) / "floor"
+        words = [compiler, "-O2", "-o", str(fresh), str(source), *_hiredis_flags()]
+        if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+            return None
+        fresh.replace(program)
+    return program
+
+
+def _cache() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace-bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _hiredis_flags() -> list[str]:

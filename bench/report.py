@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,8 @@ from .harness import Bench, Reading, Result
 
 ROOT = Path(__file__).parent.parent
 PIPE_WIDTH = 190
+BUSY: Final = 0.5
+"""Load average above which others are at work."""
 
 
 def machine(bench: Bench) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def machine(bench: Bench) -> dict[str, Any]:
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "redis": f"{bench.binary.product} {'.'.join(map(str, bench.binary.version))}",
+        "sizes": asdict(bench.sizes),
         "transport": "loopback TCP" if bench.tcp else "a Unix socket",
         "aof": bench.aof,
         "floor": bench.floor.name,
