@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_design() -> None:
     """The table of names, ids and limits, number by number."""
     worker, api = WorkerSettings.from_env({}), ApiSettings.from_env({})
     assert (worker.max_payload, worker.max_result, api.max_body) == (65_536, 65_536, 262_144)
-    assert (worker.max_batch, worker.max_batch_bytes, api.max_page) == (1_000, 4 * 1024**2, 200)
+    assert (worker.max_batch, worker.max_batch_bytes) == (1_000, 4 * 1024**2)
     assert (worker.max_retries, worker.max_crashes, worker.max_key_bytes) == (3, 3, 255)
     assert (worker.backoff_base_s, worker.backoff_cap_s) == (1, 300)
     assert (worker.soft_timeout_s, worker.hard_extra_s, worker.grace_s) == (300, 30, 30)

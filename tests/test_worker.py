@@ -444,3 +444,17 @@ async def test_a_raw_result_with_line_breaks_keeps_the_record_whole(desk: Desk, 
     async with working(app, redis_url):
         seen = await desk.ended(await desk.submit("ready"))
     assert len(seen.attempts) == 1 and msgspec.json.decode(bytes(seen.result or b"")) == {"a": [1, 2]}
+
+
+async def test_only_the_last_attempt_keeps_its_traceback(desk: Desk, redis_url: str) -> None:
+    """It begins in the application, and a dead letter holds one, not eight."""
+    app = App("t")
+
+    @app.task(max_retries=2)
+    async def broken() -> None:
+        raise LookupError("never")
+
+    async with working(app, redis_url):
+        seen = await desk.ended(await desk.submit("broken"))
+    traces = [past.error.trace for past in seen.attempts if past.error]
+    assert traces[:2] == ["", ""] and "in broken" in traces[2] and "executor.py" not in traces[2]

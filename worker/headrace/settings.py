@@ -63,7 +63,7 @@ class Limits(Settings):
     """Bytes of one task's payload, as JSON."""
     max_result: int = setting(64 * KIB, size(1 * KIB, 16 * MIB))
     """Bytes of one task's result, as JSON. A larger one fails the attempt."""
-    max_batch: int = setting(1_000, whole(1, 10_000, "tasks"))
+    max_batch: int = setting(1_000, whole(1, 1_000, "tasks"))
     """Tasks of one batch; a batch is stored whole or not at all."""
     max_batch_bytes: int = setting(4 * MIB, size(1 * KIB, 64 * MIB))
     """Bytes of one batch."""
@@ -73,8 +73,6 @@ class Limits(Settings):
     """Live tasks of one queue: waiting, running and delayed. More are refused with QueueFull."""
     max_queues: int = setting(1_000, whole(1, 100_000, "queues"))
     """Queues of one namespace, since their names come from clients."""
-    max_types: int = setting(1_000, whole(1, 100_000, "types"))
-    """Types of one queue that statistics are kept for, since their names come from clients."""
     max_retries: int = setting(3, whole(0, 100, "retries"))
     """Retries after a failure, for a type that does not say. A submission may say otherwise."""
     max_crashes: int = setting(3, whole(1, 100, "crashes"))
@@ -192,8 +190,6 @@ class ApiSettings(ClientSettings):
     """A file with more tokens, one a line, as a mounted Secret has them."""
     max_body: int = setting(256 * KIB, size(1 * KIB, 64 * MIB))
     """Bytes of one request's body; a batch may have `max_batch_bytes`."""
-    max_page: int = setting(200, whole(1, 10_000, "tasks"))
-    """Tasks of one page of a list."""
     max_wait_s: float = setting(60.0, number(0, 3_600))
     """Seconds that `?wait=` may ask for."""
     schemas: str = setting("warn", choice("off", "warn", "enforce"))

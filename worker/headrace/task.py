@@ -262,8 +262,21 @@ def extend(carried: bytes, counters: Counters, line: bytes) -> bytes:
     """N after one more attempt."""
     if not carried:
         return b"%b\n%b" % (counters.text().encode(), line)
-    past = carried.split(b"\n")[1:][-(KEPT_ATTEMPTS - 1) :]
+    past = [_without_trace(line) for line in carried.split(b"\n")[1:][-(KEPT_ATTEMPTS - 1) :]]
     return b"\n".join([counters.text().encode(), *past, line])
+
+
+def _without_trace(line: bytes) -> bytes:
+    """A past attempt in short: only the last one keeps its traceback, of which a dead letter would hold eight."""
+    if b'"trace":' not in line:
+        return line
+    try:
+        past = _attempt.decode(line)
+    except msgspec.DecodeError:
+        return line
+    if past.error is None or not past.error.trace:
+        return line
+    return encode_attempt(msgspec.structs.replace(past, error=msgspec.structs.replace(past.error, trace="")))
 
 
 def record(state: str, envelope: bytes, carried: bytes) -> bytes:

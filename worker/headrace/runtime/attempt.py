@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -139,9 +140,20 @@ def failure_of(error: BaseException) -> Failure:
         return given
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    trace = _text(lambda: "".join(traceback.format_exception(error)))
+    trace = _text(lambda: "".join(traceback.format_exception(from_application(error))))
     message = _text(lambda: str(error))[:MESSAGE_CHARS]
     return Failure(clean(name), clean(message), clean(trace[-TRACE_CHARS:]), _reason(error))
+
+
+_OURS: Final = str(Path(__file__).parents[1])
+
+
+def from_application(error: BaseException) -> BaseException:
+    """The error with a traceback that begins in the application: the frames before are ours, in every attempt."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return error.with_traceback(trace or error.__traceback__)
 
 
 def clean(text: str) -> str:
@@ -178,7 +190,7 @@ def classify(error: BaseException, run: Running, rng: Random) -> Ending:
     return Ending(State.RETRYING, failure_of(error), argument=max(0, round(delay_s * 1000)), counts_as="failure")
 
 
-class HandlerTimeoutError(Exception):
+class HandlerTimeoutError(TimeoutError):
     """An attempt took longer than its type allows."""
 
     reason = "timeout"

@@ -119,7 +119,7 @@ class _Bench:
         try:
             return Answer(result=msgspec.Raw(Context().run(self._call, job)))
         except BaseException as error:  # also SystemExit: it ends the attempt, not the process
-            return to_answer(_without_us(error))
+            return to_answer(error)
 
     def _call(self, job: ProcessJob) -> bytes:
         definition = self._app.registry[job.type]
@@ -168,14 +168,6 @@ def find_app(name: str) -> App[Any]:
     if len(apps) != 1:
         raise ConfigError(f"{name!r} names {len(apps)} Apps, not one", "Write module:attribute")
     return apps[0]
-
-
-def _without_us(error: BaseException) -> BaseException:
-    """The error with a traceback that begins in the application."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in {__name__, "headrace.schema"}:
-        trace = trace.tb_next
-    return error.with_traceback(trace or error.__traceback__)
 
 
 if __name__ == "__main__":
