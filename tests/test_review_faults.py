@@ -532,3 +532,16 @@ async def test_the_process_ends_whatever_its_handlers_do(desk: Desk, redis_url: 
             await process.wait()
     seen = await desk.look(task)
     assert seen.state is State.PENDING and seen.counters.interruptions == 1
+
+
+async def test_a_worker_is_ready_from_its_first_connection_until_it_stops(desk: Desk, redis_url: str) -> None:
+    """Before, and while it drains, it takes no tasks; it is alive all the time."""
+    app, _ = counting()
+    async with working(app, redis_url) as one:
+        before = one.health()
+        await desk.ended(await desk.submit("count"))
+        during = one.health()
+        one.stop()
+        after = one.health()
+    assert [each.ready for each in (before, during, after)] == [False, True, False]
+    assert all(each.alive for each in (before, during, after))
