@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,16 @@ SERVERS = real_servers()
 settings.register_profile("quick", deadline=None, print_blob=True)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=20_000, stateful_step_count=200)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _log_levels_as_before() -> Iterator[None]:
+    """Commands that a test runs in this process set levels for good; the next test must not feel that."""
+    names = (None, "headrace", "headrace_api", "headrace.worker", "headrace.attempt")
+    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
 
 
 class StartRedis(Protocol):

@@ -307,12 +307,16 @@ def test_queue_is_made_known_once(app: App[None], broker: SyncClient, redis_serv
 
 @pytest.mark.parametrize(
     "options",
-    [{"delay": 60}, {"delay": timedelta(minutes=1)}, {"eta": datetime.now(UTC) + timedelta(minutes=1)}],
+    [
+        lambda: {"delay": 60},
+        lambda: {"delay": timedelta(minutes=1)},
+        lambda: {"eta": datetime.now(UTC) + timedelta(minutes=1)},
+    ],
     ids=["seconds", "timedelta", "eta"],
 )
-def test_delayed_task_is_scheduled(app: App[None], broker: SyncClient, options: dict[str, Any]) -> None:
+def test_delayed_task_is_scheduled(app: App[None], broker: SyncClient, options: Callable[[], dict[str, Any]]) -> None:
     """It is due when it was asked to be."""
-    handle = declare(app).using(**options).enqueue("u", 1)
+    handle = declare(app).using(**options()).enqueue("u", 1)
     found = broker.call(Queue("default").get(handle.id))
     assert found is not None
     assert found.due_ms is not None

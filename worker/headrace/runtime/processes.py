@@ -26,7 +26,7 @@ logger = logging.getLogger("headrace.worker")
 
 START_S: Final = 60.0
 """A child that has not imported the application by then is given up."""
-CLOSE_S: Final = 2.0
+CLOSE_S: Final = 5.0
 """Idle children have so long to leave their deps when the worker stops."""
 LAST_WORDS_S: Final = 0.2
 """What a child wrote before it ended arrives within that; its own children may keep the pipe open for ever."""
