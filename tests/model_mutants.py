@@ -41,7 +41,7 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant("no fence", "cycle",
-           "call('XACK', K[digit], GROUP, entry) == 1 then\n      accept", "true then\n      accept"),
+           "call('XACK', stream, GROUP, entry) == 1 then", "true then"),
     Mutant("ended tasks stay in loc", "cycle", "call('HDEL', K.loc, unpack(gone_ids))", ""),
     Mutant("ended entries stay", "cycle", "call('XDEL', K[digit], unpack(entries))", ""),
     Mutant("claims while paused", "cycle", "if call('HGET', K.ctl, 'paused') then", "if false then"),

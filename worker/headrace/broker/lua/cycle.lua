@@ -10,128 +10,137 @@
 --       flags: 1 paused, 2 a group is missing (make the queue again)
 -- include: base carry place depth
 local FIRST, STEP = 8, 6
-local worker, want, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[6]
-local verdicts, ended, flags, now = {}, {}, 0, nil
-local gone_entries, gone_ids, counts = {}, {}, {}
-local some_asked = call('HLEN', K.rev) > 0
-local some_unique = call('HLEN', K.u) > 0
+local argv, call = ARGV, redis.call
+local worker, want = argv[1], tonumber(argv[2])
+local verdicts, claims, flags, last = {}, {}, 0, #argv
+-- All three are empty nearly always: one look instead of three.
+local some = call('EXISTS', K.rev, K.u, K.later) > 0
 
-local function later_by(delay)
-  now = now or clock(ARGV[4])
-  return digits(now + (tonumber(delay) or 0))
-end
-
-local function history(id)
-  local text = call('GET', K.t .. id)
-  if text then return select(3, cut(text)) or '' end
-  local place = call('HGET', K.loc, id)
-  if not place then return nil end
-  local digit, entry = split(place)
-  if digit == 'z' or digit == 'p' then
-    text = call('HGET', K.body, id)
-    return text and select(3, cut(text)) or ''
-  end
-  local found = entry_at(digit, entry)
-  return found and select(2, fields(found[2])) or ''
-end
-
+-- What became of a report that is not accepted now.
 local function verdict(id, place, outcome)
-  local n = history(id)
-  if n == nil then return 'gone' end
+  local text, n = call('GET', K.t .. id), ''
+  if text then
+    n = select(3, cut(text)) or ''
+  else
+    local at = call('HGET', K.loc, id)
+    if not at then return 'gone' end
+    local digit, entry = split(at)
+    if digit == 'z' or digit == 'p' then
+      text = call('HGET', K.body, id)
+      n = text and select(3, cut(text)) or ''
+    else
+      local found = entry_at(digit, entry)
+      n = found and select(2, fields(found[2])) or ''
+    end
+  end
   return reported(n, place, outcome) and 'dup' or 'stale'
 end
 
-local function leave(id, place, outcome, text)
-  gone_ids[#gone_ids + 1] = id
-  ended[#ended + 1] = id .. ' ' .. place .. ' ' .. outcome
-  if some_unique then
-    local _, envelope = cut(text)
-    local key = envelope and unique_of(envelope)
-    if key and call('HGET', K.u, key) == id then call('HDEL', K.u, key) end
+-- The less frequent endings.
+local function enter(outcome, id, text, argument)
+  local now = outcome ~= 'parked' and clock(argv[4])
+  if outcome == 'failed' then
+    call('SET', K.t .. id, text)
+    call('ZADD', K.dead, digits(now), id)
+    return true
   end
+  call('HSET', K.body, id, text)
+  if outcome == 'retrying' then
+    call('ZADD', K.later, digits(now + (tonumber(argument) or 0)), id)
+    call('HSET', K.loc, id, 'z')
+  else
+    call('ZADD', K.parked, 0, argument .. '\n' .. id)
+    call('HSET', K.loc, id, 'p' .. argument)
+  end
+  return false
 end
 
-local enter = {
-  completed = function(id, text) call('SET', K.t .. id, text, 'EX', ttl) end,
-  failed = function(id, text)
-    call('SET', K.t .. id, text)
-    call('ZADD', K.dead, later_by(0), id)
-  end,
-  retrying = function(id, text, delay)
-    call('HSET', K.body, id, text)
-    call('ZADD', K.later, later_by(delay), id)
-    call('HSET', K.loc, id, 'z')
-  end,
-  parked = function(id, text, key)
-    call('HSET', K.body, id, text)
-    call('ZADD', K.parked, 0, key .. '\n' .. id)
-    call('HSET', K.loc, id, 'p' .. key)
-  end,
-}
-enter.cancelled = enter.completed
-
-local function accept(a, digit, entry)
-  local place, id, outcome, text = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 5]
-  local entries = gone_entries[digit]
-  if not entries then
-    entries = {}
-    gone_entries[digit] = entries
-  end
-  entries[#entries + 1] = entry
-  if some_asked and call('HDEL', K.rev, id) == 1 and outcome ~= 'completed' then
-    outcome = 'cancelled'
-    text = outcome .. sub(text, find(text, ' ', 1, true), -1)
-  end
-  enter[outcome](id, text, ARGV[a + 3])
-  if outcome ~= 'retrying' and outcome ~= 'parked' then leave(id, place, outcome, text) end
-  local counter = outcome .. ':' .. ARGV[a + 4]
-  counts[counter] = (counts[counter] or 0) + 1
+local function release_unique(id, text)
+  local _, envelope = cut(text)
+  local key = envelope and unique_of(envelope)
+  if key and call('HGET', K.u, key) == id then call('HDEL', K.u, key) end
 end
 
 local function report_all()
-  for a = FIRST, #ARGV, STEP do
-    local digit, entry = split(ARGV[a])
-    if K[digit] and call('XACK', K[digit], GROUP, entry) == 1 then
-      accept(a, digit, entry)
+  local entries_of, gone_ids, ended, counts, gone = {}, {}, {}, {}, 0
+  local some_asked = some and call('HLEN', K.rev) > 0
+  local some_unique = some and call('HLEN', K.u) > 0
+  local records, ttl = K.t, argv[6]
+  for a = FIRST, last, STEP do
+    local place, id, outcome = argv[a], argv[a + 1], argv[a + 2]
+    local digit, entry = sub(place, 1, 1), sub(place, 2)
+    local stream = K[digit]
+    if stream and call('XACK', stream, GROUP, entry) == 1 then
+      local entries, text = entries_of[digit], argv[a + 5]
+      if entries then
+        entries[#entries + 1] = entry
+      else
+        entries_of[digit] = {entry}
+      end
+      if some_asked and call('HDEL', K.rev, id) == 1 and outcome ~= 'completed' then
+        outcome = 'cancelled'
+        text = outcome .. sub(text, find(text, ' ', 1, true), -1)
+      end
+      local ends = true
+      if outcome == 'completed' or outcome == 'cancelled' then
+        call('SET', records .. id, text, 'EX', ttl)
+      else
+        ends = enter(outcome, id, text, argv[a + 3])
+      end
+      if ends then
+        gone = gone + 1
+        gone_ids[gone] = id
+        ended[gone] = id .. ' ' .. place .. ' ' .. outcome
+        if some_unique then release_unique(id, text) end
+      end
+      local counter = outcome .. ':' .. argv[a + 4]
+      counts[counter] = (counts[counter] or 0) + 1
     else
       verdicts[#verdicts + 1] = (a - FIRST) / STEP
-      verdicts[#verdicts + 1] = verdict(ARGV[a + 1], ARGV[a], ARGV[a + 2])
+      verdicts[#verdicts + 1] = verdict(id, place, outcome)
     end
   end
-  for digit, entries in pairs(gone_entries) do call('XDEL', K[digit], unpack(entries)) end
-  if #gone_ids > 0 then
+  for digit, entries in pairs(entries_of) do call('XDEL', K[digit], unpack(entries)) end
+  if gone > 0 then
     call('HDEL', K.loc, unpack(gone_ids))
-    call('XADD', K.journal, 'MAXLEN', '~', ARGV[7], '*', 'e', concat(ended, '\n'))
+    call('XADD', K.journal, 'MAXLEN', '~', argv[7], '*', 'e', concat(ended, '\n'))
   end
   for counter, count in pairs(counts) do call('HINCRBY', K.stats, counter, count) end
-  if ARGV[5] == '1' and #verdicts > 0 then call('HINCRBY', K.ctl, 'touch', 1) end
+  if argv[5] == '1' and #verdicts > 0 then call('HINCRBY', K.ctl, 'touch', 1) end
 end
 
-local claims = {}
-
--- One suspect a worker at a time, asked here so that lost replies count too.
-local function room(digit, slots)
-  if digit ~= 's' then return slots end
-  local held = redis.pcall('XPENDING', K.s, GROUP, '-', '+', 1, worker)
-  return (held.err or #held == 0) and 1 or 0
-end
-
-local function claim(digit, slots)
-  if call('XLEN', K[digit]) == 0 then return 0 end
-  local count = room(digit, slots)
-  if count == 0 then return 0 end
-  local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', K[digit], '>')
-  if not got then return 0 end
-  if got.err then
-    flags = flags + 2
-    return 0
+local function claim_all()
+  local slots, at = want, 0
+  for i = 1, #argv[3] do
+    local digit = sub(argv[3], i, i)
+    if slots == 0 then break end
+    local stream, count = K[digit], slots
+    if call('XLEN', stream) > 0 then
+      if digit == 's' then
+        -- One suspect a worker at a time, asked here so that lost replies count too.
+        local held = redis.pcall('XPENDING', stream, GROUP, '-', '+', 1, worker)
+        count = (held.err or #held == 0) and 1 or 0
+      end
+      local got = count > 0 and redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', stream, '>')
+      if got and got.err then
+        flags = flags + 2
+        break
+      end
+      if got then
+        local entries = got[1][2]
+        for j = 1, #entries do
+          local entry = entries[j]
+          local pair = entry[2]
+          local envelope, n = pair[2], ''
+          if pair[3] or pair[1] ~= 'd' then envelope, n = fields(pair) end
+          claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = digit, entry[1], envelope, n
+          at = at + 4
+        end
+        slots = slots - #entries
+      end
+    end
   end
-  local entries = got[1][2]
-  for _, entry in ipairs(entries) do
-    local at, envelope, n = #claims, fields(entry[2])
-    claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = digit, entry[1], envelope, n
-  end
-  return #entries
+  return want - slots
 end
 
 -- A push is paid for by a claim or by a full process that steps out, so nothing loops (a naive "whoever leaves work passes it on" spins).
@@ -145,16 +154,12 @@ local function pass_on(claimed)
   if work then call('LPUSH', K.wake, '1') end
 end
 
-report_all()
+if last >= FIRST then report_all() end
 if call('HGET', K.ctl, 'paused') then
   flags = flags + 1
 else
-  local free = want
-  if want > 0 then
-    for digit in string.gmatch(ARGV[3], '.') do
-      if free > 0 and flags < 2 then free = free - claim(digit, free) end
-    end
-  end
-  if flags < 2 then pass_on(want - free) end
+  local claimed = want > 0 and claim_all() or 0
+  if flags < 2 and (claimed > 0 or want == 0) then pass_on(claimed) end
 end
-return {verdicts, flags, call('ZRANGE', K.later, 0, 0, 'WITHSCORES')[2] or '', claims}
+local due = call('EXISTS', K.later) == 1 and call('ZRANGE', K.later, 0, 0, 'WITHSCORES')[2] or ''
+return {verdicts, flags, due, claims}

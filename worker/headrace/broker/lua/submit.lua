@@ -5,32 +5,36 @@
 --       then per task: id · where · envelope. where = priority digit, 'u' if the envelope holds a unique key, then '+<ms>' delay or '@<ms>' due
 -- returns: {answers, holder…}: a letter a task: n new, k known and live, t known and ended, u its unique key is held (holders follow in order), f full
 -- include: base carry place
-local loc_pairs, fresh, answers, holders, keys = {}, {}, {}, {}, {}
+local FIRST, COMPACT = 4, 64
+local argv = ARGV
+local answers, fresh, new, holders = {}, {}, 0, {}
+local keys = nil
 -- Those whose answer rests on a task that this very call adds.
 local behind = {}
-local first = 4
-
-local function known()
-  local ids, records = {}, {}
-  for a = first, #ARGV, 3 do
-    ids[#ids + 1] = ARGV[a]
-    records[#records + 1] = K.t .. ARGV[a]
-  end
-  return call('HMGET', K.loc, unpack(ids)), call('EXISTS', unpack(records)) > 0
-end
 
 local function judge()
-  local live, some_ended = known()
-  local taken, taken_keys = {}, {}
-  for i = 1, #live do
-    local a = first + (i - 1) * 3
-    local id, key = ARGV[a], nil
-    if sub(ARGV[a + 1], 2, 2) == 'u' then key = unique_of(ARGV[a + 2]) end
-    local holder = key and (taken_keys[key] or call('HGET', K.u, key))
+  local ids, records, n, prefix = {}, {}, 0, K.t
+  for a = FIRST, #argv, 3 do
+    n = n + 1
+    local id = argv[a]
+    ids[n], records[n] = id, prefix .. id
+  end
+  local live = call('HMGET', K.loc, unpack(ids))
+  local some_ended = call('EXISTS', unpack(records)) > 0
+  local taken, taken_keys = {}, nil
+  for i = 1, n do
+    local id, where = ids[i], argv[FIRST - 2 + i * 3]
+    local key, holder
+    if #where > 1 and sub(where, 2, 2) == 'u' then
+      key = unique_of(argv[FIRST - 1 + i * 3])
+      taken_keys = taken_keys or {}
+      keys = keys or {}
+      holder = key and (taken_keys[key] or call('HGET', K.u, key))
+    end
     if live[i] or taken[id] then
       answers[i] = 'k'
       if not live[i] then behind[#behind + 1] = i end
-    elseif some_ended and call('EXISTS', K.t .. id) == 1 then
+    elseif some_ended and call('EXISTS', records[i]) == 1 then
       answers[i] = 't'
     elseif holder then
       answers[i] = 'u'
@@ -38,12 +42,13 @@ local function judge()
       if taken_keys[key] then behind[#behind + 1] = i end
     else
       answers[i] = 'n'
-      taken[id] = true
+      if n > 1 then taken[id] = true end
       if key then
         taken_keys[key] = id
         keys[i] = key
       end
-      fresh[#fresh + 1] = i
+      new = new + 1
+      fresh[new] = i
     end
   end
 end
@@ -52,7 +57,7 @@ local now
 local function due_of(where)
   local sign, ms = match(where, '^%du?([+@])(%d+)$')
   if not sign then return nil end
-  now = now or clock(ARGV[1])
+  now = now or clock(argv[1])
   return sign == '@' and tonumber(ms) or now + tonumber(ms)
 end
 
@@ -64,23 +69,25 @@ local function place_delayed(id, envelope, due)
 end
 
 local function place_all()
-  local wake = false
-  for _, i in ipairs(fresh) do
-    local a = first + (i - 1) * 3
-    local id, where, envelope = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-    local due = #where > 1 and due_of(where)
-    local place = 'z'
+  local wake, places, at = false, {}, 0
+  for j = 1, new do
+    local i = fresh[j]
+    local a = FIRST + (i - 1) * 3
+    local id, where, envelope = argv[a], argv[a + 1], argv[a + 2]
+    local plain = #where == 1
+    local due, place = not plain and due_of(where), 'z'
     if due then
       wake = place_delayed(id, envelope, due) or wake
     else
-      place = add(sub(where, 1, 1), envelope, '')
+      local digit = plain and where or sub(where, 1, 1)
+      place = digit .. call('XADD', K[digit], '*', 'd', envelope)
       wake = true
     end
-    loc_pairs[#loc_pairs + 1] = id
-    loc_pairs[#loc_pairs + 1] = place
-    if keys[i] then call('HSET', K.u, keys[i], id) end
+    places[at + 1], places[at + 2] = id, place
+    at = at + 2
+    if keys and keys[i] then call('HSET', K.u, keys[i], id) end
   end
-  call('HSET', K.loc, unpack(loc_pairs))
+  call('HSET', K.loc, unpack(places))
   return wake
 end
 
@@ -89,17 +96,25 @@ local function refuse_all()
   for _, list in ipairs({fresh, behind}) do
     for _, i in ipairs(list) do answers[i], holders[i] = 'f', nil end
   end
-  fresh = {}
+  new = 0
+end
+
+-- Up to 512 short fields Redis keeps a hash as one list and searches it from the front: with 450 live tasks that doubles
+-- the cost of a task. One field that is too long for such a list turns it into a table for good.
+local function make_searchable()
+  local long = string.rep('-', 65)
+  call('HSET', K.loc, long, '')
+  call('HDEL', K.loc, long)
 end
 
 judge()
-local max_depth = tonumber(ARGV[2])
-if max_depth > 0 and #fresh > 0 and call('HLEN', K.loc) + #fresh > max_depth then
-  refuse_all()
-end
-if #fresh > 0 then
+local max_depth, live = tonumber(argv[2]), 0
+if new > 0 then live = call('HLEN', K.loc) end
+if max_depth > 0 and live + new > max_depth then refuse_all() end
+if new > 0 then
   if place_all() then push_marker() end
-elseif ARGV[3] == '1' then
+  if live < COMPACT and live + new >= COMPACT then make_searchable() end
+elseif argv[3] == '1' then
   call('HINCRBY', K.ctl, 'touch', 1)
 end
 local reply = {concat(answers)}
