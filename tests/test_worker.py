@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from headrace import App, Ctx, Permanent, Retry, RetryAfter
-from headrace.task import State
+from headrace.task import State, new_id
 from worker_harness import Desk, eventually, shares, working
 
 
@@ -458,3 +458,19 @@ async def test_only_the_last_attempt_keeps_its_traceback(desk: Desk, redis_url: 
         seen = await desk.ended(await desk.submit("broken"))
     traces = [past.error.trace for past in seen.attempts if past.error]
     assert traces[:2] == ["", ""] and "in broken" in traces[2] and "executor.py" not in traces[2]
+
+
+def test_ids_of_a_forked_process_differ() -> None:
+    """Ids are drawn in advance; a fork must not inherit them."""
+    new_id()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "\n".join(new_id() for _ in range(200)).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        theirs = set(pipe.read().split())
+    os.waitpid(child, 0)
+    ours = {new_id() for _ in range(200)}
+    assert len(theirs) == 200 and not theirs & ours

@@ -15,8 +15,7 @@ MAX_ITEMS: Final = 100
 """Items of the passes (promote, reclaim, hand back, release, purge) a call."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(msgspec.Struct, frozen=True, gc=False):
     """A submission. `envelope` is `encode_envelope(Envelope(…))`; a delay counts from the arrival in Redis."""
 
     id: str
@@ -35,8 +34,7 @@ class NewTask:
         return f"{self.priority}{mark}+{self.delay_ms}" if self.delay_ms > 0 else f"{self.priority}{mark}"
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(msgspec.Struct, frozen=True, gc=False):
     """What became of one submission: new, known (live), finished (known and ended), unique (held by `holder`), full."""
 
     id: str
