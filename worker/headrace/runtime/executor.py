@@ -135,11 +135,11 @@ class Executor:
         )
         return ctx
 
-    async def _run_in_slot(self, run: Running) -> None:
+    async def _run_in_slot(self, run: Running, slot: asyncio.Task[Any]) -> None:
         if run.is_stopped():
             self._failed(run, asyncio.CancelledError())
             return
-        slot = run.slot = asyncio.current_task()
+        run.slot = slot
         ctx, definition = self._start(run), run.definition
         assert definition is not None and self._slots is not None
         current_ctx.set(ctx)

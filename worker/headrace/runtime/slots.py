@@ -21,10 +21,10 @@ CLOSE_S: Final = 2.0
 class CoroutineSlots:
     """`number` coroutines that take turns at what is submitted. To be used from the event loop.
 
-    `run(running)` must not raise, except CancelledError while `closing`.
+    `run(running, slot)`, which is told the slot's task, must not raise, except CancelledError while `closing`.
     """
 
-    def __init__(self, number: int, run: Callable[[Running], Awaitable[None]]) -> None:
+    def __init__(self, number: int, run: Callable[[Running, asyncio.Task[Any]], Awaitable[None]]) -> None:
         self.closing = False
         self._run = run
         self._ready: deque[Running] = deque()
@@ -63,10 +63,13 @@ class CoroutineSlots:
         current_ctx.set(None)
         clean = len(copy_context())
         ready = self._ready
+        # Asked once: asyncio.current_task costs a fifth of a no-op task.
+        me = asyncio.current_task()
+        assert me is not None
         while not self.closing:
             while ready and not self.closing:
                 try:
-                    await self._run(ready.popleft())
+                    await self._run(ready.popleft(), me)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
                 if len(copy_context()) != clean and not self.closing:
@@ -77,7 +80,7 @@ class CoroutineSlots:
             await sleeper
 
 
-def settle(task: asyncio.Task[Any] | None) -> None:
+def settle(task: asyncio.Task[Any]) -> None:
     """Take back requests to cancel a slot that its handler did not pass on: they are not meant for the next one."""
-    while task is not None and task.cancelling():
+    while task.cancelling():
         task.uncancel()
