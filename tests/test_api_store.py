@@ -20,6 +20,7 @@ from headrace.errors import DurabilityUnconfirmed, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Envelope, encode_envelope, new_id
+from headrace_api import ingest
 from headrace_api.ingest import Door
 from headrace_api.store import Store
 from redis_server import RedisServer
@@ -155,13 +156,16 @@ async def test_a_client_that_leaves_disturbs_nobody(redis_url: str) -> None:
     assert {answer.status for [answer] in answers} == {"new"}
 
 
-async def test_too_many_waiting_are_turned_away_at_once(redis_server: RedisServer, redis_url: str) -> None:
-    """A frozen Redis fills no memory: beyond 4,000 waiting tasks a submission is refused without waiting."""
+async def test_too_many_waiting_are_turned_away_at_once(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen Redis fills no memory: beyond 64 MiB (here 10 kB) a submission is refused without waiting."""
+    monkeypatch.setattr(ingest, "MAX_WAITING", 10_000)
     async with door(redis_url) as way:
         await way.submit([new()])
         redis_server.freeze()
         try:
-            waiting = [asyncio.create_task(way.submit([new()])) for _ in range(5_000)]
+            waiting = [asyncio.create_task(way.submit([new()])) for _ in range(500)]
             done, _ = await asyncio.wait(waiting, timeout=0.4, return_when=asyncio.FIRST_EXCEPTION)
             assert done, "somebody was refused while the others still wait"
             results = await asyncio.gather(*waiting, return_exceptions=True)

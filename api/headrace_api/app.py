@@ -16,15 +16,16 @@ from .endpoint import Route, endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
 
-_ID: Final = "{id:[^/:]+}"
+_IDS: Final = "{id:[^/:]+}"
+"""An id has no colon, so that `{id}:cancel` is another path."""
 
 ROUTES: Final = (
     Route("POST", "/api/v1/tasks", tasks.submit, submits=True),
     Route("POST", "/api/v1/tasks:batch", batch.submit_batch, submits=True),
-    Route("GET", f"/api/v1/tasks/{_ID}", tasks.show),
-    Route("DELETE", f"/api/v1/tasks/{_ID}", tasks.cancel),
-    Route("POST", f"/api/v1/tasks/{_ID}:cancel", tasks.cancel),
-    Route("POST", f"/api/v1/tasks/{_ID}:retry", tasks.retry),
+    Route("GET", "/api/v1/tasks/{id}", tasks.show),
+    Route("DELETE", "/api/v1/tasks/{id}", tasks.cancel),
+    Route("POST", "/api/v1/tasks/{id}:cancel", tasks.cancel),
+    Route("POST", "/api/v1/tasks/{id}:retry", tasks.retry),
     Route("GET", "/api/v1/stats", system.stats),
     Route("GET", "/health", system.health, open=True),
     Route("GET", "/readyz", system.health, open=True),
@@ -53,8 +54,8 @@ def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(let_go)
     for route in ROUTES:
-        handler = endpoint(route)
-        app.router.add_route(route.method, route.path, handler)
+        path, handler = route.path.replace("{id}", _IDS), endpoint(route)
+        app.router.add_route(route.method, path, handler)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, handler)
+            app.router.add_route("HEAD", path, handler)
     return app

@@ -33,8 +33,8 @@ MAX_GROUP: Final = 100
 """Single submissions of one call: they hold Redis for less than a millisecond."""
 MAX_CALLS: Final = 2
 """Calls that may be out at once: while one is carried out, the next is on its way."""
-MAX_WAITING: Final = 4_000
-"""Tasks that may wait at one door; more are turned away at once."""
+MAX_WAITING: Final = 64 << 20
+"""Bytes of tasks that may wait at one door; more are turned away at once."""
 
 Answers = list[Submitted]
 
@@ -44,6 +44,8 @@ class _Unit:
     """What one request brings: one task or an atomic batch."""
 
     tasks: Sequence[NewTask]
+    size: int
+    """Bytes."""
     answer: asyncio.Future[Answers] = field(repr=False)
 
 
@@ -56,7 +58,7 @@ class Door:
         self._settings = settings
         self._durability = settings.durability[queue.name]
         self._waiting: deque[_Unit] = deque()
-        self._tasks_waiting = 0
+        self._bytes_waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._known_on: Connection | None = None
         self._making_known = asyncio.Lock()
@@ -73,11 +75,12 @@ class Door:
 
         Raises StoreUnavailable (and its kinds), DurabilityUnconfirmed, InvalidTask (too many queues).
         """
-        if self._tasks_waiting + len(tasks) > MAX_WAITING and self._waiting:
-            raise StoreTimeout(str(self._store.settings), f"{self._tasks_waiting} submissions wait already")
-        unit = _Unit(tasks, self._loop.create_future())
+        size = sum(len(task.envelope) for task in tasks)
+        if self._bytes_waiting + size > MAX_WAITING and self._waiting:
+            raise StoreTimeout(str(self._store.settings), f"{len(self._waiting)} requests wait already")
+        unit = _Unit(tasks, size, self._loop.create_future())
         self._waiting.append(unit)
-        self._tasks_waiting += len(tasks)
+        self._bytes_waiting += size
         if not self._wanted:
             # Requests that were read in the same turn of the loop go in the same call.
             self._wanted = True
@@ -102,7 +105,7 @@ class Door:
             unit = self._waiting.popleft()
             group.append(unit)
             size += len(unit.tasks)
-        self._tasks_waiting -= size
+            self._bytes_waiting -= unit.size
         return group
 
     async def _carry_out(self, group: list[_Unit]) -> None:
@@ -114,7 +117,7 @@ class Door:
             # Those behind would only wait as long for the same news.
             self._refuse([*group, *self._waiting], error)
             self._waiting.clear()
-            self._tasks_waiting = 0
+            self._bytes_waiting = 0
         except Exception as error:
             self._refuse(group, error)
 

@@ -37,8 +37,9 @@ _MAX_BY: Final = " The same at every replica: use max by, not sum."
 class Metrics(Collector):
     """One API process' numbers. `types` gives the published types' names, for series that start at 0."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, capacity: int) -> None:
         self._store = store
+        self._capacity = capacity
         self.submitted: Counter[tuple[str, str]] = Counter()
         """(type or unknown, priority)"""
         self.rejected: Counter[str] = Counter()
@@ -65,7 +66,8 @@ class Metrics(Collector):
         yield from self._http()
         yield from self._redis()
         if self.overviews is not None:
-            yield from _queues([depth for each in self.overviews for depth in each.depths.values()])
+            depths = [depth for each in self.overviews for depth in each.depths.values()]
+            yield from _queues(depths, self._capacity)
             workers = {name for each in self.overviews for name in each.active}
             yield _gauge("workers_active", f"Workers with a live heartbeat.{_MAX_BY}", {(): len(workers)})
 
@@ -127,7 +129,7 @@ def _build_info() -> Metric:
     return InfoMetricFamily("headrace_build", "What runs here.", value=facts)
 
 
-def _queues(depths: Sequence[Depth]) -> Iterator[Metric]:
+def _queues(depths: Sequence[Depth], capacity: int) -> Iterator[Metric]:
     by_stream = ["priority"]
     sizes, running, ages = Counter[str](), Counter[str](), dict[str, float]()
     for digit, label in STREAM_LABELS.items():
@@ -140,6 +142,8 @@ def _queues(depths: Sequence[Depth]) -> Iterator[Metric]:
     yield _gauge(name, f"Tasks claimed and not reported.{_MAX_BY}", _labelled(running), by_stream)
     name = "headrace_queue_oldest_task_age_seconds"
     yield _gauge(name, f"Age of the oldest task that waits; 0 = none.{_MAX_BY}", _labelled(ages), by_stream)
+    bound = f"Live tasks that one queue may have; more are refused.{_MAX_BY}"
+    yield _gauge("headrace_queue_capacity", bound, {(): capacity})
     yield _gauge("headrace_queue_scheduled", f"Tasks due later.{_MAX_BY}", {(): sum(d.delayed for d in depths)})
     yield _gauge("headrace_queue_parked", f"Tasks no worker knows.{_MAX_BY}", {(): sum(d.parked for d in depths)})
     yield _gauge("headrace_queue_paused", f"Queues that are paused.{_MAX_BY}", {(): sum(d.paused for d in depths)})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -45,6 +49,7 @@ class Namespace:
         self.lookout = Lookout(services.store, name)
         self._doors: dict[str, Door] = {}
         self._watches: dict[str, JournalWatch] = {}
+        self._waits: Counter[str] = Counter()
 
     def queue(self, name: str) -> Queue:
         """The transitions of a queue."""
@@ -76,6 +81,20 @@ class Namespace:
             raise UnknownTask(task_id[:100])
         return self.queue(name)
 
+    @asynccontextmanager
+    async def waiting_for(self, task: TaskView) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when this task ends. Of the queues nobody waits for only some stay watched."""
+        watch = self.watch(task.queue)
+        self._waits[task.queue] += 1
+        try:
+            async with watch.of(task.id) as event:
+                yield event
+        finally:
+            self._waits[task.queue] -= 1
+            if len(self._watches) > MAX_IDLE_WATCHES and not self._waits[task.queue]:
+                del self._waits[task.queue], self._watches[task.queue]
+                await watch.aclose()
+
     async def look(self, task_id: str) -> TaskView:
         """The task as it is now. Raises UnknownTask, StoreUnavailable."""
         queue = self.queue_with(task_id)
@@ -98,6 +117,10 @@ class Namespace:
         await self.lookout.aclose()
 
 
+MAX_IDLE_WATCHES: Final = 32
+"""Queues of a namespace whose journal keeps its connection although nobody waits."""
+
+
 @dataclass(slots=True)
 class Services:
     """One API process. Made within the event loop that it serves."""
@@ -114,7 +137,7 @@ class Services:
     def __post_init__(self) -> None:
         self.store = Store(self.redis, self.settings.durability_timeout_s)
         self.guard = Guard(self.settings)
-        self.metrics = Metrics(self.store)
+        self.metrics = Metrics(self.store, self.settings.max_depth)
 
     def namespace(self, name: str) -> Namespace:
         """Only of names that a token is bound to, so there are as many as the settings name."""

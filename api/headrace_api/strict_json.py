@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -56,6 +56,25 @@ class MalformedJson(HeadraceError):  # noqa: N818 - named for the outcome, as in
 def load(body: bytes | msgspec.Raw) -> Any:
     """The document in `body`. Raises MalformedJson."""
     text = bytes(body)
+    document = decode(text)
+    check_shape(document, text)
+    return document
+
+
+def load_all(parts: Sequence[msgspec.Raw]) -> list[Any]:
+    """The documents in these parts of one that was split: as `load` for each, in a fourth of the time.
+
+    Raises MalformedJson, whose pointer does not say which part it was: load them one by one to know.
+    """
+    texts = [bytes(part) for part in parts]
+    documents: list[Any] = decode(b"[%b]" % b",".join(texts))
+    for document, text in zip(documents, texts, strict=True):
+        check_shape(document, text)
+    return documents
+
+
+def decode(text: bytes) -> Any:
+    """The document, however deep and large. Raises MalformedJson."""
     try:
         document = _decode(text)
         _pack(document)  # raises for an integer of more than 64 bits
@@ -64,14 +83,20 @@ def load(body: bytes | msgspec.Raw) -> Any:
         raise MalformedJson(_first(_large_integers(document))) from None
     except FAILURES as error:
         raise MalformedJson(explain(text, error)) from None
-    if (text.count(b"{") + text.count(b"[") > MAX_DEPTH or len(text) > MAX_NODES) and isinstance(document, dict | list):
-        _check_shape(document)
     if text.count(b'"') != again.count(b'"') or (b"\\" in text and b"\\u0022" in text):
         _check_keys(text)
     return document
 
 
-def _check_shape(document: Any) -> None:
+def check_shape(document: Any, text: bytes) -> None:
+    """Bound depth and values. Raises MalformedJson. A text with few brackets and bytes holds few of either."""
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH and len(text) <= MAX_NODES:
+        return
+    if isinstance(document, dict | list):
+        _measure(document)
+
+
+def _measure(document: Any) -> None:
     nodes, level = 1, [document]
     for _ in range(MAX_DEPTH):
         nodes += sum(map(len, level))

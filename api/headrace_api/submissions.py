@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from os import urandom
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +31,7 @@ from headrace.task import (
     check_queue,
     check_type,
     encode_envelope,
+    new_id,
     parse_priority,
 )
 
@@ -63,16 +63,6 @@ _decode: Final = msgspec.json.Decoder(Body).decode
 _DIGEST: Final = msgspec.json.Encoder(order="sorted").encode
 
 
-def fresh_id(queue: str) -> str:
-    """A random UUID (version 4) of this queue; a third of the cost of Python's own."""
-    text = urandom(16).hex()
-    value = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
-    return value if queue == DEFAULT_QUEUE else f"{queue}.{value}"
-
-
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-
-
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """A submission that is in order."""
 
@@ -90,7 +80,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Origin:
     """What the request says around the body. `task_id` makes the id, given the queue: random, or from a key."""
 
-    task_id: Callable[..., str] = fresh_id
+    task_id: Callable[..., str] = new_id
     fingerprint: Callable[[Any], str] | None = None
     """From the document; None without an Idempotency-Key."""
     traceparent: str | None = None
@@ -107,19 +97,26 @@ class Desk:
     async def read(self, text: bytes | msgspec.Raw, origin: Origin) -> Accepted:
         """Raises MalformedJson, InvalidTask, InvalidPayload, TooLarge."""
         body = _parse(text)
+        self.weigh(body)
+        return await self.judge(body, strict_json.load(text), origin)
+
+    def weigh(self, body: Body) -> None:
+        """Raises TooLarge for a payload over its limit."""
         size = memoryview(body.payload).nbytes
         if size > self._settings.max_payload:
             raise TooLarge("payload", size, self._settings.max_payload)
-        document = strict_json.load(text)
+
+    async def judge(self, body: Body, document: Any, origin: Origin) -> Accepted:
+        """As `read`, of a body that was weighed, and its checked document."""
         known = self._types.get(body.type)
         if errors := _wrong(body, document, known):
             raise InvalidTask(body.type[:128], errors)
         known = known or await self._types.find(body.type)
         if known is None:
-            return _accept(body, size, document, None, origin, self._unknown(body.type))
+            return _accept(body, document, None, origin, self._unknown(body.type))
         if self._checks and (errors := known.errors(document.get("payload", _EMPTY))):
             raise InvalidPayload(body.type, errors)
-        return _accept(body, size, document, known, origin, None)
+        return _accept(body, document, known, origin, None)
 
     def _unknown(self, name: str) -> str | None:
         if self._settings.schemas == "off":
@@ -131,9 +128,7 @@ class Desk:
         return f"No worker has published a type {name!r} yet ({hint}); the task waits for one."
 
 
-def _accept(
-    body: Body, size: int, document: Any, known: KnownType | None, origin: Origin, warning: str | None
-) -> Accepted:
+def _accept(body: Body, document: Any, known: KnownType | None, origin: Origin, warning: str | None) -> Accepted:
     described = known.described if known else None
     queue = body.queue or (described and described.queue) or DEFAULT_QUEUE
     priority = _priority(body.priority, described.priority if described else None)
@@ -154,6 +149,7 @@ def _accept(
     delay_ms = math.ceil(body.delay * 1000) if body.delay else 0
     due_ms = None if body.eta is None else _eta_ms(body.eta)
     new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms)
+    size = memoryview(body.payload).nbytes
     return Accepted(queue, new, body.type if known else "unknown", size, mark, warning)
 
 

@@ -113,7 +113,7 @@ def _wait(query: Mapping[str, str], limit: float) -> float:
 async def _wait_for(services: Services, namespace: Namespace, seen: TaskView, wait_s: float) -> TaskView:
     """The task when it has ended, or as it is after so long."""
     try:
-        async with asyncio.timeout(wait_s), namespace.watch(seen.queue).of(seen.id) as event:
+        async with asyncio.timeout(wait_s), namespace.waiting_for(seen) as event:
             while True:
                 seen = await namespace.look(seen.id)
                 if seen.state in TERMINAL or services.closing:

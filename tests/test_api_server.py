@@ -1,0 +1,111 @@
+"""The process around the routes: starting, refusing an address, stopping without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from api_kit import EMAIL, Api, Worker, running
+from fault_proxy import FaultProxy
+from headrace.broker.client import AsyncClient
+from headrace.errors import BadSetting
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+from headrace_api.server import serving
+from headrace_cli.ports import free_port
+from redis_server import RedisServer
+
+RUN = """
+import logging, os, sys
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+from headrace_api.server import run
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+run(ApiSettings.from_env(os.environ), RedisSettings.from_env(os.environ))
+"""
+
+
+@asynccontextmanager
+async def process(redis_url: str, port: int) -> AsyncIterator[Process]:
+    """An API in a process of its own, that has said that it listens."""
+    environ = {"HEADRACE_URL": redis_url, "PORT": str(port)}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", RUN, env=environ, stdout=PIPE)
+    assert child.stdout is not None
+    try:
+        line = (await child.stdout.readline()).decode()
+        assert line.startswith(f"The API listens on http://127.0.0.1:{port}, with redis://"), line
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_after_the_requests_it_has(redis_url: str, sign: signal.Signals) -> None:
+    """Those who wait are answered, the process ends with 0."""
+    port = free_port()
+    redis = RedisSettings.parse(redis_url, "the test")
+    async with process(redis_url, port) as child, aiohttp.ClientSession() as session:
+        api = Api(f"http://127.0.0.1:{port}", session, Worker(AsyncClient(redis)))
+        task_id = await api.submitted(EMAIL)
+        waiting = asyncio.create_task(api.get(f"/api/v1/tasks/{task_id}?wait=50"))
+        await api.worker.somebody_blocks()
+        child.send_signal(sign)
+        assert (await waiting).json["status"] == "pending"
+        async with asyncio.timeout(10):
+            assert await child.wait() == 0
+        await api.worker.client.aclose()
+
+
+async def test_a_taken_port_is_said_in_a_sentence(redis_url: str) -> None:
+    """Setting, value, and what to do."""
+    async with running(redis_url) as api:
+        settings = ApiSettings.from_env({}, port=api.port)
+        with pytest.raises(BadSetting, match=rf"PORT is '{api.port} on 127.0.0.1'.*0 takes a free one"):
+            async with serving(settings, RedisSettings.parse(redis_url, "the test")):
+                pass
+
+
+async def test_it_starts_and_stops_without_redis() -> None:
+    """Redis may come later; until then it is not ready, and stopping does not hang."""
+    async with asyncio.timeout(10):
+        async with running("redis://127.0.0.1:1/0") as api:
+            assert (await api.get("/readyz")).status == 503
+
+
+async def test_ipv6_loopback_works_too(redis_url: str) -> None:
+    """`HEADRACE_HOST=::1` gives a URL that can be used as it is."""
+    try:
+        async with running(redis_url, host="::1") as api:
+            assert api.url.startswith("http://[::1]:")
+            assert (await api.submit()).status == 201
+    except BadSetting as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+
+
+async def test_a_submission_on_its_way_at_the_stop_is_finished(redis_server: RedisServer, redis_url: str) -> None:
+    """Redis hangs, the server is told to stop, Redis comes back: the client gets its 201, and the task is there."""
+    async with FaultProxy(redis_server.port) as proxy, aiohttp.ClientSession() as session:
+        worker = Worker(AsyncClient(RedisSettings.parse(redis_url, "the test")))
+        async with serving(ApiSettings.from_env({}, port=0), RedisSettings.parse(proxy.url, "the test")) as url:
+            api = Api(url, session, worker)
+            await api.submitted()
+            await asyncio.gather(*(api.get("/livez") for _ in range(3)))  # connections that are there already
+            proxy.blackhole()
+            flying = asyncio.create_task(api.submit())
+            await api.get("/livez")
+            assert not flying.done()
+            asyncio.get_running_loop().call_later(0.2, proxy.heal)
+        answer = await flying
+        assert answer.status == 201, answer.text
+        claims = await worker.claim()
+        await worker.client.aclose()
+    assert answer.json["task_id"] in {claim.task.id for claim in claims}
