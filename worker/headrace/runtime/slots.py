@@ -14,6 +14,8 @@ from headrace.runtime.attempt import Running
 
 logger = logging.getLogger("headrace.worker")
 
+MAX_WAKING: Final = 2
+"""Each woken slot wakes up to so many others, so handlers that suspend fill all slots in a few turns of the loop."""
 CLOSE_S: Final = 2.0
 """Cancelled handlers have so long to end; who is still there then is left behind."""
 
@@ -29,6 +31,8 @@ class CoroutineSlots:
         self._run = run
         self._ready: deque[Running] = deque()
         self._sleepers: list[asyncio.Future[None]] = []
+        self._waking = 0
+        """Slots that were woken and have not run since."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         for _ in range(number):
@@ -37,10 +41,18 @@ class CoroutineSlots:
     def submit(self, run: Running) -> None:
         """Run it as soon as a slot is free."""
         self._ready.append(run)
-        if self._sleepers:
+        if not self._waking:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake a sleeping slot. Few at a time: one whose handlers do not suspend runs all that is ready by itself,
+        and those woken with it would find nothing."""
+        while self._sleepers:
             sleeper = self._sleepers.pop()
             if not sleeper.done():
+                self._waking += 1
                 sleeper.set_result(None)
+                return
 
     async def close(self) -> None:
         """Cancel what runs, and wait a little for its end."""
@@ -68,8 +80,11 @@ class CoroutineSlots:
         assert me is not None
         while not self.closing:
             while ready and not self.closing:
+                run = ready.popleft()
+                if ready and self._waking < MAX_WAKING:
+                    self._wake()  # this handler may suspend
                 try:
-                    await self._run(ready.popleft(), me)
+                    await self._run(run, me)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
                 if len(copy_context()) != clean and not self.closing:
@@ -78,6 +93,7 @@ class CoroutineSlots:
             sleeper = self._loop.create_future()
             self._sleepers.append(sleeper)
             await sleeper
+            self._waking -= 1
 
 
 def settle(task: asyncio.Task[Any]) -> None:
