@@ -1,6 +1,6 @@
 """A stand-in for Redis where no real one can be had: ``python -m headrace_cli.fake_redis PORT``.
 
-It keeps everything in memory and in one thread at a time, so it is slow and forgets all when it ends.
+It keeps everything in memory (fakeredis) and in one thread, so it is slow and forgets all when it ends.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ READY = "Ready to accept connections"
 
 def main(port: int) -> None:
     """Serve on the loopback address until a signal ends the process."""
-    from fakeredis import TcpFakeServer
+    import asyncio
 
-    TcpFakeServer.daemon_threads = True
-    with TcpFakeServer(("127.0.0.1", port), server_type="redis", server_version=(7, 2)) as server:
-        print(READY, flush=True)
-        server.serve_forever()
+    # Here, because whoever only wants to know READY has no use for fakeredis and may not have it.
+    from .fake_redis_server import serve
+
+    asyncio.run(serve(port, lambda: print(READY, flush=True)))
 
 
 if __name__ == "__main__":
