@@ -20,7 +20,7 @@ async def batch(api: Api, body: Any, **headers: str) -> Answer:
 
 
 async def test_a_thousand_tasks_in_one_request(redis_url: str) -> None:
-    """One id a task, in the order of the request; critical ones are stored first."""
+    """One id a task, in the order of the request, and first in first out within each priority."""
     bodies = [EMAIL | {"priority": i % 4, "payload": {"n": i}} for i in range(1_000)]
     async with running(redis_url) as api:
         answer = await batch(api, bodies)

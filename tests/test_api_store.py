@@ -207,6 +207,24 @@ async def test_a_frozen_redis_is_503_within_a_second(redis_server: RedisServer, 
         assert (await api.submit()).status == 201
 
 
+async def test_those_behind_the_calls_that_hang_wait_no_longer_than_they(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """Two groups are out, five more wait behind them: all hear of it within a second, not one group after the other."""
+    async with door(redis_url) as way:
+        await way.submit([new()])
+        redis_server.freeze()
+        try:
+            began = time.monotonic()
+            results = await asyncio.gather(*(way.submit([new()]) for _ in range(700)), return_exceptions=True)
+            seconds = time.monotonic() - began
+        finally:
+            redis_server.thaw()
+        assert all(isinstance(result, StoreUnavailable) for result in results)
+        assert seconds < SOON
+        assert [answer.status for answer in await way.submit([new()])] == ["new"]
+
+
 async def test_a_killed_redis_comes_back_and_the_door_opens(redis_server: RedisServer, redis_url: str) -> None:
     """Away: 503 within a second. Back and empty: the queue is made known again, so that stats and workers see it."""
     async with running(redis_url) as api:

@@ -14,6 +14,7 @@ from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Failure
+from headrace_api import services
 from headrace_api.server import serving
 
 
@@ -66,6 +67,21 @@ async def test_many_waits_are_served_by_one_reader(redis_url: str) -> None:
         await api.worker.report(*(claim.report("completed") for claim in claims))
         answers = await asyncio.gather(*waits)
     assert {answer.json["status"] for answer in answers} == {"completed"}
+
+
+async def test_queues_that_nobody_waits_for_keep_few_connections(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait on each of a thousand queues must not leave a thousand connections behind."""
+    monkeypatch.setattr(services, "MAX_IDLE_WATCHES", 2)
+    async with running(redis_url) as api:
+        for i in range(6):
+            task_id = await api.submitted({"type": "t", "queue": f"q{i}"})
+            await api.get(f"/api/v1/tasks/{task_id}?wait=0.02")
+        names = (await api.worker.client.command("CLIENT", "LIST")).decode()
+        assert names.count("name=headrace-journal") <= 3
+        task_id = await api.submitted({"type": "t", "queue": "q0"})
+        assert (await api.get(f"/api/v1/tasks/{task_id}?wait=0.02")).json["status"] == "pending"
 
 
 async def test_a_stop_answers_those_who_wait(redis_url: str) -> None:

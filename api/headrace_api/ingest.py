@@ -159,19 +159,14 @@ class Door:
         return full
 
     async def _ask(self, tasks: list[NewTask], give_up: float) -> Answers:
-        order = sorted(range(len(tasks)), key=lambda i: -tasks[i].priority)
         touch = durable.touches(self._durability)
-        call = self.queue.submit([tasks[i] for i in order], self._settings.max_depth, touch=touch)
+        call = self.queue.submit(tasks, self._settings.max_depth, touch=touch)
         try:
-            found = await self._store.write(call, self._durability, give_up)
+            return await self._store.write(call, self._durability, give_up)
         except StoreUnavailable as error:
             if isinstance(error, StoreFull | StoreTimeout):
                 raise
-            found = await self._store.write(call, self._durability, give_up)
-        answers: Answers = [found[0]] * len(tasks)
-        for i, answer in zip(order, found, strict=True):
-            answers[i] = answer
-        return answers
+            return await self._store.write(call, self._durability, give_up)
 
     async def aclose(self) -> None:
         """Wait for the calls that are out."""
