@@ -223,7 +223,7 @@ def worker_metrics() -> CollectorRegistry:
 
 def api_metrics() -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    metrics = Metrics(Store(RedisSettings(), 1.0))
+    metrics = Metrics(Store(RedisSettings(), 1.0), 1_000)
     metrics.overviews = [Overview({}, frozenset(), (1, 1))]
     registry.register(metrics)
     return registry
