@@ -474,3 +474,15 @@ def test_ids_of_a_forked_process_differ() -> None:
     os.waitpid(child, 0)
     ours = {new_id() for _ in range(200)}
     assert len(theirs) == 200 and not theirs & ours
+
+
+async def test_what_never_starts_is_logged_with_its_task(
+    desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parked task's line carries its id, type and attempt, and says what it waits for."""
+    async with working(App("t"), redis_url):
+        task = await desk.submit("nobody_knows")
+        await desk.until(task, lambda view: view.state is State.PARKED)
+    [line] = [each for each in caplog.records if "parked" in each.message]
+    ctx = vars(line)["ctx"]
+    assert (ctx.id, ctx.type, ctx.attempt) == (task, "nobody_knows", 1) and "waits for one that does" in line.message

@@ -15,10 +15,10 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.broker.broker import Report
+from headrace.context import Ctx
 from headrace.task import FIRST, NO_RESULT, Attempt, Counters, Envelope, Failure, State
 
 if TYPE_CHECKING:
-    from headrace.context import Ctx
     from headrace.runtime.claims import QueueClaims
     from headrace.runtime.processes import ProcessJob
     from headrace.taskdef import TaskDef
@@ -217,6 +217,21 @@ def meant(error: BaseException, run: Running) -> BaseException:
         stands_for = HandlerCancelledError("Something that the handler waited for was cancelled.")
     stands_for.__cause__ = error
     return stands_for
+
+
+def unstarted(run: Running) -> Ctx[None]:
+    """What a log line says of an attempt that never got as far as a context."""
+    envelope = run.envelope
+    return Ctx(
+        id=envelope.id,
+        type=envelope.type or "unknown",
+        queue=run.claims.queue.name,
+        attempt=run.counters.attempts + 1,
+        epoch=run.claims.epoch,
+        deadline=0.0,
+        deps=None,
+        trace=envelope.trace,
+    )
 
 
 def sentence(run: Running, outcome: str, now: float, failure: Failure | None) -> str:

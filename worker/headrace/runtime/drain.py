@@ -59,7 +59,9 @@ class Drain:
             async with asyncio.timeout(REPORT_S):
                 await self._sign_off(beats, None if told else left)
         except (HeadraceError, TimeoutError) as error:
-            logger.warning("could not sign off: %s; other workers take over what is left", error or "no answer")
+            logger.warning(
+                "Other workers take over what is left, because signing off failed. %s", error or "No answer."
+            )
 
     async def _until_idle(self, seconds: float) -> None:
         self._idle.clear()

@@ -297,7 +297,8 @@ class Executor:
         else:
             level = logging.ERROR if outcome == "failed" else logging.WARNING
         if logger.isEnabledFor(level):
-            logger.log(level, "%s", attempts.sentence(run, outcome, now, failure), extra={"ctx": run.ctx})
+            line = attempts.sentence(run, outcome, now, failure)
+            logger.log(level, "%s", line, extra={"ctx": run.ctx or attempts.unstarted(run)})
 
     # what Redis says of attempts
 

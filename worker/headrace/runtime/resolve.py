@@ -21,6 +21,10 @@ class _Head(msgspec.Struct, rename={"version": "v", "id": "i"}):
     id: str
 
 
+_WAITS_FOR: Final = {
+    "no_handler": "this worker does not know the type; the task waits for one that does",
+    "newer_version": "a newer version of headrace wrote it; the task waits for a worker of that version",
+}
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
@@ -79,7 +83,9 @@ def _foreign(run: Running, why: str) -> Ending:
 
 def _park(run: Running, key: str, reason: str) -> Ending:
     """The task waits for a worker that knows its type, or its envelope's version; nothing is charged."""
-    return Ending(State.PARKED, Failure(reason, reason=reason), argument=key, counts_as="interruption")
+    return Ending(
+        State.PARKED, Failure(reason, _WAITS_FOR[reason], reason=reason), argument=key, counts_as="interruption"
+    )
 
 
 def _dead(reason: str, message: str, trace: str = "") -> Ending:
