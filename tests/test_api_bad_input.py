@@ -71,6 +71,13 @@ async def test_all_wrong_fields_are_named_at_once(redis_url: str) -> None:
     assert set(answer.errors) == {"/type", "/queue", "/priority", "/max_retries", "/delay"}
 
 
+async def test_a_body_that_is_no_submission_is_not_called_a_task(redis_url: str) -> None:
+    """What has no readable type has no name either."""
+    async with running(redis_url) as api:
+        answer = await api.submit(changed(max_retrys=3))
+    assert answer.json["detail"].startswith("The submission is refused: /max_retrys: is not a field")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 async def test_json_with_traps_is_400_and_stores_nothing(redis_url: str, name: str) -> None:
     """Whatever strict_json refuses is a 400, as a body of its own and as a payload."""
@@ -212,6 +219,17 @@ async def test_a_query_that_makes_no_sense_is_400(redis_url: str, query: str) ->
         force = await api.ask("DELETE", f"/api/v1/tasks/{task_id}?force=perhaps")
     assert (answer.status, answer.code) == (400, "bad_query")
     assert (force.status, force.code) == (400, "bad_query")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks?wait=5", "/api/v1/tasks:batch?delay=60"])
+async def test_a_submission_with_a_query_is_400_and_says_where_to_wait(redis_url: str, path: str) -> None:
+    """What a client asks for in the address is not ignored in silence, and nothing is stored."""
+    async with running(redis_url) as api:
+        answer = await api.ask("POST", path, json=EMAIL)
+        keys = await api.worker.keys()
+    assert (answer.status, answer.code) == (400, "bad_query")
+    assert "GET /api/v1/tasks/{id}?wait=30" in answer.json["hint"]
+    assert keys == []
 
 
 async def test_wrong_arguments_of_a_known_type_are_named(redis_url: str) -> None:

@@ -92,6 +92,7 @@ async def test_get_health_is_503_while_redis_is_away() -> None:
     async with running("redis://127.0.0.1:1/0") as api:
         health, live = await api.get("/health"), await api.get("/livez")
     assert (health.status, health.json["checks"]) == (503, {"redis": "down"})
+    assert health.headers["Retry-After"] == "1"
     assert (live.status, live.json) == (200, {"status": "ok"})
 
 

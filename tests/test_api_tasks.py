@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from api_kit import EMAIL, Api, Worker, running
+from headrace.broker.broker import Queue, Reclaim
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
@@ -30,6 +31,20 @@ async def test_payload_bytes_reach_worker_and_reader_unchanged(redis_url: str) -
         [claim] = await api.worker.claim()
     assert bytes(claim.task.payload) == payload
     assert b'"payload":' + payload in shown
+
+
+async def test_a_task_that_killed_its_workers_says_so_as_its_error(redis_url: str) -> None:
+    """A dead worker reports no error, yet nobody should have to read the log of attempts to learn why it failed."""
+    async with running(redis_url) as api:
+        task_id = await api.submitted()
+        await api.worker.claim()
+        order = Reclaim("worker-1", "*", "n", "killed by SIGKILL", max_crashes=1)
+        await api.worker.client.call(Queue("default").reclaim(order))
+        shown = await api.task(task_id)
+    assert shown["status"] == "failed"
+    assert shown["error"]["type"] == "Crashed"
+    assert "killed by SIGKILL" in shown["error"]["message"]
+    assert "crash 1" in shown["error"]["message"]
 
 
 async def test_wait_returns_when_the_task_ends(redis_url: str) -> None:

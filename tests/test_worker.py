@@ -231,7 +231,9 @@ async def test_a_delayed_task_runs_when_due_without_polling(desk: Desk, redis_ur
     assert 0.299 <= started[1] - submitted < 10
 
 
-async def test_cancel_waiting_running_and_in_a_thread(desk: Desk, redis_url: str) -> None:
+async def test_cancel_waiting_running_and_in_a_thread(
+    desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A waiting task ends at once; a coroutine gets CancelledError; a thread sees ctx.cancelled."""
     app = App("t")
     begun = asyncio.Event()
@@ -260,6 +262,9 @@ async def test_cancel_waiting_running_and_in_a_thread(desk: Desk, redis_url: str
         await asyncio.to_thread(in_thread.wait)
         assert await desk.client.call(desk.queue.cancel(threaded)) == "asked"
         assert (await desk.ended(threaded)).state is State.CANCELLED
+    told = [text for text in caplog.messages if text.startswith("forever cancelled after")]
+    assert len(told) == 1
+    assert told[0].endswith("s: Cancelled"), "no colon without words after it"
 
 
 async def test_a_soft_timeout_cancels_and_counts_as_a_failure(desk: Desk, redis_url: str) -> None:

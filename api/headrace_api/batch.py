@@ -24,7 +24,7 @@ from .created import JSON
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Body, Origin, explain_shape
-from .tasks import origin_of, settle
+from .tasks import no_query, origin_of, settle
 
 MAX_ERRORS: Final = 20
 BREATH: Final = 20
@@ -53,6 +53,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 async def submit_batch(services: Services, request: Request) -> web.Response:
     """The route."""
+    no_query(request.http.query_string)
     settings = services.settings
     namespace = services.namespace(request.caller.namespace)
     text = await read_body(request.http, settings.max_batch_bytes)

@@ -162,7 +162,7 @@ def _parse(text: bytes | msgspec.Raw) -> Body:
     try:
         return _decode(text)
     except msgspec.ValidationError as error:
-        raise InvalidTask("submission", [explain_shape(str(error), FIELDS)]) from None
+        raise InvalidTask("", [explain_shape(str(error), FIELDS)]) from None
     except strict_json.FAILURES as error:
         raise MalformedJson(strict_json.explain(bytes(text), error)) from None
 

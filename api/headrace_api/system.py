@@ -20,7 +20,8 @@ _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
 
 def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, headers=_HEADERS)
+    headers = _HEADERS if status != 503 else {**_HEADERS, "Retry-After": "1"}
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=headers)
 
 
 async def livez(services: Services, request: Request) -> web.Response:

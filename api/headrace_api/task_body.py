@@ -88,9 +88,17 @@ def task_body(seen: TaskView, default_retries: int) -> TaskBody:
         crashes=counters.crashes,
         interruptions=counters.interruptions,
         result=seen.result,
-        error=last.error if last and seen.state is not State.COMPLETED else None,
+        error=_error(seen, last) if last and seen.state is not State.COMPLETED else None,
         log=[_attempt(each) for each in seen.attempts],
     )
+
+
+def _error(seen: TaskView, last: Attempt) -> Failure | None:
+    """What went wrong last. A worker that died reported nothing, but a failed task must say why it failed."""
+    if last.error is not None or last.outcome != "crashed":
+        return last.error
+    how = last.cause or "cause unknown"
+    return Failure("Crashed", f"The worker that ran it died ({how}); that was crash {seen.counters.crashes}.")
 
 
 def _attempt(each: Attempt) -> AttemptBody:

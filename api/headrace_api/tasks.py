@@ -32,6 +32,7 @@ _PLAIN: Final = Origin()
 
 async def submit(services: Services, request: Request) -> web.StreamResponse:
     """POST /api/v1/tasks"""
+    no_query(request.http.query_string)
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
     accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
@@ -41,6 +42,15 @@ async def submit(services: Services, request: Request) -> web.StreamResponse:
         return _created(accepted, True)
     services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
     return answer_created(request.http, accepted.new.id) if accepted.warning is None else _created(accepted, False)
+
+
+def no_query(given: str) -> None:
+    """Submissions take no parameters: `?wait=` or `?delay=` here must not be ignored in silence. Raises HttpProblem."""
+    if given:
+        hint = "Say all of it in the body; to wait for the end, GET /api/v1/tasks/{id}?wait=30."
+        raise HttpProblem(
+            400, "bad_query", f"A submission takes no parameters in its address, but came with ?{given[:40]}.", hint
+        )
 
 
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:

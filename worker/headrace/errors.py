@@ -161,7 +161,8 @@ class InvalidTask(HeadraceError):
         self.errors: list[FieldError] = list(errors)
 
     def __str__(self) -> str:
-        return f"Task {self.subject!r} is refused: {'; '.join(map(str, self.errors))}."
+        what = f"Task {self.subject!r}" if self.subject else "The submission"
+        return f"{what} is refused: {'; '.join(map(str, self.errors))}."
 
 
 class InvalidPayload(InvalidTask):

@@ -237,5 +237,5 @@ def unstarted(run: Running) -> Ctx[None]:
 def sentence(run: Running, outcome: str, now: float, failure: Failure | None) -> str:
     """The one log line of an attempt; `now` is loop time."""
     took = f" after {now - run.started:.3f} s" if run.started else ""
-    why = f": {failure.type}: {failure.message}" if failure else ""
+    why = "".join(f": {text}" for text in (failure.type, failure.message) if text) if failure else ""
     return f"{run.envelope.type or 'task'} {outcome}{took}{why}"
