@@ -385,3 +385,13 @@ def test_no_colour_in_a_pipe(folder: Path, redis_url: str) -> None:
     done = run("task", "get", "x", cwd=folder, HEADRACE_URL=redis_url, TERM="xterm-256color")
     assert done.stderr.startswith("Error: No task 'x' is known.")
     assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_every_sample_of_the_application_can_be_copied() -> None:
+    """`headrace dev` prints a line for each of an application's own samples: some need addresses that only it knows."""
+    from headrace_cli.dev_probe import Found, Sample
+    from headrace_cli.dev_sample import to_copy
+
+    samples = [Sample(f"type_{n}", 1, {"n": n}) for n in range(4)]
+    assert to_copy(Found("app", {}, ["default"], samples=samples)) == samples
+    assert to_copy(Found("app", {}, ["default"])) == []

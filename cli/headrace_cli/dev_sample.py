@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 from .dev_probe import Found, Sample
@@ -24,13 +25,14 @@ def curl(url: str, sample: Sample) -> str:
     return f"curl -s {url}/api/v1/tasks -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
-def to_copy(found: Found) -> Sample | None:
-    """A sample of the application's own, else one made from the schema of its first type. None without types."""
-    if found.samples:
-        return found.samples[0]
-    for name, type_ in sorted(found.types.items()):
-        return Sample(name, type_.priority, example_of(type_.schema))
-    return None
+MOST: Final = 4
+"""Lines to copy: more would push the box off the screen."""
+
+
+def to_copy(found: Found) -> list[Sample]:
+    """The application's own samples, else one made from the schema of its first type. Empty without types."""
+    made = (Sample(name, type_.priority, example_of(type_.schema)) for name, type_ in sorted(found.types.items()))
+    return list(islice(found.samples or islice(made, 1), MOST))
 
 
 def example_of(schema: Mapping[str, Any]) -> Any:

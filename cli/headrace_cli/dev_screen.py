@@ -25,7 +25,7 @@ class Facts:
 
 
 def show(stack: Stack, facts: Facts) -> None:
-    """Print the box, and below it the line to copy, which no border must cut."""
+    """Print the box, and below it the lines to copy, which no border must cut."""
     rows = _rows(stack, facts)
     if sys.stdout.isatty():
         _box(rows)
@@ -34,10 +34,11 @@ def show(stack: Stack, facts: Facts) -> None:
             stack.screen.plain(f"{name:<9} {value}")
     for note in stack.redis.embedded.choice.notes if stack.redis.embedded else ():
         stack.screen.say(note, level="warning")
-    sample = to_copy(facts.found)
-    if sample is not None:
+    samples = to_copy(facts.found)
+    if samples:
         stack.screen.plain()
-        stack.screen.plain(stack.screen.style("Try", bold=True) + f"  {curl(stack.url, sample)}")
+        for at, sample in enumerate(samples):
+            stack.screen.plain(stack.screen.style("or " if at else "Try", bold=True) + f"  {curl(stack.url, sample)}")
         stack.screen.plain()
 
 
