@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+from headrace.task import LABEL
+
 LABEL_WORDS = "a DNS label: 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
 
 

@@ -16,7 +16,6 @@ from headrace.environment import Rule, Settings, choice, computed_setting, numbe
 from headrace.errors import BadSetting
 from headrace.redis_settings import RedisSettings, Tls
 from headrace.setting_types import (
-    LABEL,
     LABEL_WORDS,
     ApiToken,
     Durabilities,
@@ -29,6 +28,7 @@ from headrace.setting_types import (
     parse_queues,
     parse_tokens,
 )
+from headrace.task import LABEL
 
 __all__ = [
     "ApiSettings",

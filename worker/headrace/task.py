@@ -89,10 +89,12 @@ def parse_priority(value: int | str) -> Priority:
     raise ValueError(f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'.")
 
 
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+"""What queues and namespaces may be called: a DNS label."""
+_LABEL: Final = re.compile(LABEL)
 _TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_ID: Final = re.compile(rf"(?:([a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?)\.)?({_UUID})")
+_ID: Final = re.compile(rf"(?:({LABEL})\.)?({_UUID})")
 
 
 def check_queue(name: str) -> str:
