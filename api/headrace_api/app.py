@@ -12,26 +12,14 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
 from . import batch, system, tasks
-from .endpoint import Route, endpoint
+from .endpoint import endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
 
 _IDS: Final = "{id:[^/:]+}"
 """An id has no colon, so that `{id}:cancel` is another path."""
 
-ROUTES: Final = (
-    Route("POST", "/api/v1/tasks", tasks.submit, submits=True),
-    Route("POST", "/api/v1/tasks:batch", batch.submit_batch, submits=True),
-    Route("GET", "/api/v1/tasks/{id}", tasks.show),
-    Route("DELETE", "/api/v1/tasks/{id}", tasks.cancel),
-    Route("POST", "/api/v1/tasks/{id}:cancel", tasks.cancel),
-    Route("POST", "/api/v1/tasks/{id}:retry", tasks.retry),
-    Route("GET", "/api/v1/stats", system.stats),
-    Route("GET", "/health", system.health, open=True),
-    Route("GET", "/readyz", system.health, open=True),
-    Route("GET", "/livez", system.livez, open=True),
-    Route("GET", "/metrics", system.metrics, open=True),
-)
+ROUTES: Final = (*tasks.ROUTES, *batch.ROUTES, *system.ROUTES)
 
 
 def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable[Collector] = ()) -> web.Application:

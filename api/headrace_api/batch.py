@@ -169,3 +169,6 @@ def _created(batch: Sequence[Accepted], replayed: bool) -> web.Response:
     ]
     headers = {"Content-Type": JSON} | ({"Idempotent-Replayed": "true"} if replayed else {})
     return web.Response(body=_encode({"count": len(tasks), "tasks": tasks}), status=201, headers=headers)
+
+
+ROUTES: Final = (Route("POST", "/api/v1/tasks:batch", submit_batch, "submit", submits=True),)

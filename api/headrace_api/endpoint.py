@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -24,6 +24,10 @@ from .problems import Problem, log_problem, problem_of, problem_of_http, unexpec
 from .services import SERVICES, Request, Services
 
 logger = logging.getLogger(__name__)
+
+Scope = Literal["read", "submit", "operate", "admin"]
+"""read: look; submit: add tasks, cancel and retry single ones; operate: queues, dead letters and bulk; admin: all of it
+and the audit log."""
 
 Action = Callable[[Services, Request], Awaitable[web.StreamResponse]]
 
@@ -42,10 +46,20 @@ class Route:
     method: str
     path: str
     action: Action
+    scope: Scope = "read"
+    """What a token must be allowed to do."""
     open: bool = False
     """Answers without a token: for probes and Prometheus."""
     submits: bool = False
     """Refusals are counted as rejected submissions."""
+    query: type | None = None
+    """Its parameters, as a msgspec Struct; None takes none."""
+    body: Any = None
+    """What it reads as JSON: a type that msgspec knows."""
+    answer: Any = None
+    """What it answers as JSON when all went well: a type that msgspec knows."""
+    status: int = 200
+    """The status of that answer."""
 
 
 def request_id(given: str | None) -> str:

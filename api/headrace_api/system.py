@@ -12,6 +12,7 @@ from headrace.broker.broker import Depth
 from headrace.errors import HeadraceError, StoreUnavailable
 
 from .created import JSON
+from .endpoint import Route
 from .overview import Overview
 from .services import Request, Services
 
@@ -81,3 +82,12 @@ async def metrics(services: Services, request: Request) -> web.Response:
     numbers.known_types = {name for types in known for name in types}
     text = generate_latest(request.http.app[REGISTRY])
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+ROUTES: Final = (
+    Route("GET", "/api/v1/stats", stats),
+    Route("GET", "/health", health, open=True),
+    Route("GET", "/readyz", health, open=True),
+    Route("GET", "/livez", livez, open=True),
+    Route("GET", "/metrics", metrics, open=True),
+)

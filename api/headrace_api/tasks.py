@@ -19,6 +19,7 @@ from headrace.task import TERMINAL, State
 from .body import read_body
 from .created import JSON
 from .created import answer as answer_created
+from .endpoint import Route
 from .idempotency import read_key
 from .problems import HttpProblem
 from .services import Namespace, Request, Services
@@ -186,3 +187,12 @@ async def _replay(services: Services, namespace: Namespace, seen: TaskView) -> N
 def _status(task_id: str, status: str, code: int = 200, note: str | None = None) -> web.Response:
     body = {"task_id": task_id, "status": status} | ({"note": note} if note else {})
     return web.Response(body=_encode(body), status=code, headers=_NO_STORE)
+
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/tasks", submit, "submit", submits=True),
+    Route("GET", "/api/v1/tasks/{id}", show),
+    Route("DELETE", "/api/v1/tasks/{id}", cancel, "submit"),
+    Route("POST", "/api/v1/tasks/{id}:cancel", cancel, "submit"),
+    Route("POST", "/api/v1/tasks/{id}:retry", retry, "submit"),
+)
