@@ -21,6 +21,7 @@ from headrace.errors import FieldError, InvalidTask, TooLarge
 from . import strict_json
 from .body import read_body
 from .created import JSON
+from .endpoint import Route
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Body, Origin, explain_shape
