@@ -65,7 +65,8 @@ class Calls:
         return Request("release", self.queue.release(keys, limit=limit), lambda: self.model.release(keys, limit))
 
     def pause(self, paused: bool) -> Request:
-        return Request("pause", self.queue.pause(paused), lambda: self.model.pause(paused))
+        now, m = self.now, self.model
+        return Request("pause", self.queue.pause(paused, now), lambda: m.pause(paused, now))
 
     def beat(self, worker: str, counter: int, info: bytes) -> Request:
         call = self.queue.beat(worker, counter, info)

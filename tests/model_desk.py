@@ -96,7 +96,7 @@ class Desk:
         return self.wire.run(self.queue.release(keys))
 
     def pause(self, paused: bool = True) -> bool:
-        return self.wire.run(self.queue.pause(paused))
+        return self.wire.run(self.queue.pause(paused, self.now))
 
     def depth(self) -> Depth:
         return self.wire.run(self.queue.depth())

@@ -408,10 +408,10 @@ class ModelQueue(State):
         for entry in self.streams[digit]:
             entry.owner = None
 
-    def pause(self, paused: bool) -> int:
+    def pause(self, paused: bool, now: int) -> int:
         changed = paused != self.paused
         if paused:
-            self.ctl["paused"] = b"1"
+            self.ctl.setdefault("paused", b"%d" % now)
         else:
             self.ctl.pop("paused", None)
             self.push()

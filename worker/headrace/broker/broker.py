@@ -241,9 +241,9 @@ class Queue:
         """Parked tasks of these types (or `!v<version>`) become pending. Returns how many."""
         return self._call("release", (limit, *keys), int)
 
-    def pause(self, paused: bool) -> Call[bool]:
+    def pause(self, paused: bool, now_ms: int | None = None) -> Call[bool]:
         """Stop or resume claims. Returns whether that changed anything."""
-        return self._call("pause", (int(paused),), bool)
+        return self._call("pause", (int(paused), _time(now_ms)), bool)
 
     def beat(self, worker: str, counter: int, info: bytes = b"") -> Call[Beat]:
         """Show that the worker lives; `counter` is its own and grows."""

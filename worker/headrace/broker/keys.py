@@ -15,10 +15,11 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*t:<id>` | string | record of an ended task; completed and cancelled expire, failed stay | rate × retention, and `dead` |
 | `*dead` | sorted set | id → time of death in ms | cap and age, by the purge pass |
 | `*u` | hash | hash of a unique key → id of the live task that holds it | maxDepth |
+| `*once:<hash>` | string, expires | id of the task that refuses others under a unique key for a time, also after its end | rate × time asked for, at most 31 days |
 | `*rev` | hash | id of a running task that shall be cancelled → its worker | running tasks |
 | `*w` | hash | worker → its own beat counter, or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
 | `*wd` | hash | worker → description, JSON | live workers, cleaned |
-| `*ctl` | hash | `paused`, `epoch`, `run_id`, `touch` | fixed |
+| `*ctl` | hash | `paused` (since ms), `max_depth`, `rate` (limits of its own), `epoch`, `run_id`, `touch` | fixed |
 | `*stats` | hash | `<outcome>:<type>` → count of accepted reports | registered types |
 | `*journal` | stream | `e` = one line `id place state` a task that ended, one entry a call | journal cap |
 | `*wake` | list | the marker that wakes one waiting process | 1 |
@@ -36,6 +37,10 @@ STREAMS: Final = "rs3210"
 """The streams in the order in which they are read."""
 
 
+_NAMED_BY_MORE: Final = {"t", "once"}
+"""Beginnings of many keys; a script joins the rest."""
+
+
 @dataclass(frozen=True)
 class QueueKeys:
     """The keys of one queue, by the suffixes of the table above."""
@@ -48,7 +53,7 @@ class QueueKeys:
         object.__setattr__(self, "prefix", f"hr:{{{self.namespace}/{self.queue}}}:")
 
     def __getitem__(self, suffix: str) -> str:
-        return f"{self.prefix}{'t:' if suffix == 't' else suffix}"
+        return f"{self.prefix}{suffix}:" if suffix in _NAMED_BY_MORE else f"{self.prefix}{suffix}"
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,11 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     """Unix time; wins over `delay_ms`."""
     unique: bool = False
     """True when the envelope holds the hash of a unique key."""
+    once: str = ""
+    """`<ms>:<hash of the key>` when the unique key is held for a time; its envelope holds none then."""
 
     def where(self) -> str:
-        mark = "u" if self.unique else ""
+        mark = "u" if self.unique else f"o{self.once}" if self.once else ""
         if self.due_ms is not None:
             return f"{self.priority}{mark}@{self.due_ms}"
         return f"{self.priority}{mark}+{self.delay_ms}" if self.delay_ms > 0 else f"{self.priority}{mark}"
@@ -111,6 +113,12 @@ class Depth:
     next_due_ms: int | None
     counters: dict[str, int]
     """`<outcome>:<type>` or `<outcome>` → accepted reports."""
+    paused_ms: int | None = None
+    """Since when it is paused."""
+    max_depth: int | None = None
+    """Its own limit of live tasks; None = that of the settings."""
+    rate: str | None = None
+    """How fast the API lets tasks in, as `100/s`; None = as fast as they come."""
 
     @property
     def waiting(self) -> int:
@@ -242,7 +250,7 @@ def _envelope(text: bytes) -> Envelope | None:
         return None
 
 
-def number(text: bytes) -> int | None:
+def number(text: bytes | None) -> int | None:
     return int(float(text)) if text else None
 
 
@@ -272,7 +280,7 @@ def parse_found(reply: list[bytes]) -> Found | None:
 
 
 def parse_depth(reply: list[Any]) -> Depth:
-    rows, live, delayed, parked, dead, workers, paused, now, due, counters = reply
+    rows, live, delayed, parked, dead, workers, paused, now, due, counters, ctl = reply
     streams = {}
     for i in range(0, len(rows), 4):
         digit, length, pending, oldest = rows[i : i + 4]
@@ -288,7 +296,11 @@ def parse_depth(reply: list[Any]) -> Depth:
         age = int(oldest.partition(b"-")[0]) if oldest else None
         streams[digit.decode()] = StreamDepth(length, pending or 0, age)
     names = {counters[i].decode(): int(counters[i + 1]) for i in range(0, len(counters), 2)}
-    return Depth(streams, live, delayed, parked, dead, workers, bool(paused), int(now), number(due), names)
+    since, max_depth, rate = ctl
+    return Depth(
+        streams, live, delayed, parked, dead, workers, bool(paused), int(now), number(due), names,
+        number(since), number(max_depth), rate.decode() if rate else None,
+    )  # fmt: skip
 
 
 def parse_workers(reply: list[Any]) -> list[WorkerSeen]:
