@@ -153,7 +153,7 @@ def test_the_page_of_errors_has_every_class_with_its_code() -> None:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     told = {(row[0].strip("`"), row[1].strip("`")) for row in rows(section(ERRORS, "In Python")) if len(row) == 3}
-    public = {cls for cls in error_classes() if cls.__module__ == "headrace.errors"}
+    public = {cls for cls in error_classes() if cls.__module__ in {"headrace.errors", "headrace.order_errors"}}
     assert told - {("class", "code")} == {(cls.__name__, cls.code) for cls in public}
     commands = {cls.code for cls in error_classes() if cls.__module__.startswith("headrace_cli.")}
     assert commands <= words(section(ERRORS, "Of commands"))

@@ -28,6 +28,7 @@ from headrace.errors import (
     FieldError,
     HeadraceError,
     InvalidPayload,
+    InvalidRequest,
     InvalidTask,
     QueueFull,
     StoreFull,
@@ -35,7 +36,11 @@ from headrace.errors import (
     StoreUnavailable,
     TaskConflict,
     TooLarge,
+    TooManyBulks,
+    UnknownBulk,
+    UnknownQueue,
     UnknownTask,
+    WrongCount,
     WrongState,
 )
 
@@ -59,15 +64,35 @@ class Kind:
     """Said instead of the error's own sentence, which then is for the log only."""
 
 
+class UniqueHeld(HeadraceError):  # noqa: N818 - named for the outcome, as in headrace.errors
+    """The unique key of a submission is held by another task of the queue, so nothing was stored."""
+
+    code = "unique_held"
+
+    def __init__(self, queue: str, holder: str) -> None:
+        super().__init__(queue, holder)
+        self.queue = queue
+        self.task_ids = (holder,)
+
+    def __str__(self) -> str:
+        return f"Task {self.task_ids[0]} holds this unique key in queue {self.queue!r}; nothing was stored."
+
+
 _STORE: Final = "The task store cannot be reached; whether this request was carried out is unknown."
 KINDS: Final[Mapping[type[HeadraceError], Kind]] = {
     MalformedJson: Kind(400, "The body is not acceptable JSON"),
     UnknownTask: Kind(404, "No such task"),
+    UnknownQueue: Kind(404, "No such queue"),
+    UnknownBulk: Kind(404, "No such bulk job"),
     WrongState: Kind(409, "The task is in another state"),
+    WrongCount: Kind(409, "Another number of tasks than expected"),
+    UniqueHeld: Kind(409, "The unique key is held", "That task stands for yours: ask for it by its id."),
     TooLarge: Kind(413, "Too large"),
     InvalidPayload: Kind(422, "The payload does not fit the task type"),
     TaskConflict: Kind(422, "The idempotency key was used for another submission"),
     InvalidTask: Kind(422, "The submission is refused"),
+    InvalidRequest: Kind(422, "The request is refused"),
+    TooManyBulks: Kind(429, "Too many bulk jobs", None, 5),
     QueueFull: Kind(429, "The queue is full", _AGAIN, 1),
     StoreFull: Kind(503, "The task store is full", _AGAIN, 5, "The task store has no room now; nothing was stored."),
     StoreTimeout: Kind(503, "The task store is slow", _AGAIN, 1, _STORE),

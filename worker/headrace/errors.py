@@ -14,10 +14,16 @@ HeadraceError
 │   ├── StoreFull              Redis refuses writes (memory or disk)
 │   └── StoreTimeout           Redis did not answer in time
 ├── DurabilityUnconfirmed      stored, but not confirmed as durable as the queue asks; send the same ids again
+├── InvalidRequest             an order about queues or many tasks is wrong and would be again (.errors says where)
 ├── UnknownTask                no task has this id (any more)
+├── UnknownQueue               the namespace has no such queue
+├── UnknownBulk                no bulk job has this id (any more)
+├── WrongCount                 a bulk order fits another number of tasks than its caller expected; nothing was done
+├── TooManyBulks               as many bulk jobs run as may; try later
 ├── WrongState                 the task is in a state that does not allow the action
 ├── TaskFailed                 Handle.get: the task ended in the dead letter
 ├── TaskCancelled              Handle.get: the task was cancelled
+│   └── TaskExpired            Handle.get: nobody had begun it when its `expires` passed
 ├── ResultTimeout              Handle.get: the task has not ended yet
 ├── WrongCaller                a method that cannot be used from here (the sentence names the right one)
 ├── Permanent                  for handlers to raise: to the dead letter at once, no retries
@@ -31,9 +37,11 @@ so every error here survives pickling. `code` is stable: it is what the HTTP API
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+
+from headrace.error_base import FieldError, HeadraceError, nearest
+from headrace.error_base import ended as _ended
+from headrace.order_errors import InvalidRequest, TooManyBulks, UnknownBulk, UnknownQueue, WrongCount
 
 __all__ = [
     "BadDefinition",
@@ -43,6 +51,7 @@ __all__ = [
     "FieldError",
     "HeadraceError",
     "InvalidPayload",
+    "InvalidRequest",
     "InvalidTask",
     "Permanent",
     "QueueFull",
@@ -53,50 +62,19 @@ __all__ = [
     "StoreUnavailable",
     "TaskCancelled",
     "TaskConflict",
+    "TaskExpired",
     "TaskFailed",
     "TooLarge",
+    "TooManyBulks",
+    "UnknownBulk",
+    "UnknownQueue",
     "UnknownSetting",
     "UnknownTask",
     "WrongCaller",
+    "WrongCount",
     "WrongState",
     "nearest",
 ]
-
-
-def _ended(sentence: str) -> str:
-    """With a full stop, which texts of others may or may not have."""
-    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word a person most likely meant by `word`, or None when nothing is close."""
-    from difflib import get_close_matches
-
-    by_fold = {name.casefold(): name for name in known}
-    close = get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
-    return by_fold[close[0]] if close else None
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One thing that is wrong in a submission."""
-
-    pointer: str
-    """JSON pointer (RFC 6901) to the wrong value; empty for the whole document."""
-    detail: str
-    """What is wrong there, without a full stop."""
-    hint: str | None = None
-    """What to do about it, where that can be said, e.g. "did you mean 'recipient'?"."""
-
-    def __str__(self) -> str:
-        place = f"{self.pointer}: " if self.pointer else ""
-        return f"{place}{self.detail}" + (f" ({self.hint})" if self.hint else "")
-
-
-class HeadraceError(Exception):
-    """Base of every error that headrace raises on purpose."""
-
-    code: ClassVar[str] = "error"
 
 
 class ConfigError(HeadraceError):
@@ -342,6 +320,18 @@ class TaskCancelled(HeadraceError):
 
     def __str__(self) -> str:
         return f"Task {self.task_id} was cancelled, so it has no result."
+
+
+class TaskExpired(TaskCancelled):
+    """Nobody had begun the task when its `expires` passed; it was not run after that."""
+
+    code = "task_expired"
+
+    def __str__(self) -> str:
+        return (
+            f"Task {self.task_id} expired before a worker could begin it. "
+            "Start more workers, or submit it with a later `expires`."
+        )
 
 
 class ResultTimeout(HeadraceError, TimeoutError):
