@@ -27,7 +27,8 @@ def moment(s: float = 0.0) -> Moment:
 
 def pool(**scaling: Any) -> PoolSpec:
     more = {name: scaling.pop(name) for name in ("mode", "replicas", "worker", "drain", "queues") if name in scaling}
-    return read_spec({"queues": [{"name": "default"}], "scaling": {"maxReplicas": 20, **scaling}, **more})
+    raw: dict[str, Any] = {"queues": [{"name": "default"}], "scaling": {"maxReplicas": 20, **scaling}}
+    return read_spec(raw | more)
 
 
 def seen(pending: int = 0, processing: int = 0, replicas: int = 0, **more: Any) -> Observed:

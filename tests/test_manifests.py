@@ -1,0 +1,159 @@
+"""What a WorkerPool becomes in Kubernetes: filled in, overridable, refused with the field's name."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from headrace.settings import WorkerSettings
+from headrace_operator.manifests import (
+    POOL,
+    TEMPLATE,
+    InvalidTemplate,
+    Pool,
+    deployment,
+    disruption_budget,
+    environment,
+    pod_template,
+)
+from headrace_operator.spec import read_spec
+
+Json = dict[str, Any]
+
+
+def pool(template: Json | None = None, **spec: Any) -> Pool:
+    container = {"image": "shop:1.4", "args": ["worker", "--app", "shop.tasks"]}
+    raw = {
+        "queues": [{"name": "mail", "weight": 3}, {"name": "default"}],
+        "scaling": {"maxReplicas": 20},
+        "template": {"spec": {"containers": [container]}} if template is None else template,
+        **spec,
+    }
+    return Pool("emails", "shop", "uid-1", read_spec(raw))
+
+
+def worker(made: Json) -> Json:
+    container: Json = made["spec"]["containers"][0]
+    return container
+
+
+def named(items: list[Json]) -> dict[str, Json]:
+    return {item["name"]: item for item in items}
+
+
+def test_replicas_are_never_part_of_it() -> None:
+    assert set(deployment(pool())["spec"]) == {"selector", "template"}
+
+
+def test_the_pool_owns_what_is_made_and_finds_its_pods() -> None:
+    made = deployment(pool())
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert made["spec"]["selector"]["matchLabels"] == {POOL: "emails"}
+    assert made["spec"]["template"]["metadata"]["labels"][POOL] == "emails"
+    assert disruption_budget(pool())["spec"]["selector"]["matchLabels"] == {POOL: "emails"}
+
+
+def test_the_worker_is_told_its_queues_and_limits() -> None:
+    env = named(environment(pool(worker={"concurrency": 4, "taskTimeoutSeconds": 60})))
+    assert env["HEADRACE_QUEUES"]["value"] == "mail=3,default=1"
+    assert env["HEADRACE_CONCURRENCY"]["value"] == "4"
+    assert env["HEADRACE_SOFT_TIMEOUT_S"]["value"] == "60"
+    assert env["WORKER_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_the_worker_understands_every_setting_it_is_given() -> None:
+    plain = {each["name"]: each["value"] for each in environment(pool()) if "value" in each}
+    settings = WorkerSettings.from_env({**plain, "WORKER_ID": "emails-abc"})
+    assert [(share.name, share.weight) for share in settings.queues] == [("mail", 3), ("default", 1)]
+    assert settings.grace_s == 325, "five seconds before the pod's own grace of 330 end"
+
+
+def test_redis_comes_from_a_secret_of_the_namespace() -> None:
+    made = worker(pod_template(pool(redis={"secretName": "shop-redis"})))
+    env = named(made["env"])
+    assert env["HEADRACE_URL"]["valueFrom"]["secretKeyRef"] == {"name": "shop-redis", "key": "url", "optional": True}
+    assert made["envFrom"] == [{"prefix": "redis_secret_", "secretRef": {"name": "shop-redis"}}], "a missing one shows"
+
+
+def test_pods_meet_the_restricted_level() -> None:
+    made = pod_template(pool())
+    assert made["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert worker(made)["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert made["spec"]["automountServiceAccountToken"] is False
+
+
+def test_grace_outlasts_the_longest_task() -> None:
+    assert pod_template(pool())["spec"]["terminationGracePeriodSeconds"] == 330
+    longer = pool(worker={"taskTimeoutSeconds": 600, "terminationGracePeriodSeconds": 700})
+    assert pod_template(longer)["spec"]["terminationGracePeriodSeconds"] == 700
+
+
+def test_what_the_template_says_wins() -> None:
+    own: Json = {
+        "metadata": {"labels": {"team": "shop"}, "annotations": {"note": "x"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 5,
+            "securityContext": {"runAsNonRoot": False},
+            "topologySpreadConstraints": [],
+            "initContainers": [{"name": "migrate", "image": "shop:1.4"}],
+            "containers": [
+                {"name": "proxy", "image": "envoy"},
+                {
+                    "name": "worker",
+                    "image": "shop",
+                    "env": [{"name": "HEADRACE_CONCURRENCY", "value": "1"}],
+                    "ports": [{"containerPort": 9464, "name": "prom"}],
+                    "livenessProbe": {"exec": {"command": ["true"]}},
+                },
+            ],
+        },
+    }
+    given = copy.deepcopy(own)
+    made = pod_template(pool(own))
+    assert own == given, "the pool's own template is left alone"
+    proxy, mine = made["spec"]["containers"]
+    assert "env" not in proxy
+    assert named(mine["env"])["HEADRACE_CONCURRENCY"]["value"] == "1"
+    assert mine["ports"] == [{"containerPort": 9464, "name": "prom"}]
+    assert mine["livenessProbe"] == {"exec": {"command": ["true"]}}
+    assert made["spec"]["terminationGracePeriodSeconds"] == 5
+    assert made["spec"]["topologySpreadConstraints"] == []
+    assert made["spec"]["securityContext"]["runAsNonRoot"] is False
+    assert made["spec"]["initContainers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
+    assert made["metadata"]["labels"]["team"] == "shop"
+
+
+def test_another_template_has_another_fingerprint() -> None:
+    def mark(image: str) -> str:
+        made = pod_template(pool({"spec": {"containers": [{"image": image}]}}))
+        found: str = made["metadata"]["annotations"][TEMPLATE]
+        return found
+
+    assert mark("shop:1") == mark("shop:1") != mark("shop:2")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({}, "spec.template.spec.containers needs at least one container"),
+        ({"spec": {"containers": []}}, "spec.template.spec.containers needs at least one container"),
+        ({"spec": {"containers": [{"name": "worker"}]}}, "containers[worker] needs an image"),
+        ({"spec": {"containers": ["shop"]}}, "needs at least one container"),
+        ({"spec": {"containers": [{"image": "a", "env": {"A": "b"}}]}}, "containers[worker].env must be a list"),
+        ({"spec": []}, "spec.template.spec must be an object, not list"),
+        ({"spec": {"restartPolicy": "Never", "containers": [{"image": "a"}]}}, "restartPolicy must be Always"),
+        ({"spec": {"serviceAccountName": "admin", "containers": [{"image": "a"}]}}, "'admin' is refused"),
+    ],
+)
+def test_a_template_that_makes_no_worker_is_refused(template: Json, words: str) -> None:
+    with pytest.raises(InvalidTemplate) as error:
+        deployment(pool(template))
+    assert words in str(error.value)
+
+
+def test_service_accounts_are_a_choice_of_the_operator() -> None:
+    spec = {"serviceAccountName": "s3-reader", "containers": [{"image": "a"}]}
+    made = deployment(pool({"spec": spec}), allow_service_accounts=True)
+    assert made["spec"]["template"]["spec"]["serviceAccountName"] == "s3-reader"
