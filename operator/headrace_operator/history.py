@@ -36,11 +36,11 @@ class History:
 
     def needed_since(self, from_s: float, now: int) -> list[int]:
         """The wants of a window, with the present one."""
-        return [now, *(want.replicas for want in self.wants if want.s >= from_s)]
+        return [now, *(want.replicas for want in self.wants if want.s > from_s)]
 
     def stepped_since(self, from_s: float, direction: int) -> int:
         """Replicas added (direction 1) or removed (-1) within a period; never negative."""
-        return sum(abs(step.replicas) for step in self.steps if step.s >= from_s and step.replicas * direction > 0)
+        return sum(abs(step.replicas) for step in self.steps if step.s > from_s and step.replicas * direction > 0)
 
 
 def remember(history: History, scaling: Scaling, observed: Observed, decision: Decision, at_s: float) -> History:
