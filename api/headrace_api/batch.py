@@ -1,5 +1,7 @@
 """POST /api/v1/tasks:batch: up to 1,000 tasks for one queue, stored together or not at all.
 
+One whose unique key is held is not stored: its holder stands for it.
+
 {"tasks": [{"type": "send_email", "payload": {…}}, …]}
 """
 
@@ -15,7 +17,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from headrace.broker.broker import MAX_SUBMIT
+from headrace.broker.broker import MAX_SUBMIT, Submitted
 from headrace.errors import FieldError, InvalidTask, TooLarge
 
 from . import strict_json
@@ -64,15 +66,26 @@ async def submit_batch(services: Services, request: Request) -> web.Response:
         whole = hashlib.sha256(text).hexdigest()[:32]
         origin = replace(origin, fingerprint=lambda document: whole)
     batch = await _read_all(namespace, parts, origin)
-    queue = _one_queue(batch)
-    answers = await namespace.door(queue).submit([each.new for each in batch])
-    for accepted, answer in zip(batch, answers, strict=True):
-        if answer.status != "new":
+    queue = request.require_queue(_one_queue(batch))
+    allowance = await services.limits.of_queue(namespace.name, queue, len(batch))
+    await services.limits.charge_token(request.caller, len(batch))
+    answer = await _store(services, namespace, batch)
+    if allowance is not None:
+        allowance.announce(answer)
+    return answer
+
+
+async def _store(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> web.Response:
+    answers = await namespace.door(batch[0].queue).submit([each.new for each in batch])
+    rows = list(zip(batch, answers, strict=True))
+    for accepted, answer in rows:
+        if answer.status not in {"new", "unique"}:
             await settle(namespace, accepted, answer)  # all were stored or none, so one speaks for all
-            return _created(batch, True)
-    for accepted in batch:
-        services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
-    return _created(batch, False)
+            return _created(rows, True)
+    for accepted, answer in rows:
+        if answer.status == "new":
+            services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
+    return _created(rows, False)
 
 
 def split(text: bytes, limit: int) -> list[msgspec.Raw]:
@@ -163,13 +176,21 @@ def _one_queue(batch: Sequence[Accepted]) -> str:
     return queue
 
 
-def _created(batch: Sequence[Accepted], replayed: bool) -> web.Response:
-    tasks = [
-        {"task_id": each.new.id, "status": "submitted"} | ({"warning": each.warning} if each.warning else {})
-        for each in batch
-    ]
+def _created(rows: Sequence[tuple[Accepted, Submitted]], replayed: bool) -> web.Response:
+    tasks = [_item(accepted, answer) | _warning(accepted) for accepted, answer in rows]
     headers = {"Content-Type": JSON} | ({"Idempotent-Replayed": "true"} if replayed else {})
     return web.Response(body=_encode({"count": len(tasks), "tasks": tasks}), status=201, headers=headers)
+
+
+def _item(accepted: Accepted, answer: Submitted) -> dict[str, str]:
+    """A task whose unique key is held is not stored; the holder stands for it, and the rest of the batch is stored."""
+    if answer.holder is not None:
+        return {"task_id": answer.holder, "status": "held"}
+    return {"task_id": accepted.new.id, "status": "submitted"}
+
+
+def _warning(accepted: Accepted) -> dict[str, str]:
+    return {"warning": accepted.warning} if accepted.warning else {}
 
 
 ROUTES: Final = (Route("POST", "/api/v1/tasks:batch", submit_batch, "submit", submits=True),)

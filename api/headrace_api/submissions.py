@@ -22,13 +22,15 @@ import msgspec
 from headrace.broker.broker import NewTask
 from headrace.errors import FieldError, InvalidPayload, InvalidTask, TooLarge, nearest
 from headrace.settings import ApiSettings
-from headrace.submission import MAX_DELAY_S
+from headrace.submission import MAX_DELAY_S, MAX_UNIQUE_S, held_for, unique_hash
 from headrace.task import (
     DEFAULT_QUEUE,
     ENVELOPE_VERSION,
+    MAX_TAGS,
     Envelope,
     Priority,
     check_queue,
+    check_tag,
     check_type,
     encode_envelope,
     new_id,
@@ -40,6 +42,15 @@ from .registry import KnownType, Types
 from .strict_json import MalformedJson, escape
 
 MAX_RETRIES: Final = 100
+
+
+class UniqueBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
+    """A key that one task of the queue holds at a time; another submission under it is refused (409)."""
+
+    key: str
+    """1 to 255 bytes."""
+    until: int | float | str = "finished"
+    """`finished`, or so many seconds from its submission, whether it has ended by then or not."""
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -56,6 +67,11 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """Seconds to wait before it may run."""
     eta: str | None = None
     """When it may run, RFC 3339."""
+    tags: tuple[str, ...] = ()
+    """Words to find it by, at most 16."""
+    expires: int | float | str | None = None
+    """Seconds from now, or a time (RFC 3339), after which it is not begun any more but cancelled."""
+    unique: UniqueBody | None = None
 
 
 FIELDS: Final = Body.__struct_fields__
@@ -109,7 +125,7 @@ class Desk:
     async def judge(self, body: Body, document: Any, origin: Origin) -> Accepted:
         """As `read`, of a body that was weighed, and its checked document."""
         known = self._types.get(body.type)
-        if errors := _wrong(body, document, known):
+        if errors := _wrong(body, document, known, self._settings.max_key_bytes):
             raise InvalidTask(body.type[:128], errors)
         known = known or await self._types.find(body.type)
         if known is None:
@@ -134,21 +150,25 @@ def _accept(body: Body, document: Any, known: KnownType | None, origin: Origin, 
     priority = _priority(body.priority, described.priority if described else None)
     mark = origin.fingerprint(document) if origin.fingerprint else None
     task_id = origin.task_id(queue)
+    unique, once = _unique(body.unique) if body.unique else (None, "")
+    now_ms = time.time_ns() // 1_000_000
     envelope = Envelope(
         ENVELOPE_VERSION,
         priority,
         task_id,
-        None,
+        unique,
         body.type,
-        time.time_ns() // 1_000_000,
+        now_ms,
         body.max_retries,
         mark,
         origin.traceparent,
         body.payload,
+        body.tags,
+        None if body.expires is None else _expires_ms(body.expires, now_ms),
     )
     delay_ms = math.ceil(body.delay * 1000) if body.delay else 0
     due_ms = None if body.eta is None else _eta_ms(body.eta)
-    new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms)
+    new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms, unique is not None, once)
     size = memoryview(body.payload).nbytes
     return Accepted(queue, new, body.type if known else "unknown", size, mark, warning)
 
@@ -197,7 +217,7 @@ _SHAPE: Final = 'send an object, as in {"type": "send_email", "payload": {}}'
 _EXAMPLES: Final = {"type": 'as in {"type": "send_email"}', "tasks": 'as in {"tasks": [{"type": "send_email"}]}'}
 
 
-def _wrong(body: Body, document: Any, known: KnownType | None) -> Sequence[FieldError]:
+def _wrong(body: Body, document: Any, known: KnownType | None, max_key_bytes: int) -> Sequence[FieldError]:
     """What is wrong with fields that have the right JSON type. The name of a known type is right."""
     errors = []
     if known is None and not _passes(check_type, body.type):
@@ -212,6 +232,8 @@ def _wrong(body: Body, document: Any, known: KnownType | None) -> Sequence[Field
         errors += _wrong_priority(body.priority)
     if body.delay is not None or body.eta is not None:
         errors += _wrong_time(body)
+    if body.tags or body.expires is not None or body.unique is not None:
+        errors += [*_wrong_tags(body.tags), *_wrong_expiry(body), *_wrong_unique(body.unique, max_key_bytes)]
     return errors
 
 
@@ -227,6 +249,7 @@ _PRIORITIES: Final[dict[int | str, Priority]] = {
     key: each for each in Priority for key in (int(each), each.name.lower())
 }
 _TYPE_FORM: Final = "a letter or '_', then up to 127 of letters, digits and _ . : -"
+_TAG_FORM: Final = "1 to 64 of letters, digits and _ . : / @ -"
 _QUEUE_FORM: Final = "1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
 
 
@@ -254,6 +277,54 @@ def _wrong_time(body: Body) -> Sequence[FieldError]:
     if due_ms > (time.time() + MAX_DELAY_S) * 1000:
         return [FieldError("/eta", "is more than a year away", "give a time within a year")]
     return ()
+
+
+def _wrong_tags(tags: Sequence[str]) -> Sequence[FieldError]:
+    if len(tags) > MAX_TAGS:
+        return [FieldError("/tags", f"are {len(tags)}", f"give at most {MAX_TAGS}")]
+    wrong = [(index, tag) for index, tag in enumerate(tags) if not _passes(check_tag, tag)]
+    return [FieldError(f"/tags/{index}", f"{tag[:80]!r} cannot be one", _TAG_FORM) for index, tag in wrong]
+
+
+def _wrong_expiry(body: Body) -> Sequence[FieldError]:
+    given = body.expires
+    if given is None:
+        return ()
+    if not isinstance(given, str) and not 0 < given <= MAX_DELAY_S:
+        return [FieldError("/expires", f"is {given:g} seconds", f"give more than 0, up to {MAX_DELAY_S:.0f}")]
+    now_ms = time.time_ns() // 1_000_000
+    expires_ms = _expires_ms(given, now_ms)
+    if expires_ms is None:
+        return [FieldError("/expires", "is no time with a time zone", "as in 60, or 2026-01-15T10:30:00Z")]
+    if expires_ms > now_ms + MAX_DELAY_S * 1000:
+        return [FieldError("/expires", "is more than a year away", "give a time within a year")]
+    due_ms = now_ms + (body.delay or 0) * 1000 if body.eta is None else _eta_ms(body.eta)
+    if due_ms is not None and now_ms < expires_ms <= due_ms:
+        return [FieldError("/expires", "is before it may run", "give a time after its delay or eta")]
+    return ()
+
+
+def _expires_ms(given: float | str, now_ms: int) -> int | None:
+    return _eta_ms(given) if isinstance(given, str) else now_ms + math.ceil(given * 1000)
+
+
+def _wrong_unique(unique: UniqueBody | None, max_key_bytes: int) -> Sequence[FieldError]:
+    if unique is None:
+        return ()
+    errors = []
+    if not 0 < len(unique.key.encode()) <= max_key_bytes:
+        errors.append(FieldError("/unique/key", f"has to have 1 to {max_key_bytes} bytes"))
+    until = unique.until
+    if until != "finished" and (isinstance(until, str) or not 0 < until <= MAX_UNIQUE_S):
+        hint = f"give 'finished', or seconds: more than 0, up to {MAX_UNIQUE_S:.0f}"
+        errors.append(FieldError("/unique/until", f"is {until!r:.40}", hint))
+    return errors
+
+
+def _unique(given: UniqueBody) -> tuple[str | None, str]:
+    """For the envelope the hash of a key that is held until the end; else `NewTask.once`."""
+    hashed = unique_hash(given.key)
+    return (hashed, "") if isinstance(given.until, str) else (None, held_for(given.until, hashed))
 
 
 def _eta_ms(given: str) -> int | None:

@@ -51,6 +51,9 @@ class TaskBody(msgspec.Struct, frozen=True):
     """Of the last attempt, if that failed."""
     log: list[AttemptBody]
     """The last attempts, oldest first."""
+    tags: tuple[str, ...]
+    expires_at: str | None
+    """When it is cancelled if nobody has begun it."""
 
 
 def rfc3339(ms: int | None) -> str | None:
@@ -90,6 +93,8 @@ def task_body(seen: TaskView, default_retries: int) -> TaskBody:
         result=seen.result,
         error=_error(seen, last) if last and seen.state is not State.COMPLETED else None,
         log=[_attempt(each) for each in seen.attempts],
+        tags=envelope.tags if envelope else (),
+        expires_at=rfc3339(envelope.expires_ms) if envelope else None,
     )
 
 

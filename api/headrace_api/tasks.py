@@ -21,7 +21,7 @@ from .created import JSON
 from .created import answer as answer_created
 from .endpoint import Route
 from .idempotency import read_key
-from .problems import HttpProblem
+from .problems import HttpProblem, UniqueHeld
 from .services import Namespace, Request, Services
 from .submissions import Accepted, Origin, fingerprint
 from .task_body import task_body
@@ -37,6 +37,15 @@ async def submit(services: Services, request: Request) -> web.StreamResponse:
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
     accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
+    queue = request.require_queue(accepted.queue)
+    allowance = await services.limits.of_queue(namespace.name, queue)
+    told = await _store(services, request, namespace, accepted)
+    if allowance is not None:
+        allowance.announce(told)
+    return told
+
+
+async def _store(services: Services, request: Request, namespace: Namespace, accepted: Accepted) -> web.StreamResponse:
     [answer] = await namespace.door(accepted.queue).submit((accepted.new,))
     if answer.status != "new":
         await settle(namespace, accepted, answer)
@@ -69,9 +78,12 @@ async def origin_of(services: Services, request: Request, namespace: Namespace) 
 
 
 async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) -> None:
-    """See what it means that a task was not stored. Raises QueueFull, TaskConflict (another body, same key)."""
+    """See what it means that a task was not stored. Raises QueueFull, UniqueHeld, and TaskConflict for
+    another body under the same idempotency key."""
     if answer.status == "full":
         raise QueueFull(accepted.queue, namespace.settings.max_depth)
+    if answer.holder is not None:
+        raise UniqueHeld(accepted.queue, answer.holder)
     try:
         seen = await namespace.look(accepted.new.id)
     except UnknownTask:
@@ -93,6 +105,7 @@ def _created(accepted: Accepted, replayed: bool) -> web.Response:
 async def show(services: Services, request: Request) -> web.Response:
     """GET /api/v1/tasks/{id}, with ?wait=SECONDS until it has ended"""
     namespace, task_id = services.namespace(request.caller.namespace), request.http.match_info["id"]
+    request.require_id(task_id)
     wait_s = _wait(request.http.query, services.settings.max_wait_s) if request.http.query_string else 0.0
     seen = await namespace.look(task_id)
     if wait_s > 0 and seen.state not in TERMINAL:
@@ -139,6 +152,7 @@ async def cancel(services: Services, request: Request) -> web.Response:
     namespace = services.namespace(request.caller.namespace)
     force = _force(request.http.query)
     task_id = request.http.match_info["id"]
+    request.require_id(task_id)
     retention_s = max(1, int(services.settings.retention_s))
     call = namespace.queue_with(task_id).cancel(task_id, force=force, retention_s=retention_s)
     found = await services.store.read(call)
@@ -162,7 +176,9 @@ def _force(query: Mapping[str, str]) -> bool:
 async def retry(services: Services, request: Request) -> web.Response:
     """POST /api/v1/tasks/{id}:retry: a failed task starts over, one that waits for its time is due now"""
     namespace = services.namespace(request.caller.namespace)
-    seen = await namespace.look(request.http.match_info["id"])
+    task_id = request.http.match_info["id"]
+    request.require_id(task_id)
+    seen = await namespace.look(task_id)
     if seen.state is State.FAILED:
         await _replay(services, namespace, seen)
     elif seen.state in {State.SCHEDULED, State.RETRYING}:

@@ -22,6 +22,7 @@ from headrace.errors import (
     StoreUnavailable,
     TaskCancelled,
     TaskConflict,
+    TaskExpired,
     TaskFailed,
     TooLarge,
     UnknownSetting,
@@ -30,7 +31,7 @@ from headrace.errors import (
     WrongState,
 )
 from headrace.handle import Handle
-from headrace.submission import TaskCall
+from headrace.submission import TaskCall, Unique
 from headrace.task import Priority, State
 from headrace.taskdef import TaskDef
 
@@ -64,8 +65,10 @@ __all__ = [
     "TaskCancelled",
     "TaskConflict",
     "TaskDef",
+    "TaskExpired",
     "TaskFailed",
     "TooLarge",
+    "Unique",
     "UnknownSetting",
     "UnknownTask",
     "WrongCaller",

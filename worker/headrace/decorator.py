@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, Pa
 from headrace.context import Ctx, current_ctx
 from headrace.errors import WrongCaller
 from headrace.handle import Handle, forbid_running_loop
-from headrace.submission import Options, TaskCall
+from headrace.submission import Options, TaskCall, Unique
 from headrace.task import Priority, new_id
 from headrace.taskdef import Declaration, TaskDef, define
 
@@ -64,9 +64,11 @@ class Task(Generic[P, R]):
         priority: Priority | int | str | None = None,
         id: str | None = None,
         key: str | None = None,
-        unique: str | None = None,
+        unique: str | Unique | None = None,
         max_retries: int | None = None,
         queue: str | None = None,
+        tags: Sequence[str] | None = None,
+        expires: float | timedelta | datetime | None = None,
     ) -> Task[P, R]:
         """The same task with options for the submissions made through it; see `submission.Options` for each.
 
@@ -74,7 +76,7 @@ class Task(Generic[P, R]):
         """
         given = {
             "delay": delay, "eta": eta, "priority": priority, "id": id, "key": key, "unique": unique,
-            "max_retries": max_retries, "queue": queue,
+            "max_retries": max_retries, "queue": queue, "tags": tags, "expires": expires,
         }  # fmt: skip
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Task(self.app, self.definition, replace(self.options, **said))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from headrace.broker.broker import TaskView
-from headrace.errors import TaskCancelled, TaskFailed, UnknownTask, WrongCaller
-from headrace.task import State, queue_of
+from headrace.errors import TaskCancelled, TaskExpired, TaskFailed, UnknownTask, WrongCaller
+from headrace.task import EXPIRED, State, queue_of
 
 if TYPE_CHECKING:
     from headrace.connections import Connections
@@ -62,9 +62,10 @@ class Handle(Generic[R]):
 
 
 def _raise_end(seen: TaskView) -> NoReturn:
-    if seen.state is State.CANCELLED:
-        raise TaskCancelled(seen.id)
     last = seen.attempts[-1] if seen.attempts else None
+    if seen.state is State.CANCELLED:
+        expired = last is not None and last.error is not None and last.error.reason == EXPIRED
+        raise TaskExpired(seen.id) if expired else TaskCancelled(seen.id)
     if last is not None and last.error is not None:
         raise TaskFailed(seen.id, last.error.type, last.error.message)
     raise TaskFailed(seen.id, last.outcome if last else "unknown", (last and last.cause) or "no error was recorded")

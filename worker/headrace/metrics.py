@@ -143,6 +143,7 @@ def _process_counters(stats: WorkerStats) -> Iterator[Metric]:
     for name, documentation, value in (
         ("headrace_tasks_redelivered", "Tasks taken from dead workers and handed on.", stats.redelivered),
         ("headrace_tasks_parked", "Tasks set aside for a worker that knows their type.", stats.parked),
+        ("headrace_tasks_expired", "Tasks cancelled because nobody had begun them when they expired.", stats.expired),
         ("headrace_dead_letters_purged", "Dead letters deleted by age or number.", stats.purged),
         ("headrace_worker_leaked_slots", "Slots given up to handlers that do not end.", stats.leaked),
         ("headrace_redis_errors", "Failed requests to Redis and broken connections.", stats.redis_errors),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
@@ -16,9 +17,11 @@ from headrace.errors import FieldError, InvalidTask, TooLarge
 from headrace.settings import ClientSettings
 from headrace.task import (
     ENVELOPE_VERSION,
+    MAX_TAGS,
     Envelope,
     Priority,
     check_queue,
+    check_tag,
     encode_envelope,
     new_id,
     parse_priority,
@@ -31,6 +34,8 @@ R = TypeVar("R")
 
 MAX_DELAY_S: Final = 366 * 86_400.0
 """A task may be due up to a year ahead."""
+MAX_UNIQUE_S: Final = 31 * 86_400.0
+"""A unique key may be held for a month, as long as dead letters are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +51,26 @@ class Options:
     """The task's id, chosen by the caller: repeated, it makes one task."""
     key: str | None = None
     """Idempotency key: while the record of an earlier submission of this type under it is kept, that one is meant."""
-    unique: str | None = None
-    """While a live task holds this key in the queue, that one is meant."""
+    unique: str | Unique | None = None
+    """While another task holds this key in the queue, that one is meant; a text means `Unique(text)`."""
     max_retries: int | None = None
     queue: str | None = None
+    tags: Sequence[str] = ()
+    """Words to find it by: at most 16, of 1 to 64 letters, digits and _ . : / @ -."""
+    expires: float | timedelta | datetime | None = None
+    """Seconds from now (or a timedelta, or a moment with a time zone) after which no attempt begins any more: whoever
+    would claim it then ends it as cancelled, and `Handle.get` raises TaskExpired."""
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A key that one task of a queue holds at a time: whoever submits another under it gets the one that holds it."""
+
+    key: str
+    """1 to 255 bytes."""
+    until: float | timedelta | None = None
+    """None: until the task has ended, however long that takes. Seconds (or a timedelta) from its submission, up to 31
+    days: exactly so long, whether it has ended by then or not."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,7 @@ def prepare(call: TaskCall[R], settings: ClientSettings, now_ms: int, trace: str
     queue = maker.queue()
     task_id = maker.task_id(queue)
     priority = maker.priority()
+    unique, once = maker.unique()
     fingerprint = None
     if options.id is not None or options.key is not None:
         fingerprint = _digest(definition.name, call.payload)
@@ -88,16 +110,24 @@ def prepare(call: TaskCall[R], settings: ClientSettings, now_ms: int, trace: str
         version=ENVELOPE_VERSION,
         priority=priority,
         id=task_id,
-        unique=maker.unique(),
+        unique=unique,
         type=definition.name,
         created_ms=now_ms,
         max_retries=maker.max_retries(),
         fingerprint=fingerprint,
         trace=trace,
         payload=msgspec.Raw(call.payload),
+        tags=maker.tags(),
+        expires_ms=maker.expires_ms(now_ms),
     )
     new = NewTask(
-        task_id, encode_envelope(envelope), priority, maker.delay_ms(), maker.due_ms(now_ms), options.unique is not None
+        task_id,
+        encode_envelope(envelope),
+        priority,
+        maker.delay_ms(),
+        maker.due_ms(now_ms),
+        unique is not None,
+        once,
     )
     return Submission(task_id, queue, new, fingerprint)
 
@@ -146,9 +176,47 @@ class _Maker:
             raise self.refuse("/id", f"{options.id!r} is no id of queue {queue!r}", f"it is {form}")
         return options.id
 
-    def unique(self) -> str | None:
+    def unique(self) -> tuple[str | None, str]:
+        """For the envelope the hash of a key that is held until the end; else `NewTask.once`."""
         given = self.options.unique
-        return None if given is None else _digest("headrace/unique", self._key("/unique", given))
+        if given is None:
+            return None, ""
+        if isinstance(given, str):
+            given = Unique(given)
+        hashed = unique_hash(self._key("/unique", given.key))
+        if given.until is None:
+            return hashed, ""
+        seconds = _seconds(given.until)
+        if not 0 < seconds <= MAX_UNIQUE_S:
+            raise self.refuse("/unique/until", f"is {seconds!r} seconds", f"give more than 0, up to {MAX_UNIQUE_S:.0f}")
+        return None, held_for(seconds, hashed)
+
+    def tags(self) -> tuple[str, ...]:
+        given = self.options.tags
+        if isinstance(given, str):
+            raise self.refuse("/tags", f"is the text {given!r}", f"give a tuple, as in tags=({given!r},)")
+        if len(given) > MAX_TAGS:
+            raise self.refuse("/tags", f"are {len(given)}", f"give at most {MAX_TAGS}")
+        try:
+            return tuple(map(check_tag, given))
+        except (ValueError, TypeError) as error:
+            raise self.refuse("/tags", str(error).removesuffix(".")) from None
+
+    def expires_ms(self, now_ms: int) -> int | None:
+        given = self.options.expires
+        if given is None:
+            return None
+        if isinstance(given, datetime):
+            expires_ms = self._moment_ms("/expires", given, now_ms)
+        else:
+            seconds = _seconds(given)
+            if not 0 < seconds <= MAX_DELAY_S:
+                raise self.refuse("/expires", f"is {seconds!r} seconds", f"give more than 0, up to {MAX_DELAY_S:.0f}")
+            expires_ms = now_ms + math.ceil(seconds * 1000)
+        due_ms = self.due_ms(now_ms)
+        if expires_ms <= (now_ms + self.delay_ms() if due_ms is None else due_ms) and expires_ms > now_ms:
+            raise self.refuse("/expires", "is before it may run", "give a time after its delay or eta")
+        return expires_ms
 
     def _key(self, pointer: str, given: str) -> str:
         if not 0 < len(given.encode("utf-8", "surrogatepass")) <= self.settings.max_key_bytes:
@@ -161,21 +229,36 @@ class _Maker:
             return 0
         if self.options.eta is not None:
             raise self.refuse("/eta", "stands beside a delay", "give one of them")
-        seconds = given.total_seconds() if isinstance(given, timedelta) else given
-        if not (math.isfinite(seconds) and 0 <= seconds <= MAX_DELAY_S):
+        seconds = _seconds(given)
+        if not 0 <= seconds <= MAX_DELAY_S:
             raise self.refuse("/delay", f"is {seconds!r} seconds", f"give 0 to {MAX_DELAY_S:.0f}")
         return math.ceil(seconds * 1000)
 
     def due_ms(self, now_ms: int) -> int | None:
         given = self.options.eta
-        if given is None:
-            return None
+        return None if given is None else self._moment_ms("/eta", given, now_ms)
+
+    def _moment_ms(self, pointer: str, given: datetime, now_ms: int) -> int:
         if given.tzinfo is None:
-            raise self.refuse("/eta", "has no time zone", "as in datetime.now(UTC) + timedelta(hours=1)")
-        due_ms = math.ceil(given.timestamp() * 1000)
-        if due_ms - now_ms > MAX_DELAY_S * 1000:
-            raise self.refuse("/eta", f"is {given.isoformat()}", "give a time within a year")
-        return max(due_ms, 0)
+            raise self.refuse(pointer, "has no time zone", "as in datetime.now(UTC) + timedelta(hours=1)")
+        moment_ms = math.ceil(given.timestamp() * 1000)
+        if moment_ms - now_ms > MAX_DELAY_S * 1000:
+            raise self.refuse(pointer, f"is {given.isoformat()}", "give a time within a year")
+        return max(moment_ms, 0)
+
+
+def _seconds(given: float | timedelta) -> float:
+    return given.total_seconds() if isinstance(given, timedelta) else given
+
+
+def unique_hash(key: str) -> str:
+    """What stands for a unique key in Redis: the same for the library and the API."""
+    return _digest("headrace/unique", key)
+
+
+def held_for(seconds: float, hashed: str) -> str:
+    """`NewTask.once` of a unique key that is held for so long."""
+    return f"{math.ceil(seconds * 1000)}:{hashed}"
 
 
 def _digest(*parts: str | bytes) -> str:

@@ -93,6 +93,9 @@ LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """What queues and namespaces may be called: a DNS label."""
 _LABEL: Final = re.compile(LABEL)
 _TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+_TAG: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}")
+MAX_TAGS: Final = 16
+"""Tags a task may have."""
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID: Final = re.compile(rf"(?:({LABEL})\.)?({_UUID})")
 
@@ -113,6 +116,13 @@ def check_type(name: str) -> str:
     raise ValueError(
         f"{name!r} is no type name: use a letter or '_', then up to 127 of letters, digits, '_', '.', ':', '-'."
     )
+
+
+def check_tag(tag: str) -> str:
+    """A tag; ValueError says what it may look like."""
+    if _TAG.fullmatch(tag):
+        return tag
+    raise ValueError(f"{tag!r} is no tag: use 1 to 64 of letters, digits, '_', '.', ':', '/', '@', '-'.")
 
 
 def new_id(queue: str = DEFAULT_QUEUE) -> str:
@@ -165,6 +175,8 @@ class Envelope(
         "max_retries": "m",
         "fingerprint": "f",
         "trace": "w",
+        "tags": "g",
+        "expires_ms": "x",
         "payload": "a",
     },
 ):
@@ -187,6 +199,10 @@ class Envelope(
     """W3C traceparent of the submission."""
     payload: msgspec.Raw = msgspec.Raw(b"{}")
     """The client's own bytes."""
+    tags: tuple[str, ...] = ()
+    """Words to find it by; `check_tag` says what they may look like."""
+    expires_ms: int | None = None
+    """Unix ms after which no attempt begins: whoever claims it then ends it as cancelled, with the reason `expired`."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -234,7 +250,11 @@ class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     message: str = ""
     trace: str = ""
     reason: str = ""
-    """A fixed word where there is one: invalid_payload, timeout, malformed."""
+    """A fixed word where there is one: invalid_payload, timeout, malformed, cancelled, expired."""
+
+
+EXPIRED: Final = "expired"
+"""The reason of a task that ended because its `expires` had passed."""
 
 
 _attempt: Final = msgspec.json.Decoder(Attempt)

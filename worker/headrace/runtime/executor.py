@@ -26,8 +26,9 @@ from headrace.runtime.processes import ProcessJob
 from headrace.runtime.resolve import resolve
 from headrace.runtime.shares import Shares
 from headrace.runtime.slots import CoroutineSlots, settle
+from headrace.runtime.stats import UNKNOWN
 from headrace.runtime.stops import Stops
-from headrace.task import Failure, State
+from headrace.task import EXPIRED, Failure, State
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -265,10 +266,13 @@ class Executor:
 
     def _count(self, run: Running, ending: Ending, duration_s: float) -> None:
         stats = self.stats.types.get(run.envelope.type)
+        reason = ending.failure.reason if ending.failure else ""
         if ending.outcome is State.PARKED:
             self.stats.parked += 1
+        elif reason == EXPIRED:
+            (stats or self.stats.types[UNKNOWN]).never_run(ending.outcome.value)
+            self.stats.expired += 1
         elif stats is not None:
-            reason = ending.failure.reason if ending.failure else ""
             stats.ended(ending.outcome.value, duration_s, reason or "error")
 
     def _returned(self, run: Running) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from headrace import task as tasks
 from headrace.errors import InvalidPayload
 from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running, clean, failure_of
-from headrace.task import ENVELOPE_VERSION, Envelope, Failure, State
+from headrace.task import ENVELOPE_VERSION, EXPIRED, Envelope, Failure, State
 from headrace.taskdef import TaskDef
 
 
@@ -28,7 +29,7 @@ _WAITS_FOR: Final = {
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
-def resolve(run: Running, registry: Mapping[str, TaskDef]) -> Ending | None:
+def resolve(run: Running, registry: Mapping[str, TaskDef], clock: Callable[[], float] = time.time) -> Ending | None:
     """Give the run its envelope, definition and arguments; or the ending that it gets without having started."""
     try:
         run.envelope = envelope = tasks.decode_envelope(run.envelope_bytes)
@@ -38,10 +39,11 @@ def resolve(run: Running, registry: Mapping[str, TaskDef]) -> Ending | None:
         return _park(run, f"!v{envelope.version}", "newer_version")
     if len(envelope.id) != run.claims.id_length:
         return _foreign(run, "The entry's id does not belong to this queue.")
-    definition = registry.get(envelope.type)
+    run.definition = definition = registry.get(envelope.type)
+    if envelope.expires_ms is not None and clock() * 1000 > envelope.expires_ms:
+        return Ending(State.CANCELLED, Failure("Expired", "Its `expires` passed before it began.", reason=EXPIRED))
     if definition is None:
         return _unknown(run)
-    run.definition = definition
     return _decode(run, definition)
 
 

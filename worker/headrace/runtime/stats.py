@@ -86,6 +86,10 @@ class TypeStats:
         if reason:
             self._went_wrong(outcome, reason)
 
+    def never_run(self, outcome: str) -> None:
+        """A task ended without an attempt, so there is no duration."""
+        self.outcomes[outcome] += 1
+
     def _went_wrong(self, outcome: str, reason: str) -> None:
         if reason == "timeout":
             self.timeouts += 1
@@ -110,6 +114,8 @@ class WorkerStats:
         self.redelivered = 0
         """Tasks that this process took from dead workers and handed on."""
         self.parked = 0
+        self.expired = 0
+        """Tasks that were cancelled because nobody had begun them in time."""
         self.purged = 0
         """Dead letters that this process deleted."""
         self.verdicts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
