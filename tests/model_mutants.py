@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.broker.broker import Queue
-from headrace.broker.scripts import script
+from headrace.broker.scripts import by_index, script
 from model_redis import Wire
 from model_task import QUEUE
 from model_worker import Worker
@@ -29,8 +29,9 @@ class Mutant:
     def queue(self, wire: Wire) -> Queue:
         """A queue that runs the faulty script."""
         sound = script(self.script)
-        assert self.old in sound.source, f"{self.script}.lua has changed: {self.old!r} is gone"
-        source = sound.source.replace(self.old, self.new)
+        old, new = (by_index(code, sound.keys) for code in (self.old, self.new))
+        assert old in sound.source, f"{self.script}.lua has changed: {self.old!r} is gone"
+        source = sound.source.replace(old, new)
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         wire.command("SCRIPT", "LOAD", source)
         queue = Queue(QUEUE)
@@ -58,12 +59,12 @@ MUTANTS: Final = (
     Mutant("no marker for a suspect", "cycle", "work = left('s')", "work = false"),
     Mutant("lag for depth", "cycle", "length > info.pending", "(info.lag or 0) > 0"),
     Mutant("a unique key is kept", "cycle", "call('HDEL', K.u, key)", ""),
-    Mutant("live tasks are not looked up", "submit", "if live[i] or taken[id] then", "if taken[id] then"),
+    Mutant("live tasks are not looked up", "submit", "if known[i] or taken[id] then", "if taken[id] then"),
     Mutant("ended tasks are not looked up", "submit", "elseif some_ended and", "elseif false and"),
-    Mutant("twice in one call", "submit", "if live[i] or taken[id] then", "if live[i] then"),
+    Mutant("twice in one call", "submit", "if known[i] or taken[id] then", "if known[i] then"),
     Mutant("known beside a refused one", "submit", "ipairs({fresh, behind})", "ipairs({fresh})"),
-    Mutant("no marker for a delayed one", "submit", "wake = place_delayed(id, envelope, due) or wake",
-           "place_delayed(id, envelope, due)"),
+    Mutant("no marker for a delayed one", "submit", "wake = unusual().place_delayed(id, envelope, due) or wake",
+           "unusual().place_delayed(id, envelope, due)"),
     Mutant("markers while paused", "submit", "and not call('HGET', K.ctl, 'paused')", ""),
     Mutant("promoted and still delayed", "promote", "call('ZREM', K.later, id) == 1", "call('ZSCORE', K.later, id)"),
     Mutant("promoted beside loc", "promote", "call('HSET', K.loc, id, add(crashes", "tostring(add(crashes"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from headrace import task
 from headrace.broker.broker import Queue
-from headrace.broker.scripts import all_scripts, script
+from headrace.broker.scripts import all_scripts, by_index
 from model_desk import Desk
 from model_dump import complaints, look
 from model_task import new, task_id
@@ -128,12 +127,12 @@ def test_a_submission_beyond_what_a_call_takes_is_refused_before_it_is_sent(desk
         desk.queue.submit(batch)
 
 
-@pytest.mark.parametrize("name", all_scripts())
-def test_a_script_is_given_every_key_that_it_names(name: str) -> None:
+def test_a_script_cannot_name_a_key_that_it_is_not_given() -> None:
     """A missing one would show only where that line runs."""
-    known = script(name)
-    named = set(re.findall(r"\bK\.(\w+)", known.source))
-    assert named <= set(known.keys)
+    assert by_index("call('GET', K.t .. id) KEYS[1]", ("loc", "t")) == "call('GET', KEYS[2] .. id) KEYS[1]"
+    with pytest.raises(ValueError, match="not in tuple"):
+        by_index("call('GET', K.t .. id)", ("loc",))
+    assert not [name for name, made in all_scripts().items() if "K." in made.source]
 
 
 def test_reads_answer_where_writes_are_refused(desk: Desk) -> None:

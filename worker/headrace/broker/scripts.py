@@ -1,20 +1,27 @@
 """The Lua scripts: each file with its keys, joined with what it includes, known by its SHA-1.
 
-A file says on top `-- keys: …` (suffixes of keys.py, passed as KEYS and read as `K.<suffix>`) and `-- include: …`
-(files of `lua/lib`, put before it).
+A file says on top `-- keys: …` (suffixes of keys.py, passed as KEYS and read as `K.<suffix>`, streams also as
+`K[digit]`), and where it needs them `-- include: …` (files of `lua/lib`, put in the place of that line).
+
+Every call makes each function and table of its script anew, and a function costs Redis as much as a fifth of a short
+command. So `K.<suffix>` is written as a plain index, and what few calls need stands in a function, libraries included.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Final
 
+from .keys import STREAMS
+
 _KEYS: Final = re.compile(r"^-- keys: (.+)$", re.MULTILINE)
-_INCLUDES: Final = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"\s*-- include: (.+)")
+_KEY: Final = re.compile(r"\bK\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,27 @@ def _assemble(name: str) -> Script:
     found = _KEYS.search(body)
     assert found, f"{name}.lua does not name its keys"
     keys = tuple(found[1].split())
-    table = ",".join(f"['{key}']=KEYS[{index}]" for index, key in enumerate(keys, 1))
-    includes = _INCLUDES.search(body)
-    libraries = [_code(_read(f"lib/{part}.lua")) for part in (includes[1].split() if includes else ())]
-    source = "\n".join([shebang, f"local K={{{table}}}", *libraries, _code(body)])
+    code = "\n".join(_code(body))
+    streams = ",".join(f"['{key}']=KEYS[{index}]" for index, key in enumerate(keys, 1) if key in STREAMS)
+    table = [f"local K={{{streams}}}"] if "K[" in code else []
+    source = "\n".join([shebang, "local KEYS=KEYS", *table, by_index(code, keys)])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-def _code(text: str) -> str:
-    """Without whole-line comments: they would travel to every server at every connect."""
-    return "\n".join(line for line in text.splitlines() if line and not line.lstrip().startswith("--"))
+def by_index(code: str, keys: tuple[str, ...]) -> str:
+    """Code with `KEYS[…]` for every `K.<suffix>`. ValueError if it uses a key that is not declared."""
+    return _KEY.sub(lambda found: f"KEYS[{keys.index(found[1]) + 1}]", code)
+
+
+def _code(text: str) -> Iterator[str]:
+    """Its lines, with the libraries and without whole-line comments, which would travel at every connect."""
+    for line in text.splitlines():
+        include = _INCLUDE.fullmatch(line)
+        if include:
+            for part in include[1].split():
+                yield from _code(_read(f"lib/{part}.lua"))
+        elif line and not line.lstrip().startswith("--"):
+            yield line
 
 
 @cache

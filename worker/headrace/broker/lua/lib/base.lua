@@ -1,6 +1,5 @@
--- base: names every script shares.
-local call, sub, find, match, concat = redis.call, string.sub, string.find, string.match, table.concat
-local GROUP = 'g'
+-- base: times and places.
+-- include: names
 local STREAMS = {'r', 's', '3', '2', '1', '0'}
 
 -- Time in ms: the one given, else the server's.
