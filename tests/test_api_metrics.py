@@ -77,6 +77,8 @@ async def test_rejections_are_counted_by_reason(redis_url: str) -> None:
         "invalid": 2,
         "too_large": 1,
         "unauthorized": 0,
+        "forbidden": 0,
+        "limited": 0,
         "unavailable": 0,
         "error": 0,
     }

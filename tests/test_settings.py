@@ -211,20 +211,23 @@ SECRET = "correct-horse-battery"
 
 def test_tokens_are_kept_as_hashes() -> None:
     """A token has a name and a namespace; its secret is nowhere in the settings."""
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
-    settings = ApiSettings.from_env({"HEADRACE_TOKENS": f"ci:{SECRET}, ops@team-a:sha256:{digest}"})
+    digest, other = (hashlib.sha256(each.encode()).hexdigest() for each in (SECRET, "another-" + SECRET))
+    settings = ApiSettings.from_env({"HEADRACE_TOKENS": f"ci:{SECRET}, ops@team-a:sha256:{other}"})
     assert [(token.subject, token.namespace) for token in settings.tokens] == [("ci", "default"), ("ops", "team-a")]
-    assert {token.digest.hex() for token in settings.tokens} == {digest}
+    assert [token.digest.hex() for token in settings.tokens] == [digest, other]
     assert SECRET not in repr(settings)
 
 
 def test_tokens_from_a_file(tmp_path: Path) -> None:
-    """A mounted Secret holds one token a line; a missing file is named."""
+    """A mounted Secret holds one token a line; a missing file is named, and so is one without any."""
     file = tmp_path / "tokens"
     file.write_text(f"ci:{SECRET}\n")
-    assert ApiSettings.from_env({"HEADRACE_TOKENS_FILE": str(file)}).tokens[0].subject == "ci"
-    with pytest.raises(BadSetting, match="HEADRACE_TOKENS_FILE"):
+    ApiSettings.from_env({"HEADRACE_TOKENS_FILE": str(file), "HEADRACE_HOST": "0.0.0.0"})
+    with pytest.raises(BadSetting, match=r"HEADRACE_TOKENS_FILE.*No such file"):
         ApiSettings.from_env({"HEADRACE_TOKENS_FILE": str(tmp_path / "none")})
+    file.write_text("# none yet\n")
+    with pytest.raises(BadSetting, match=r"HEADRACE_TOKENS_FILE.*there is no token in it"):
+        ApiSettings.from_env({"HEADRACE_TOKENS_FILE": str(file)})
 
 
 @pytest.mark.parametrize("tokens", ["ci:short-secret", "ci", "a b:" + SECRET, "ci@B:" + SECRET])

@@ -16,7 +16,7 @@ JSON: Final = "application/json"
 
 _TEMPLATE: Final = (
     b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/v1/tasks/%b\r\nX-Request-Id: %b\r\n"
-    b'Server: headrace\r\nDate: %b\r\nContent-Length: %d\r\n\r\n{"task_id":"%b","status":"submitted"}'
+    b'Server: headrace\r\nDate: %b\r\nContent-Length: %d\r\n%b\r\n{"task_id":"%b","status":"submitted"}'
 )
 _BODY_SIZE: Final = len('{"task_id":"","status":"submitted"}')
 
@@ -28,6 +28,8 @@ class Created(web.StreamResponse):
         # Not the base's: nothing of its state is used, and `prepare` and `write_eof` are all that aiohttp calls.
         self.task_id = task_id.encode()
         self.request_id = b""
+        self.more = b""
+        """Whole lines of further headers."""
         self._http: web.BaseRequest | None = None
 
     @property
@@ -48,7 +50,7 @@ class Created(web.StreamResponse):
         if http is None or http.transport is None or http.transport.is_closing():
             raise ConnectionResetError("The client went away")
         size = _BODY_SIZE + len(task_id)
-        http.transport.write(_TEMPLATE % (task_id, self.request_id, _date(), size, task_id))
+        http.transport.write(_TEMPLATE % (task_id, self.request_id, _date(), size, self.more, task_id))
         await http.writer.drain()
 
 

@@ -7,36 +7,52 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from headrace.errors import HeadraceError
 from headrace.settings import ApiToken
+from headrace.tokens import Scope
 
+from .auditing import audited
 from .buckets import Buckets
 from .created import Created
-from .metrics import HTTP_BUCKETS, REASONS
+from .metrics import HTTP_BUCKETS, reason
 from .problems import Problem, log_problem, problem_of, problem_of_http, unexpected
 from .services import SERVICES, Request, Services
 
 logger = logging.getLogger(__name__)
-
-Scope = Literal["read", "submit", "operate", "admin"]
-"""read: look; submit: add tasks, cancel and retry single ones; operate: queues, dead letters and bulk; admin: all of it
-and the audit log."""
 
 Action = Callable[[Services, Request], Awaitable[web.StreamResponse]]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 GONE: Final = 499
 """Counted for a request whose client went away before the answer."""
-_NOBODY: Final = ApiToken("", "", b"")
+_NOBODY: Final = ApiToken("", "", b"", ())
 _boot: Final = secrets.token_hex(6)
 _numbers: Final = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doc:
+    """What the OpenAPI document says of a route beside its types and its action's docstring."""
+
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """Examples of what it reads, each by what it shows."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """Examples of what it answers."""
+    problems: tuple[str, ...] = ()
+    """Codes of its problems, but for those that all routes of its kind have."""
+    headers: tuple[str, ...] = ()
+    """Headers of its good answer, as in `openapi_parts.HEADERS`."""
+    also: Mapping[int, Any] = field(default_factory=dict)
+    """Other answers that are no problem document: status to type."""
+    media: str = "application/json"
+    """Media type of its good answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,9 @@ class Route:
     """What it answers as JSON when all went well: a type that msgspec knows."""
     status: int = 200
     """The status of that answer."""
+    audit: str = ""
+    """What the audit log calls it; only what changes nothing, and submissions, may have none."""
+    doc: Doc = Doc()
 
 
 def request_id(given: str | None) -> str:
@@ -71,9 +90,9 @@ def request_id(given: str | None) -> str:
 
 def endpoint(route: Route) -> Handler:
     """The handler that aiohttp calls for this route."""
-    method, path, action = route.method, route.path, route.action
+    method, path, action = route.method, route.path, audited(route)
     durations = Buckets(HTTP_BUCKETS)
-    guarded = not route.open
+    guarded, scope = not route.open, route.scope
 
     async def handle(http: web.Request) -> web.StreamResponse:
         services = http.app[SERVICES]
@@ -82,21 +101,28 @@ def endpoint(route: Route) -> Handler:
         metrics.in_flight += 1
         began = time.perf_counter()
         name = request_id(http.headers.get("X-Request-Id"))
-        status = GONE
+        status, caller, allowance, refused = GONE, _NOBODY, None, ""
         try:
-            caller = services.guard.identify(http.headers) if guarded else _NOBODY
+            if guarded:
+                caller = services.guard.admit(http.headers, scope)
+                if caller.rate is not None:
+                    allowance = await services.limits.of_token(caller)
             answer = await action(services, Request(http, caller, name))
             status = answer.status
         except Exception as error:
             problem = _problem(error, name)
-            status = problem.status
+            status, refused = problem.status, problem.code
             answer = problem.response(http.rel_url.raw_path, name)
         finally:
+            if caller is not _NOBODY:
+                services.guard.leave(caller)
             metrics.in_flight -= 1
             metrics.requests[method, path, status] += 1
             durations.observe(time.perf_counter() - began)
         if route.submits and status >= 400:
-            metrics.rejected[REASONS.get(status, "invalid")] += 1
+            metrics.rejected[reason(status, refused)] += 1
+        if allowance is not None:
+            allowance.announce(answer)
         return _signed(answer, name)
 
     return handle

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -49,6 +49,8 @@ class Metrics(Collector):
         self.payload_bytes: dict[str, Buckets] = {}
         self.in_flight = 0
         self.known_types: Iterable[str] = ()
+        self.tokens_stale = False
+        """Whether the file of tokens cannot be read."""
         self.overviews: Sequence[Overview] | None = None
         """What was read for this scrape; None = Redis is away."""
 
@@ -80,8 +82,8 @@ class Metrics(Collector):
             submitted.add_metric(labels, count)
         yield submitted
         rejected = CounterMetricFamily("headrace_tasks_rejected", "Submissions turned away.", labels=["reason"])
-        for reason in REASONS.values():
-            rejected.add_metric([reason], self.rejected[reason])
+        for why in (*REASONS.values(), "full"):
+            rejected.add_metric([why], self.rejected[why])
         yield rejected
         sizes = HistogramMetricFamily("headrace_task_payload_bytes", "Payloads of accepted tasks.", labels=["type"])
         for name, buckets in sorted(self.payload_bytes.items()):
@@ -100,6 +102,8 @@ class Metrics(Collector):
             durations.add_metric(labels, buckets.cumulative(), buckets.total)
         yield durations
         yield _gauge("headrace_http_requests_in_flight", "Requests being answered.", {(): self.in_flight})
+        stale = "Whether the file of tokens cannot be read, so that older ones hold."
+        yield _gauge("headrace_tokens_stale", stale, {(): int(self.tokens_stale)})
 
     def _redis(self) -> Iterator[Metric]:
         store = self._store
@@ -120,8 +124,16 @@ class Metrics(Collector):
             yield _gauge("headrace_redis_memory_max_bytes", "Redis' maxmemory; 0 = none.", {(): memory[1]})
 
 
-REASONS: Final = {401: "unauthorized", 413: "too_large", 422: "invalid", 429: "full", 503: "unavailable", 500: "error"}
+REASONS: Final = {
+    401: "unauthorized", 403: "forbidden", 413: "too_large", 422: "invalid", 429: "limited", 503: "unavailable",
+    500: "error",
+}  # fmt: skip
 """Status → why a submission was turned away; any other 4xx is `invalid`."""
+
+
+def reason(status: int, code: str) -> str:
+    """Why a submission with this answer was turned away: one of `REASONS`, or `full`."""
+    return "full" if code == "queue_full" else REASONS.get(status, "invalid")
 
 
 def _build_info() -> Metric:
@@ -166,6 +178,7 @@ def _gauge(
 def registry_of(metrics: Metrics, more: Iterable[Collector] = ()) -> CollectorRegistry:
     """A registry for this process; `more` are collectors of whoever runs in it besides the API."""
     registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
     for collector in (metrics, *more):
         registry.register(collector)
     return registry

@@ -18,9 +18,11 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings, ApiToken
 from headrace.task import queue_of
 
-from .auth import Guard
+from .auditing import Auditor
+from .auth import Guard, require_queue
 from .idempotency import Keys
 from .ingest import Door
+from .limits import Limits
 from .metrics import Metrics
 from .overview import Lookout
 from .registry import Types
@@ -34,6 +36,29 @@ class Request(NamedTuple):
     http: web.Request
     caller: ApiToken
     id: str
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether its token is limited to no queues."""
+        return self.caller.sees_all
+
+    def may(self, queue: str) -> bool:
+        """Whether its token covers this queue: lists leave out the others."""
+        return self.caller.may(queue)
+
+    def require_queue(self, queue: str) -> str:
+        """The queue, to be asked before Redis is, so that the answer tells nothing of what exists.
+
+        Raises HttpProblem (403) if the token does not cover it.
+        """
+        return require_queue(self.caller, queue)
+
+    def require_id(self, task_id: str) -> str:
+        """The queue that an id names. Raises UnknownTask for a text that is no id, HttpProblem (403)."""
+        name = queue_of(task_id)
+        if name is None:
+            raise UnknownTask(task_id[:100])
+        return require_queue(self.caller, name)
 
 
 class Namespace:
@@ -129,6 +154,8 @@ class Services:
     redis: RedisSettings
     store: Store = field(init=False)
     guard: Guard = field(init=False)
+    limits: Limits = field(init=False)
+    auditor: Auditor = field(init=False)
     metrics: Metrics = field(init=False)
     closing: bool = False
     """Set when the process is about to stop."""
@@ -137,6 +164,8 @@ class Services:
     def __post_init__(self) -> None:
         self.store = Store(self.redis, self.settings.durability_timeout_s)
         self.guard = Guard(self.settings)
+        self.limits = Limits(self.store)
+        self.auditor = Auditor(self.store, self.settings.audit_length)
         self.metrics = Metrics(self.store, self.settings.max_depth)
 
     def namespace(self, name: str) -> Namespace:
@@ -157,6 +186,8 @@ class Services:
         self.closing = True
         for namespace in self._namespaces.values():
             await namespace.aclose()
+        await self.limits.aclose()
+        await self.auditor.aclose()
         await self.store.aclose()
 
 

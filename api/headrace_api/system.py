@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +32,10 @@ async def livez(services: Services, request: Request) -> web.Response:
 
 
 async def health(services: Services, request: Request) -> web.Response:
-    """GET /health and /readyz: 200 when submissions can be taken, 503 when not."""
+    """GET /health and /readyz: 200 when submissions can be taken, 503 when not.
+
+    A file of tokens that cannot be read is told, but no reason to take no requests: the tokens before it hold.
+    """
     if services.closing:
         return _json({"status": "stopping", "checks": {"redis": "up"}}, 503)
     try:
@@ -40,12 +44,15 @@ async def health(services: Services, request: Request) -> web.Response:
         return _json({"status": "unavailable", "checks": {"redis": "down"}}, 503)
     except HeadraceError:
         return _json({"status": "unavailable", "checks": {"redis": "refuses"}}, 503)
-    return _json({"status": "ok", "checks": {"redis": "up"}})
+    tokens = {"tokens": "stale"} if services.guard.stale else {}
+    return _json({"status": "ok", "checks": {"redis": "up"} | tokens})
 
 
 async def stats(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/stats: how many tasks are where, in the caller's namespace."""
+    """GET /api/v1/stats: how many tasks are where, in the queues of the caller's namespace that its token covers."""
     seen = await services.namespace(request.caller.namespace).lookout.look()
+    if not request.sees_all:
+        seen = replace(seen, depths={name: depth for name, depth in seen.depths.items() if request.may(name)})
     return _json(_summary(seen) | {"queues": {name: _counts(depth) for name, depth in seen.depths.items()}})
 
 
@@ -56,7 +63,7 @@ def _counts(depth: Depth) -> dict[str, int | bool]:
         "completed": depth.ended("completed"),
         "failed": depth.ended("failed"),
         "cancelled": depth.ended("cancelled"),
-        "delayed": depth.delayed,
+        "scheduled": depth.delayed,
         "parked": depth.parked,
         "dead_letters": depth.dead,
         "paused": depth.paused,
@@ -65,7 +72,7 @@ def _counts(depth: Depth) -> dict[str, int | bool]:
 
 def _summary(seen: Overview) -> dict[str, int | bool]:
     rows = [_counts(depth) for depth in seen.depths.values()]
-    names = ("pending", "processing", "completed", "failed", "cancelled", "delayed", "parked", "dead_letters")
+    names = ("pending", "processing", "completed", "failed", "cancelled", "scheduled", "parked", "dead_letters")
     total: dict[str, int | bool] = {name: sum(row[name] for row in rows) for name in names}
     return total | {"workers": len(seen.active)}
 
@@ -74,6 +81,7 @@ async def metrics(services: Services, request: Request) -> web.Response:
     """GET /metrics: Prometheus text."""
     numbers = services.metrics
     names = services.guard.namespaces
+    numbers.tokens_stale = services.guard.stale
     try:
         numbers.overviews = [await services.namespace(name).lookout.look() for name in names]
     except HeadraceError:

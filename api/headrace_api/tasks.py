@@ -208,7 +208,7 @@ def _status(task_id: str, status: str, code: int = 200, note: str | None = None)
 ROUTES: Final = (
     Route("POST", "/api/v1/tasks", submit, "submit", submits=True),
     Route("GET", "/api/v1/tasks/{id}", show),
-    Route("DELETE", "/api/v1/tasks/{id}", cancel, "submit"),
-    Route("POST", "/api/v1/tasks/{id}:cancel", cancel, "submit"),
-    Route("POST", "/api/v1/tasks/{id}:retry", retry, "submit"),
+    Route("DELETE", "/api/v1/tasks/{id}", cancel, "submit", audit="task.cancel"),
+    Route("POST", "/api/v1/tasks/{id}:cancel", cancel, "submit", audit="task.cancel"),
+    Route("POST", "/api/v1/tasks/{id}:retry", retry, "submit", audit="task.retry"),
 )

@@ -1,8 +1,7 @@
-"""Settings that are more than a number: durability per queue, shares of queues, tokens."""
+"""Settings that are more than a number: durability per queue, shares of queues."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,32 +113,3 @@ def _pairs(given: str, sign: str, missing: str = "") -> list[tuple[str, str]]:
             raise ValueError(f"Queue {queue!r} is named twice; name it once")
         seen[queue] = value if found else missing
     return list(seen.items())
-
-
-class ApiToken(NamedTuple):
-    """One bearer token of the API: who it is, the namespace it is bound to, and the SHA-256 of its secret."""
-
-    subject: str
-    namespace: str
-    digest: bytes
-
-
-_TOKEN = re.compile(rf"(?P<subject>[\w.-]{{1,64}})(@(?P<namespace>{LABEL}))?:(?P<secret>[\x21-\x2b\x2d-\x7e]+)")
-
-
-def parse_tokens(given: str) -> tuple[ApiToken, ...]:
-    return tuple(_parse_token(part) for part in re.split(r"[\s,]+", given.strip()) if part)
-
-
-def _parse_token(given: str) -> ApiToken:
-    match = _TOKEN.fullmatch(given)
-    if not match:
-        raise ValueError("Write each token as NAME:SECRET, NAME@NAMESPACE:SECRET or NAME:sha256:HEX")
-    secret = match["secret"]
-    if hashed := re.fullmatch(r"sha256:([0-9a-f]{64})", secret):
-        digest = bytes.fromhex(hashed[1])
-    elif len(secret) < 16:
-        raise ValueError(f"The secret of token {match['subject']!r} is shorter than 16 characters; make a random one")
-    else:
-        digest = hashlib.sha256(secret.encode()).digest()
-    return ApiToken(match["subject"], match["namespace"] or "default", digest)

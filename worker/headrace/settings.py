@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 from headrace.environment import Rule, Settings, choice, computed_setting, number, setting, size, text, whole
 from headrace.errors import BadSetting
 from headrace.redis_settings import RedisSettings, Tls
 from headrace.setting_types import (
     LABEL_WORDS,
-    ApiToken,
     Durabilities,
     Durability,
     Fsync,
@@ -26,9 +24,9 @@ from headrace.setting_types import (
     Replicated,
     parse_durability,
     parse_queues,
-    parse_tokens,
 )
 from headrace.task import LABEL
+from headrace.tokens import ApiToken, parse_tokens, read_tokens
 
 __all__ = [
     "ApiSettings",
@@ -183,15 +181,24 @@ class ApiSettings(ClientSettings):
     auth: str = setting("tokens", choice("tokens", "none"))
     """`none` lets everyone in, wherever the API listens."""
     tokens: tuple[ApiToken, ...] = setting(
-        (), Rule("NAME:SECRET or NAME@NAMESPACE:SECRET, with commas between", parse_tokens), secret=True
+        (), Rule("NAME:SECRET or NAME@NAMESPACE:SECRET and options, with commas between", parse_tokens), secret=True
     )
     """Bearer tokens. Without any, a loopback address is open to everyone on the machine."""
     tokens_file: str = setting("", text(r"[^\0]*", "a path"))
-    """A file with more tokens, one a line, as a mounted Secret has them."""
+    """A file with more tokens, one a line, or a folder of such files, as a Secret is mounted. It is read again when it
+    changes."""
+    max_connections: int = setting(10_000, whole(10, 1_000_000, "connections"))
+    """Connections at once; more are answered with 503."""
+    max_connections_per_address: int = setting(1_000, whole(1, 1_000_000, "connections"))
+    """Connections at once from one address, which may be that of a proxy; more are answered with 429."""
+    max_requests_per_token: int = setting(1_000, whole(1, 1_000_000, "requests"))
+    """Requests of one token that are answered at once, those that wait among them; more are answered with 429."""
     max_body: int = setting(256 * KIB, size(1 * KIB, 64 * MIB))
     """Bytes of one request's body; a batch may have `max_batch_bytes`."""
     max_wait_s: float = setting(60.0, number(0, 3_600))
     """Seconds that `?wait=` may ask for."""
+    audit_length: int = setting(50_000, whole(100, 10_000_000, "entries"))
+    """Entries of a namespace's audit log, about; the oldest are dropped."""
     schemas: str = setting("warn", choice("off", "warn", "enforce"))
     """Payloads at the door: not checked (off), checked for known types (warn), others refused (enforce)."""
     log_level: str = setting("info", _LEVELS)
@@ -201,9 +208,9 @@ class ApiSettings(ClientSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tokens_file:
-            object.__setattr__(self, "tokens", self.tokens + _read_tokens(self.tokens_file))
-        if self.auth == "tokens" and not self.tokens and not is_loopback(self.host):
+        if self.tokens_file and self.auth == "tokens":
+            _check_tokens(self.tokens_file)
+        if self.auth == "tokens" and not self.tokens and not self.tokens_file and not is_loopback(self.host):
             raise BadSetting(
                 "HEADRACE_HOST", self.host, "the settings together",
                 "a loopback address (127.0.0.1, ::1, localhost) as long as there are no tokens",
@@ -216,10 +223,11 @@ def is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
-def _read_tokens(path: str) -> tuple[ApiToken, ...]:
+def _check_tokens(path: str) -> None:
     try:
-        return parse_tokens(Path(path).read_text("utf-8"))
+        read_tokens(path)
     except (OSError, ValueError) as error:
         raise BadSetting(
-            "HEADRACE_TOKENS_FILE", path, "the settings", "a readable file with one token a line", str(error)
-        ) from None
+            "HEADRACE_TOKENS_FILE", path, "the settings", "a readable file with one token a line, or a folder of such",
+            str(error),
+        ) from None  # fmt: skip

@@ -25,6 +25,8 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*wake` | list | the marker that wakes one waiting process | 1 |
 | `hr:{namespace}:queues` | set | names of queues | max_queues |
 | `hr:{namespace}:types` | hash | type → description and schema, JSON, published by workers | registered types |
+| `hr:{namespace}:rate:<bucket>` | string | rate limit of a token (`t:<subject>`) or queue (`q:<name>`): ms at which its bucket is full, then it expires | limits that are set |
+| `hr:{namespace}:audit` | stream | `e` = who changed what, JSON | audit_length |
 | `hr:{namespace}:secret` | string | random secret that turns idempotency keys into ids | 1 |
 """
 
