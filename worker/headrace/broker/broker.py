@@ -20,11 +20,13 @@ from .replies import (
     MAX_ITEMS,
     STATUS,
     Beat,
+    Buried,
     Cycle,
     Depth,
     Found,
     NewTask,
     Reclaim,
+    Reclaimed,
     Report,
     StreamDepth,
     Submitted,
@@ -35,14 +37,17 @@ from .replies import (
     parse_cycle,
     parse_depth,
     parse_found,
+    parse_reclaimed,
     parse_workers,
     view,
 )
+from .scanning import Scan, Scanned, parse_scanned
 from .scripts import Script, all_scripts
 
 __all__ = [
     "MAX_ITEMS",
     "Beat",
+    "Buried",
     "Call",
     "Cycle",
     "Depth",
@@ -50,6 +55,7 @@ __all__ = [
     "NewTask",
     "Queue",
     "Reclaim",
+    "Reclaimed",
     "Report",
     "StreamDepth",
     "Submitted",
@@ -174,8 +180,8 @@ class Queue:
 
     def reclaim(
         self, order: Reclaim, *, retention_s: float = RETENTION_S, now_ms: int | None = None
-    ) -> Call[tuple[str, int]]:
-        """Hand on what a dead worker held: (alive | marked | moved | done, tasks). `moved` asks for another call."""
+    ) -> Call[Reclaimed]:
+        """Hand on what a dead worker held, at most `order.limit`; `moved` in the answer asks for another call."""
         args = (
             _time(now_ms),
             order.worker,
@@ -188,7 +194,7 @@ class Queue:
             _ttl(retention_s),
             self.journal_cap,
         )
-        return self._call("reclaim", args, lambda reply: (reply[0].decode(), int(reply[1])))
+        return self._call("reclaim", args, parse_reclaimed)
 
     def hand_back(
         self,
@@ -256,6 +262,10 @@ class Queue:
     def get(self, task_id: str) -> Call[Found | None]:
         """Where the task lies and what lies there; `view` makes it readable."""
         return self._call("get", (task_id,), parse_found)
+
+    def scan(self, scan: Scan) -> Call[Scanned]:
+        """Look through the tasks; how `headrace.listing` makes pages of it."""
+        return self._call("scan", scan.args(), parse_scanned)
 
     def depth(self) -> Call[Depth]:
         """How much lies where. ValueError if a stream has no group: that is an error, never zero."""

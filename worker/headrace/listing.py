@@ -1,0 +1,249 @@
+"""Pages of tasks without an index per task: a bounded look at where tasks lie, told honestly.
+
+A list goes queue by queue, by name; within a queue: scheduled and retrying (soonest first), parked (by type), pending
+(by stream, newest first), processing (longest first), failed, then completed and cancelled (both newest first; of these
+only what the journal still names). A task that stays where it is comes exactly once, whatever enters and leaves
+meanwhile; one that moves on may come again in its new state.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import AsyncIterator, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from headrace.broker.broker import Call, Queue, TaskView, view
+from headrace.broker.keys import STREAMS, NamespaceKeys
+from headrace.broker.scanning import Scan, Scanned
+from headrace.filters import EVERY_TASK, Filter
+from headrace.task import State
+
+R = TypeVar("R")
+
+LIMIT: Final = 50
+"""Tasks of a page."""
+MAX_LIMIT: Final = 1_000
+BUDGET: Final = 10_000
+"""Tasks that are looked at for a page; one over 4 KiB counts as several."""
+CALL_BUDGET: Final = 1_000
+"""Tasks that are looked at in one call: it holds Redis for about 2 ms."""
+QUEUE_COST: Final = 10
+"""What a queue costs in which there is nothing."""
+SLACK_MS: Final = 300_000
+"""How far the clocks of clients, workers and Redis may be apart, where a time saves looking."""
+
+
+class Caller(Protocol):
+    """Carries out calls: `AsyncClient`, or the API's store. Raises StoreUnavailable, RedisError."""
+
+    async def call(self, call: Call[R]) -> R: ...
+
+
+class Commander(Protocol):
+    """Carries out plain commands: the same."""
+
+    async def command(self, *args: bytes | str | int) -> Any: ...
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where a list goes on."""
+
+    queue: str
+    source: str
+    """'' = at the queue's beginning."""
+    at: bytes
+    as_of_ms: int | None
+    now_ms: int
+    """When the list began: what `since:2h` counts back from."""
+
+    def text(self) -> str:
+        """As a word without blanks. It is not signed: do not take it from strangers."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """What `text` gave. ValueError for anything else."""
+        try:
+            return msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{text[:40]!r} is no position in a list") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list."""
+
+    items: list[TaskView]
+    """Without results and past attempts; without large payloads unless they were asked for."""
+    next: Position | None
+    """None = the list ends here."""
+    scanned: int
+    """Tasks that were looked at for it."""
+    truncated: bool
+    """The budget was used up before the page was full: there may be more behind `next`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a page is made of."""
+
+    filter: Filter = EVERY_TASK
+    cursor: Position | None = None
+    limit: int = LIMIT
+    budget: int = BUDGET
+    payloads: bool = False
+    """Whether `items` have their payloads whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One step of a list: look there, and send back what was found."""
+
+    call: Call[Scanned]
+
+
+Steps = Generator[Look, Scanned, Page]
+
+
+async def page(
+    client: Caller,
+    queues: Sequence[Queue],
+    filter: Filter = EVERY_TASK,
+    cursor: Position | None = None,
+    limit: int = LIMIT,
+    budget: int = BUDGET,
+    *,
+    payloads: bool = False,
+) -> Page:
+    """The tasks of these queues that match, from the cursor on. Raises StoreUnavailable, RedisError."""
+    steps = look_through(queues, Ask(filter, cursor, limit, budget, payloads))
+    try:
+        look = next(steps)
+        while True:
+            look = steps.send(await client.call(look.call))
+    except StopIteration as done:
+        found: Page = done.value
+        return found
+
+
+async def every(
+    client: Caller,
+    queues: Sequence[Queue],
+    filter: Filter = EVERY_TASK,
+    *,
+    payloads: bool = False,
+) -> AsyncIterator[TaskView]:
+    """All tasks that match, a page at a time. Raises StoreUnavailable, RedisError."""
+    cursor = None
+    while True:
+        found = await page(client, queues, filter, cursor, MAX_LIMIT, payloads=payloads)
+        for seen in found.items:
+            yield seen
+        cursor = found.next
+        if cursor is None:
+            return
+
+
+def look_through(queues: Sequence[Queue], ask: Ask) -> Steps:
+    """The steps that make a page. It knows nothing of sockets, so it serves every kind of caller."""
+    if not (1 <= ask.limit <= MAX_LIMIT and ask.budget >= 1):
+        raise ValueError(f"A page takes 1 to {MAX_LIMIT} tasks and a budget from 1 up, not {ask.limit}, {ask.budget}.")
+    now_ms = ask.cursor.now_ms if ask.cursor else time.time_ns() // 1_000_000
+    filter = ask.filter.at(now_ms) if ask.cursor else ask.filter
+    items: list[TaskView] = []
+    spent = scanned = 0
+    for queue, start in _remaining(queues, filter, ask.cursor, now_ms):
+        scan = _scan(filter, ask.payloads, start)
+        while scan.sources:
+            left = min(CALL_BUDGET, ask.budget - spent)
+            if len(items) >= ask.limit or left <= 0:
+                here = Position(queue.name, scan.source, scan.position, scan.as_of_ms, now_ms)
+                return Page(items, here, scanned, len(items) < ask.limit)
+            got = yield Look(queue.scan(replace(scan, want=ask.limit - len(items), cost=left)))
+            views = (view(id_, queue.name, where) for id_, where in got.found)
+            items += [seen for seen in views if filter.matches(seen)]
+            scanned += got.looked
+            spent += got.cost
+            if not got.source:
+                break
+            scan = replace(scan, source=got.source, position=got.position, as_of_ms=got.as_of_ms)
+        spent += QUEUE_COST
+    return Page(items, None, scanned, False)
+
+
+def _remaining(
+    queues: Sequence[Queue], filter: Filter, cursor: Position | None, now_ms: int
+) -> list[tuple[Queue, Position]]:
+    """The queues that are still to be looked through, and where each begins."""
+    wanted = sorted((each for each in queues if not filter.queues or each.name in filter.queues), key=lambda q: q.name)
+    rest = [each for each in wanted if cursor is None or each.name >= cursor.queue]
+    starts = (
+        cursor if cursor and each.name == cursor.queue else Position(each.name, "", b"", None, now_ms) for each in rest
+    )
+    return list(zip(rest, starts, strict=True))
+
+
+def _scan(filter: Filter, payloads: bool, start: Position) -> Scan:
+    return Scan(
+        sources=sources_of(filter),
+        source=start.source,
+        position=start.at,
+        as_of_ms=start.as_of_ms,
+        since_ms=max(0, filter.since.ms - SLACK_MS) if filter.since else 0,
+        until_ms=filter.until.ms + SLACK_MS if filter.until else None,
+        states=tuple(filter.states or State),
+        payloads=payloads or bool(filter.args),
+        texts=_texts(filter),
+        signs=tuple(sign.lower() for error in filter.errors if (sign := _sure(error, _UNSURE_SIGN))),
+    )
+
+
+_WAITING: Final = tuple(f"w{digit}" for digit in STREAMS)
+_CLAIMED: Final = tuple(f"c{digit}" for digit in STREAMS)
+_LIES: Final[dict[State, tuple[str, ...]]] = {
+    State.SCHEDULED: ("z",),
+    State.RETRYING: ("z",),
+    State.PARKED: ("p",),
+    State.PENDING: _WAITING,
+    State.PROCESSING: _CLAIMED,
+    State.FAILED: ("d",),
+    State.COMPLETED: ("j",),
+    State.CANCELLED: ("j",),
+}
+_ORDER: Final = ("z", "p", *_WAITING, *_CLAIMED, "d", "j")
+
+
+def sources_of(filter: Filter) -> tuple[str, ...]:
+    """Where tasks of these states lie, in the order of the list."""
+    places = {place for state in filter.states or State for place in _LIES[state]}
+    return tuple(place for place in _ORDER if place in places)
+
+
+_UNSURE: Final = re.compile(r'[\x00-\x1f\x7f"\\/]')
+"""What JSON may write in several ways, apart from \\u, which the script knows."""
+_UNSURE_SIGN: Final = re.compile(r'[^\x20-\x7e]|["\\/]')
+"""Of case, the script knows only that of ASCII."""
+
+
+def _sure(text: str, unsure: re.Pattern[str]) -> str:
+    """The longest part of a text that every JSON of it holds as it is; '' if there is none."""
+    return max(unsure.split(text), key=len)
+
+
+def _texts(filter: Filter) -> tuple[str, ...]:
+    """What the envelope of every wanted task holds."""
+    alone = len(filter.types) == 1 and not filter.types[0].endswith("*")
+    types = [f'"t":"{filter.types[0]}"'] if alone else []
+    values = [sure for each in filter.args if (sure := _sure(each.value, _UNSURE))]
+    return (*types, *(f'"{tag}"' for tag in filter.tags), *values)
+
+
+async def queues_of(client: Commander, namespace: str) -> list[Queue]:
+    """All queues of a namespace, by name. Raises StoreUnavailable, RedisError."""
+    names = await client.command("SMEMBERS", NamespaceKeys(namespace)["queues"])
+    return [Queue(name, namespace) for name in sorted(each.decode() for each in names)]
