@@ -16,10 +16,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
 
 from headrace.broker.connection import RedisError
 from headrace.errors import (
@@ -124,23 +125,27 @@ class HttpProblem(HeadraceError):  # noqa: N818 - named for the outcome, as in h
         return self.detail
 
 
-class _FieldBody(msgspec.Struct, omit_defaults=True, frozen=True):
-    pointer: str
+class FieldProblem(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One thing that is wrong with a request."""
+
+    pointer: Annotated[str, Meta(description="Where in the body (RFC 6901).")]
     detail: str
-    hint: str | None = None
+    hint: Annotated[str | UnsetType, Meta(description="What to do.")] = UNSET
 
 
-class _Body(msgspec.Struct, omit_defaults=True, frozen=True):
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    instance: str = ""
-    request_id: str = ""
-    hint: str | None = None
-    errors: list[_FieldBody] | None = None
-    task_ids: list[str] | None = None
+class ProblemBody(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What went wrong, why, and what to do (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="The code as a URN.", pattern="^urn:headrace:error:[a-z_]+$")]
+    title: Annotated[str, Meta(description="What it is, the same for each problem of this code.")]
+    status: Annotated[int, Meta(description="The HTTP status.", ge=400, le=599)]
+    detail: Annotated[str, Meta(description="What is wrong with this request.")]
+    code: Annotated[str, Meta(description="Stable, for programs to decide on.", pattern="^[a-z_]+$")]
+    instance: Annotated[str, Meta(description="The path of the request.")] = ""
+    request_id: Annotated[str, Meta(description="The log has more under it.")] = ""
+    hint: Annotated[str | UnsetType, Meta(description="What to do, where that can be said.")] = UNSET
+    errors: Annotated[list[FieldProblem] | UnsetType, Meta(description="What is wrong where.")] = UNSET
+    task_ids: Annotated[list[str] | UnsetType, Meta(description="The tasks that it is about.")] = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +163,9 @@ class Problem:
 
     def body(self, instance: str = "", request_id: str = "") -> bytes:
         """The document. `instance` is the path of the request."""
-        fields = [_FieldBody(each.pointer, each.detail, each.hint) for each in self.errors]
+        fields = [FieldProblem(each.pointer, each.detail, each.hint or UNSET) for each in self.errors]
         return msgspec.json.encode(
-            _Body(
+            ProblemBody(
                 type=f"urn:headrace:error:{self.code}",
                 title=self.title,
                 status=self.status,
@@ -168,18 +173,21 @@ class Problem:
                 code=self.code,
                 instance=instance[:512],
                 request_id=request_id,
-                hint=self.hint,
-                errors=fields or None,
-                task_ids=list(self.task_ids[:1_000]) or None,
+                hint=self.hint or UNSET,
+                errors=fields or UNSET,
+                task_ids=list(self.task_ids[:1_000]) or UNSET,
             )
         )
 
     def response(self, instance: str = "", request_id: str = "") -> web.Response:
         """The answer."""
-        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "Server": "headrace", **self.headers}
-        if request_id:
-            headers["X-Request-Id"] = request_id
+        headers = self.all_headers(request_id)
         return web.Response(status=self.status, body=self.body(instance, request_id), headers=headers)
+
+    def all_headers(self, request_id: str = "") -> dict[str, str]:
+        """Of the answer: its own, and those that every problem has."""
+        fixed = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "Server": "headrace", **self.headers}
+        return fixed | ({"X-Request-Id": request_id} if request_id else {})
 
 
 def problem_of(error: HeadraceError) -> Problem:

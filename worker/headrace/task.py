@@ -91,9 +91,11 @@ def parse_priority(value: int | str) -> Priority:
 
 LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """What queues and namespaces may be called: a DNS label."""
+TYPE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}"
+TAG: Final = r"[A-Za-z0-9_.:/@-]{1,64}"
 _LABEL: Final = re.compile(LABEL)
-_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
-_TAG: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}")
+_TYPE: Final = re.compile(TYPE_NAME)
+_TAG: Final = re.compile(TAG)
 MAX_TAGS: Final = 16
 """Tags a task may have."""
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
