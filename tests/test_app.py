@@ -92,8 +92,8 @@ def broker(redis_url: str) -> Iterator[SyncClient]:
 def claim(broker: SyncClient, queue: Queue) -> tuple[bytes, bytes]:
     """Take the next task of the queue; its place and its envelope."""
     cycle = broker.call(queue.cycle("w1", 1))
-    digit, entry, envelope, _ = cycle.claims
-    return digit + entry, envelope
+    [(place, envelope, _)] = cycle.claims
+    return place, envelope
 
 
 def finish(broker: SyncClient, queue: Queue, outcome: str, **facts: Any) -> None:
@@ -122,7 +122,7 @@ def test_public_names() -> None:
     """What may be imported from headrace is this, and everything named is there."""
     assert headrace.__all__ == sorted(headrace.__all__)
     assert set(headrace.__all__) == {
-        "App", "BadDefinition", "BadSetting", "ConfigError", "Ctx", "DurabilityUnconfirmed", "FieldError", "Handle",
+        "App", "BadDefinition", "BadSetting", "Batch", "ConfigError", "Ctx", "DurabilityUnconfirmed", "FieldError", "Handle",
         "HeadraceError", "InvalidPayload", "InvalidTask", "Middleware", "Permanent", "Priority", "QueueFull",
         "ResultTimeout", "Retry", "RetryAfter", "State", "StoreFull", "StoreTimeout", "StoreUnavailable", "Task",
         "TaskCall", "TaskCancelled", "TaskConflict", "TaskExpired", "Unique", "TaskDef", "TaskFailed", "TooLarge",

@@ -2,6 +2,7 @@
 
 from headrace.app import App
 from headrace.backoff import Retry
+from headrace.batches import Batch
 from headrace.context import Ctx
 from headrace.decorator import Middleware, Task
 from headrace.errors import (
@@ -41,6 +42,7 @@ __all__ = [
     "App",
     "BadDefinition",
     "BadSetting",
+    "Batch",
     "ConfigError",
     "Ctx",
     "DurabilityUnconfirmed",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from headrace.broker import durability as durable
@@ -82,22 +83,34 @@ class Client:
 
         Raises QueueFull, TaskConflict, InvalidTask, StoreUnavailable, StoreFull, DurabilityUnconfirmed.
         """
-        answer = yield from self._insist(lambda: self._submit_once(sent))
-        if answer.status == "full":
-            raise QueueFull(sent.queue, self.settings.max_depth)
-        if answer.status in {"known", "finished"} and sent.fingerprint is not None:
-            yield from self._insist(lambda: self._compare(sent))
-        return answer.holder or sent.id
+        [task_id] = yield from self.submit_together([sent])
+        return task_id
 
-    def _submit_once(self, sent: Submission) -> Steps[Submitted]:
-        queue, durability = self.queue(sent.queue), self.settings.durability[sent.queue]
+    def submit_together(self, sent: Sequence[Submission]) -> Steps[list[str]]:
+        """Send submissions of one queue in one call: all are stored, or none. Returns the ids in their order.
+
+        At most `MAX_SUBMIT`. Raises as `submit` does.
+        """
+        answers = yield from self._insist(lambda: self._submit_once(sent))
+        ids = []
+        for one, answer in zip(sent, answers, strict=True):
+            if answer.status == "full":
+                raise QueueFull(one.queue, self.settings.max_depth)
+            if answer.status in {"known", "finished"} and one.fingerprint is not None:
+                yield from self._insist(partial(self._compare, one))
+            ids.append(answer.holder or one.id)
+        return ids
+
+    def _submit_once(self, sent: Sequence[Submission]) -> Steps[list[Submitted]]:
+        queue, durability = self.queue(sent[0].queue), self.settings.durability[sent[0].queue]
         yield from self._make_known(queue)
-        call = queue.submit([sent.new], self.settings.max_depth, touch=durable.touches(durability))
+        new = [one.new for one in sent]
+        call = queue.submit(new, self.settings.max_depth, touch=durable.touches(durability))
         try:
             answers: list[Submitted] = yield Run(call, durability)
         except DurabilityUnconfirmed as error:
-            raise DurabilityUnconfirmed([sent.id], error.durability) from None
-        return answers[0]
+            raise DurabilityUnconfirmed([one.id for one in sent], error.durability) from None
+        return answers
 
     def _make_known(self, queue: Queue) -> Steps[None]:
         if queue.name in self._ready:
@@ -140,9 +153,14 @@ class Client:
 
     def look(self, queue: str, task_id: str) -> Steps[TaskView]:
         """The task as it is now. Raises UnknownTask, StoreUnavailable."""
-        seen = yield from self._insist(lambda: self._look(queue, task_id))
+        seen = yield from self.find(queue, task_id)
         if seen is None:
             raise UnknownTask(task_id)
+        return seen
+
+    def find(self, queue: str, task_id: str) -> Steps[TaskView | None]:
+        """The task as it is now, None if it is unknown. Raises StoreUnavailable."""
+        seen: TaskView | None = yield from self._insist(lambda: self._look(queue, task_id))
         return seen
 
     def wait(

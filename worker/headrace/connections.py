@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace.broker.broker import TaskView
@@ -20,11 +22,15 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ClientSettings
 
 if TYPE_CHECKING:
+    from headrace.app import App
     from headrace.broker.client import AsyncClient
     from headrace.broker.sync_client import SyncClient
     from headrace.journal import JournalWatch
 
 R = TypeVar("R")
+
+Views = dict[str, TaskView | None]
+"""Task id → the task as it was seen; None: unknown."""
 
 
 @dataclass
@@ -37,6 +43,9 @@ class _Loop:
 
 class Connections:
     """Finds Redis and the settings when first used; carries out a client's steps for either kind of caller."""
+
+    stand_in: ClassVar[Callable[[App[Any], Connections], Connections] | None] = None
+    """What every App of this process uses in place of its own; `headrace.testing` sets it while a test runs."""
 
     def __init__(self, url: str | None, namespace: str | None, environ: Mapping[str, str] = os.environ) -> None:
         self._url = url
@@ -59,6 +68,10 @@ class Connections:
                 self._client = Client(ClientSettings.from_env(self._environ, namespace=self._namespace))
             return self._client, self._redis
 
+    def now_ms(self) -> int:
+        """Unix time in ms: when what is submitted now was submitted."""
+        return int(time.time() * 1000)
+
     def run(self, make: Callable[[Client], Steps[R]]) -> R:
         """Carry out steps from synchronous code."""
         from headrace.broker.sync_client import SyncClient
@@ -76,15 +89,47 @@ class Connections:
 
     async def wait(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """The task once it has ended, told by the queue's journal. Raises as Client.wait does."""
-        from headrace.journal import LOOK_S, JournalWatch, news
+        from headrace.journal import LOOK_S, news
+
+        client, here = self.client(), self._here()
+        async with self._watch(queue).of(task_id) as event:
+            steps = client.wait(queue, task_id, timeout_s, first_look_s=LOOK_S, last_look_s=LOOK_S)
+            return await drive_async(steps, here.client, client.settings, lambda seconds: news(event, seconds))
+
+    def wait_blocking(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
+        """As `wait`, from synchronous code, which looks now and then."""
+        return self.run(lambda client: client.wait(queue, task_id, timeout_s))
+
+    async def wait_all(self, task_ids: Sequence[str], timeout_s: float | None) -> Views:
+        """These tasks as they are once all have ended, or when the time is up. Raises StoreUnavailable."""
+        from headrace.waiting import until_ended
+
+        async def look(queue: str, ids: Collection[str]) -> Views:
+            # Sent one behind the other on one connection, so that all are one round trip.
+            seen = await asyncio.gather(*(self.arun(partial(Client.find, queue=queue, task_id=id_)) for id_ in ids))
+            return dict(zip(ids, seen, strict=True))
+
+        return await until_ended(task_ids, timeout_s, self._watch, look)
+
+    def wait_all_blocking(self, task_ids: Sequence[str], timeout_s: float | None) -> Views:
+        """As `wait_all`, from synchronous code: by the journal too, in an event loop of its own."""
+
+        async def wait() -> Views:
+            try:
+                return await self.wait_all(task_ids, timeout_s)
+            finally:
+                await self._leave()
+
+        return asyncio.run(wait())
+
+    def _watch(self, queue: str) -> JournalWatch:
+        from headrace.journal import JournalWatch
 
         client, redis = self._prepare()
         here = self._here()
         if queue not in here.watches:
             here.watches[queue] = JournalWatch(redis, client.queue(queue).keys)
-        async with here.watches[queue].of(task_id) as event:
-            steps = client.wait(queue, task_id, timeout_s, first_look_s=LOOK_S, last_look_s=LOOK_S)
-            return await drive_async(steps, here.client, client.settings, lambda seconds: news(event, seconds))
+        return here.watches[queue]
 
     def _here(self) -> _Loop:
         from headrace.broker.client import AsyncClient
@@ -104,8 +149,11 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop, and that of synchronous callers."""
+        await self._leave()
+        self.close()
+
+    async def _leave(self) -> None:
         here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
             await asyncio.gather(*(watch.aclose() for watch in here.watches.values()))
             await here.client.aclose()
-        self.close()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from headrace.broker.client import AsyncClient
 from headrace.broker.keys import QueueKeys
@@ -24,13 +25,47 @@ LOOK_S: Final = 5.0
 """Seconds without news after which a waiting caller looks by itself."""
 
 
+class Listener(Protocol):
+    """Who is told of one task's end."""
+
+    def set(self) -> None: ...
+
+
+class Ends:
+    """Which of many tasks ended since it was last asked."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self._ids: set[str] = set()
+
+    def add(self, task_id: str) -> None:
+        self._ids.add(task_id)
+        self.news.set()
+
+    def take(self) -> set[str]:
+        """Those told since the last call."""
+        taken, self._ids = self._ids, set()
+        return taken
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _End:
+    """One of many tasks that somebody waits for."""
+
+    ends: Ends
+    task_id: str
+
+    def set(self) -> None:
+        self.ends.add(self.task_id)
+
+
 class JournalWatch:
     """Who waits for which task of one queue. For one event loop; it reads only while somebody waits."""
 
     def __init__(self, redis: RedisSettings, keys: QueueKeys) -> None:
         self._client = AsyncClient(redis, "headrace-journal")
         self._key = keys["journal"]
-        self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._waiting: dict[str, list[Listener]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._positioned = asyncio.Event()
         self._last: bytes | str = "0-0"
@@ -39,17 +74,31 @@ class JournalWatch:
     async def of(self, task_id: str) -> AsyncGenerator[asyncio.Event, None]:
         """An event that is set when this task ends. What ended before this began is not told: look first."""
         event = asyncio.Event()
-        self._waiting.setdefault(task_id, []).append(event)
+        async with self._listening({task_id: event}):
+            yield event
+
+    @asynccontextmanager
+    async def of_each(self, task_ids: Iterable[str]) -> AsyncGenerator[Ends, None]:
+        """Which of these tasks end, as it becomes known. What ended before this began is not told: look first."""
+        ends = Ends()
+        async with self._listening({task_id: _End(ends, task_id) for task_id in task_ids}):
+            yield ends
+
+    @asynccontextmanager
+    async def _listening(self, listeners: Mapping[str, Listener]) -> AsyncGenerator[None, None]:
+        for task_id, listener in listeners.items():
+            self._waiting.setdefault(task_id, []).append(listener)
         try:
             if self._reader is None or self._reader.done():
                 self._positioned.clear()
                 self._reader = asyncio.create_task(self._read(), name="headrace-journal")
             await self._positioned.wait()
-            yield event
+            yield
         finally:
-            self._waiting[task_id].remove(event)
-            if not self._waiting[task_id]:
-                del self._waiting[task_id]
+            for task_id, listener in listeners.items():
+                self._waiting[task_id].remove(listener)
+                if not self._waiting[task_id]:
+                    del self._waiting[task_id]
 
     async def _read(self) -> None:
         try:
@@ -88,13 +137,13 @@ class JournalWatch:
 
     def _tell(self, fields: list[bytes]) -> None:
         for line in fields[1].split(b"\n") if fields else ():
-            for event in self._waiting.get(line.partition(b" ")[0].decode("ascii", "replace"), ()):
-                event.set()
+            for listener in self._waiting.get(line.partition(b" ")[0].decode("ascii", "replace"), ()):
+                listener.set()
 
     def _tell_all(self) -> None:
-        for events in self._waiting.values():
-            for event in events:
-                event.set()
+        for listeners in self._waiting.values():
+            for listener in listeners:
+                listener.set()
 
     async def aclose(self) -> None:
         """Stop reading and close the connection."""
@@ -114,4 +163,4 @@ async def news(event: asyncio.Event, fallback_s: float = LOOK_S) -> None:
     event.clear()
 
 
-__all__ = ["BLOCK_MS", "LOOK_S", "JournalWatch", "news"]
+__all__ = ["BLOCK_MS", "LOOK_S", "Ends", "JournalWatch", "news"]

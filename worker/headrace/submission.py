@@ -31,6 +31,7 @@ from headrace.task import (
 from headrace.taskdef import TaskDef
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 MAX_DELAY_S: Final = 366 * 86_400.0
 """A task may be due up to a year ahead."""
@@ -74,8 +75,8 @@ class Unique:
 
 
 @dataclass(frozen=True)
-class TaskCall(Generic[R]):
-    """A call that was checked and not sent."""
+class TaskCall(Generic[R_co]):
+    """A call that was checked and not sent: `task.call(…)` makes it, `app.batch(…)` sends many at once."""
 
     definition: TaskDef
     payload: bytes
