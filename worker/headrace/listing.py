@@ -20,7 +20,7 @@ import msgspec
 from headrace.broker.broker import Call, Queue, TaskView, view
 from headrace.broker.keys import STREAMS, NamespaceKeys
 from headrace.broker.scanning import Scan, Scanned
-from headrace.filters import EVERY_TASK, Filter
+from headrace.filters import EVERY_TASK, Argument, Filter
 from headrace.task import State
 
 R = TypeVar("R")
@@ -198,7 +198,8 @@ def _scan(filter: Filter, payloads: bool, start: Position) -> Scan:
         until_ms=filter.until.ms + SLACK_MS if filter.until else None,
         states=tuple(filter.states or State),
         payloads=payloads or bool(filter.args),
-        texts=_texts(filter),
+        words=_words(filter),
+        values=_values(filter),
         signs=tuple(sign.lower() for error in filter.errors if (sign := _sure(error, _UNSURE_SIGN))),
     )
 
@@ -235,12 +236,20 @@ def _sure(text: str, unsure: re.Pattern[str]) -> str:
     return max(unsure.split(text), key=len)
 
 
-def _texts(filter: Filter) -> tuple[str, ...]:
-    """What the envelope of every wanted task holds."""
+def _words(filter: Filter) -> tuple[str, ...]:
     alone = len(filter.types) == 1 and not filter.types[0].endswith("*")
     types = [f'"t":"{filter.types[0]}"'] if alone else []
-    values = [sure for each in filter.args if (sure := _sure(each.value, _UNSURE))]
-    return (*types, *(f'"{tag}"' for tag in filter.tags), *values)
+    return (*types, *(f'"{tag}"' for tag in filter.tags))
+
+
+def _values(filter: Filter) -> tuple[str, ...]:
+    texts = [text for each in filter.args for text in (_key(each), each.value)]
+    return tuple(sure for text in texts if (sure := _sure(text, _UNSURE)))
+
+
+def _key(argument: Argument) -> str:
+    """The innermost key; what is a number may be a place in a list instead."""
+    return "" if argument.path[-1].lstrip("-").isdigit() else argument.path[-1]
 
 
 async def queues_of(client: Commander, namespace: str) -> list[Queue]:

@@ -30,10 +30,12 @@ class Scan:
     states: tuple[str, ...] = ()
     """Of `z` and `j`, which hold tasks of several states."""
     payloads: bool = False
-    texts: tuple[str, ...] = ()
-    """All of them are in the envelope of a task that is wanted, or `\\\\u` is."""
+    words: tuple[str, ...] = ()
+    """All of them are in the envelope of a task that is wanted."""
+    values: tuple[str, ...] = ()
+    """All of them are in its payload. (What has escapes like \\u0061 in it may be wanted whatever it holds.)"""
     signs: tuple[str, ...] = ()
-    """All of them, in lower case, are in N of a task that is wanted, or `\\\\u` is."""
+    """All of them, in lower case, are in its N."""
 
     def args(self) -> list[bytes | str | int]:
         """The arguments of the script."""
@@ -48,8 +50,10 @@ class Scan:
             "" if self.until_ms is None else self.until_ms,
             f",{','.join(self.states)},",
             int(self.payloads),
-            len(self.texts),
-            *self.texts,
+            len(self.words),
+            len(self.values),
+            *self.words,
+            *self.values,
             *self.signs,
         ]
 

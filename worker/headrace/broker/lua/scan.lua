@@ -4,32 +4,36 @@
 -- ARGV: 1 sources in order, of: z (later) p (parked) w<digit> (waiting in a stream) c<digit> (claimed) d (dead letters) j (journal)
 --       2 source to go on in ('' = the first) · 3 position in it, as this script returned it · 4 as of ms ('' = now): what came to a stream later is left out
 --       5 rows wanted · 6 cost allowed: a task costs 1 and 1 for each 4 KiB · 7 since ms · 8 until ms ('' = any), both with slack for clocks that differ
---       9 states wanted of later and journal, with commas around · 10 '1' = with payloads · 11 number of texts that an envelope must hold, then these
---       then texts that N must hold, in lower case. A text with \u in it may hold anything.
+--       9 states wanted of later and journal, with commas around · 10 '1' = with payloads
+--       11, 12 number of texts that the envelope must hold before its payload, and in it; then these; then those that N must hold, in lower case
 -- returns: {as of ms, source ('' = all was seen), position, tasks looked at, cost, {{id, what `get` answers}, …}}
 -- include: base carry depth
 local argv, floor = ARGV, math.floor
 local as_of, want, allowed = argv[4], tonumber(argv[5]), tonumber(argv[6])
 local since, till, states, payloads = tonumber(argv[7]), argv[8], argv[9], argv[10] == '1'
-local needles, signs = {}, {}
-for a = 12, 11 + argv[11] do needles[#needles + 1] = argv[a] end
-for a = 12 + argv[11], #argv do signs[#signs + 1] = argv[a] end
+local words, values, signs = {}, {}, {}
+for a = 13, #argv do
+  local list = a <= 12 + argv[11] and words or a <= 12 + argv[11] + argv[12] and values or signs
+  list[#list + 1] = argv[a]
+end
 local rows, looked, cost, at, full = {}, 0, 0, '', false
 local FIRST_STEP, STEP, SMALL = 4, 200, 1024
 
-local function holds(text, wanted)
-  for _, part in ipairs(wanted) do
-    if not find(text, part, 1, true) and not find(text, '\\u', 1, true) then return false end
+-- A text with \u in it may hold anything.
+local function holds(text, wanted, start)
+  for i = 1, #wanted do
+    if not find(text, wanted[i], start, true) and not find(text, '\\u', start, true) then return false end
   end
   return true
 end
 
+local PAYLOAD = ',"a":{'
 local TAGS, EXPIRES = ',"g":%["[%w_.:/@",-]*"%]', ',"x":%d+'
 local BEHIND = {'}(' .. TAGS .. '})$', '}(' .. TAGS .. EXPIRES .. '})$', '}(' .. EXPIRES .. '})$', '}(})$'}
 
 -- The payload is all between the first `,"a":` (no text before it can hold that) and the last of the fields behind it, which begin after its brace.
 local function without_payload(envelope)
-  local start = #envelope > SMALL and not payloads and find(envelope, ',"a":{', 1, true)
+  local start = #envelope > SMALL and not payloads and find(envelope, PAYLOAD, 1, true)
   if not start then return envelope end
   local tail = sub(envelope, -2 * SMALL)
   for _, form in ipairs(BEHIND) do
@@ -51,7 +55,8 @@ end
 local function look(position, envelope, n)
   at, looked, cost = position, looked + 1, cost + 1 + floor((#envelope + #n) / 4096)
   full = cost >= allowed
-  return holds(envelope, needles) and (#signs == 0 or holds(string.lower(n), signs))
+  return holds(envelope, words, 1) and (#values == 0 or holds(envelope, values, find(envelope, PAYLOAD, 1, true) or 1))
+    and (#signs == 0 or holds(string.lower(n), signs, 1))
 end
 
 -- What is no task after all.
@@ -96,7 +101,7 @@ local function waiting(digit, position)
   steps(function(step)
     local entries = call('XREVRANGE', K[digit], from, claimed_up_to, 'COUNT', step)
     for _, entry in ipairs(entries) do
-      if tonumber(match(entry[1], '^%d+')) < since then return false end
+      if since > 0 and tonumber(match(entry[1], '^%d+')) < since then return false end
       stream_row(digit, entry, entry[1])
       if full then return false end
       from = '(' .. entry[1]
@@ -184,7 +189,7 @@ local function dead(position)
     local found = left > 0 and call('ZRANGE', K.dead, first, left - 1, 'WITHSCORES') or {}
     for i = #found - 1, 1, -2 do
       local id, died = found[i], found[i + 1]
-      if tonumber(died) < since then return false end
+      if since > 0 and tonumber(died) < since then return false end
       local text = call('GET', K.t .. id)
       local here = died .. ' ' .. id
       if text then record_row(id, here, 't', text) else skip(here) end
@@ -223,7 +228,7 @@ local function journal(position)
   steps(function(step)
     local entries = call('XREVRANGE', K.journal, from, '-', 'COUNT', step)
     for _, entry in ipairs(entries) do
-      if tonumber(match(entry[1], '^%d+')) < since then return false end
+      if since > 0 and tonumber(match(entry[1], '^%d+')) < since then return false end
       journal_entry(entry, lines_left)
       if full then return false end
       skip(entry[1] .. ' 1')
