@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model bench lint build lock clean \
+.PHONY: help dev deps test quick test-coverage model bench lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down
 
 help: ## List what there is
@@ -44,6 +44,9 @@ lint: $(VENV)/.test ## Style, types, and which package may import which
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy worker api operator cli tests examples bench
 	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/.dev ## Write the pages of docs/ that are made from the code
+	@$(PY) -m headrace_cli.pages docs
 
 build: $(VENV)/.dev ## Build the wheel into dist/
 	@$(PIP) wheel --no-deps --wheel-dir dist .

@@ -72,11 +72,11 @@ async def test_get_stats_counts_by_state(redis_url: str) -> None:
         await api.worker.report(*ended)
         await api.submitted(EMAIL | {"delay": 60, "queue": "mail"})
         stats = (await api.get("/api/v1/stats")).json
-    counts = {key: stats[key] for key in ("pending", "processing", "completed", "failed", "delayed", "dead_letters")}
-    assert counts == {"pending": 3, "processing": 2, "completed": 2, "failed": 1, "delayed": 1, "dead_letters": 1}
+    counts = {key: stats[key] for key in ("pending", "processing", "completed", "failed", "scheduled", "dead_letters")}
+    assert counts == {"pending": 3, "processing": 2, "completed": 2, "failed": 1, "scheduled": 1, "dead_letters": 1}
     assert stats["workers"] == 1
     assert set(stats["queues"]) == {"default", "mail"}
-    assert stats["queues"]["mail"]["delayed"] == 1
+    assert stats["queues"]["mail"]["scheduled"] == 1
 
 
 async def test_get_health_is_200_while_the_service_can_work(redis_url: str) -> None:

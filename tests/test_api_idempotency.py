@@ -42,7 +42,7 @@ async def test_another_body_under_the_same_key_is_422(redis_url: str, change: di
         stats = (await api.get("/api/v1/stats")).json
     assert (answer.status, answer.code) == (422, "task_conflict")
     assert "Repeat a submission unchanged" in answer.json["detail"]
-    assert stats["pending"] + stats["delayed"] == 1
+    assert stats["pending"] + stats["scheduled"] == 1
 
 
 async def test_the_key_holds_through_the_tasks_whole_life(redis_url: str) -> None:

@@ -147,7 +147,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["wroker"], "There is no command 'wroker'. Did you mean 'worker'?"),
         (["queue", "lst"], "There is no command 'lst'. Did you mean 'ls'?"),
-        (["submit"], "Missing argument 'TYPE'"),
+        (["submit"], "Name the type of the task"),
         (["task", "get", "--colour", "x"], "No such option"),
     ],
 )
@@ -313,17 +313,14 @@ def test_a_paused_queue_is_listed_and_not_served_until_it_is_resumed(headrace: H
     assert headrace("queue", "pause", "default").stdout == "default: paused\n"
     task_id = only_id(headrace("submit", "greet", '{"name": "x"}'))
     listed = {row["queue"]: row for row in json.loads(headrace("queue", "ls", "-o", "json").stdout)}
-    assert {name: listed["default"][name] for name in ("pending", "workers", "paused")} == {
-        "pending": 1,
-        "workers": 1,
-        "paused": True,
-    }
+    assert (listed["default"]["pending"], listed["default"]["paused"]) == (1, True)
+    assert len(listed["default"]["workers"]) == 1
     assert headrace("queue", "ls").stdout.splitlines()[0].split()[:2] == ["QUEUE", "PENDING"]
     assert headrace("queue", "resume", "default").stdout == "default: not paused\n"
     worker.wait_for(task_id)
     unknown = headrace("queue", "pause", "defualt")
-    assert unknown.returncode == main.USAGE
-    assert "Did you mean 'default'?" in unknown.stderr
+    assert unknown.returncode == main.FAILED
+    assert "did you mean 'default'?" in unknown.stderr.lower()
 
 
 def test_a_worker_serves_the_queues_of_its_application_and_drains_on_sigterm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, UNREACHABLE, TIMED_OUT = range(5)
 INTERRUPTED: Final = 130
+COMPLETE: Final = "_HEADRACE_COMPLETE"
+"""The variable by which the script of `headrace completion` asks what could come next."""
 
 _COMMANDS: Final = {
     "dev": ("dev", "The whole system on this machine: Redis, API, workers, reload on save."),
     "worker": ("worker", "Run the tasks of an application."),
     "api": ("api", "Serve the HTTP API."),
-    "submit": ("submit", "Submit one task."),
-    "task": ("task", "Look at a task, cancel it, or retry it."),
-    "queue": ("queue", "List queues, pause and resume them."),
+    "submit": ("submit", "Submit a task, or many."),
+    "task": ("task", "Look at tasks, list, cancel and retry them."),
+    "queue": ("queue", "List queues, pause and resume them, set their limits, empty them."),
+    "types": ("types", "List the task types that workers know, with their arguments."),
+    "bench": ("bench", "Measure how many tasks a second this machine and its Redis carry."),
     "replay": ("replay", "Send a recorded trace through the system and check that nothing is lost."),
+    "completion": ("completion", "Print the script that completes commands in bash, zsh or fish."),
 }
 _EPILOG: Final = (
     "Exit codes: 0 all is well, 1 it failed, 2 the command or a setting is wrong, 3 Redis or the API cannot be "
@@ -49,21 +55,21 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    if args is None and (instruction := os.environ.get(COMPLETE)):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "headrace", COMPLETE, instruction))
     sys.exit(run(sys.argv[1:] if args is None else args))
 
 
 def run(args: list[str]) -> int:
     """Run one command; returns the exit code."""
-    ctx: click.Context | None = None
     try:
         with cli.make_context("headrace", list(args)) as ctx:
             result = cli.invoke(ctx)
             return result if isinstance(result, int) else OK
     except click.exceptions.Exit as asked:
         return asked.exit_code
-    except click.ClickException as error:
-        error.show()
-        return USAGE if isinstance(error, click.UsageError) else FAILED
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -74,23 +80,41 @@ def run(args: list[str]) -> int:
 
 def _end_of_pipe() -> int:
     """Whoever read us (head, less) has seen enough; Python's own flush at the exit must not complain."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
 
 
+def _refused(error: click.ClickException) -> int:
+    """The command line itself is wrong."""
+    from .output import complain, note
+
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
+    complain(error.format_message())
+    if not isinstance(error, click.UsageError):
+        return FAILED
+    if error.ctx is not None:
+        note(f"{error.ctx.command_path} --help shows how it is used.")
+    return USAGE
+
+
 def _failed(error: Exception, debug: bool) -> int:
+    if isinstance(error, click.ClickException):
+        return _refused(error)
     from headrace.errors import HeadraceError
 
-    if debug or not isinstance(error, HeadraceError):
-        traceback.print_exception(error)
-    if isinstance(error, HeadraceError):
-        from .output import complain
+    from .output import complain, note
 
-        complain(str(error), detail=getattr(error, "detail", ""))
-        return exit_code(error)
-    return FAILED
+    ours = isinstance(error, HeadraceError)
+    if debug or not ours:
+        traceback.print_exception(error)
+    if not isinstance(error, HeadraceError):
+        complain("This is a bug in headrace. Please report it with the lines above.")
+        return FAILED
+    complain(str(error), detail=getattr(error, "detail", ""))
+    note(f"headrace explain {error.code} says more.")
+    return exit_code(error)
 
 
 def exit_code(error: HeadraceError) -> int:

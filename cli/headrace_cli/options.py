@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .records import FORMS
+
 redis_option = click.option(
     "--redis",
     "url",
@@ -15,6 +17,14 @@ redis_option = click.option(
 )
 namespace_option = click.option("--namespace", metavar="NAME", help="The tenant; else HEADRACE_NAMESPACE. [default]")
 output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(FORMS),
+    default="table",
+    show_default=True,
+    help="For people (wide: all columns), for programs, or names alone.",
+)
+report_option = click.option(
     "-o",
     "--output",
     type=click.Choice(["text", "json"]),

@@ -1,10 +1,10 @@
-"""What commands print: colour in a terminal, none in a pipe; tables for people, JSON for programs."""
+"""What commands print: data on standard output, all else on standard error; colour in a terminal, none in a pipe."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["coloured", "complain", "console", "note", "print_json", "print_table"]
+__all__ = ["coloured", "complain", "console", "note", "print_json", "print_yaml"]
 
 
 def coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
@@ -45,7 +45,18 @@ def print_json(value: Any) -> None:
     """Indented JSON. Texts of strangers in it stay escaped where they could deceive a terminal."""
     import msgspec
 
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    _print_data(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_yaml(value: Any) -> None:
+    """YAML of the same as `print_json`, in the same order."""
+    import msgspec
+
+    # By way of JSON, for it has to read the parts that are JSON as they came (payloads and results).
+    _print_data(msgspec.yaml.encode(msgspec.json.decode(msgspec.json.encode(value))).decode().rstrip("\n"))
+
+
+def _print_data(text: str) -> None:
     click.echo(text if not sys.stdout.isatty() else _visible(text))
 
 
@@ -53,32 +64,3 @@ def _visible(text: str) -> str:
     from headrace.logs import clean
 
     return "\n".join(clean(line, 1 << 20) for line in text.split("\n"))
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table: rich's in a terminal, aligned text in a pipe. Numbers are right-aligned."""
-    lines = [tuple(row) for row in rows]
-    if sys.stdout.isatty():
-        _print_rich_table(columns, lines)
-        return
-    widths = [max(len(row[at]) for row in [columns, *lines]) for at in range(len(columns))]
-    for row in [columns, *lines]:
-        cells = zip(row, widths, _numeric(lines, len(columns)), strict=True)
-        text = "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)
-        click.echo(text.rstrip())
-
-
-def _print_rich_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in zip(columns, _numeric(rows, len(columns)), strict=True):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
-
-
-def _numeric(rows: Sequence[tuple[str, ...]], columns: int) -> list[bool]:
-    return [bool(rows) and all(row[at][:1].isdigit() or row[at] == "-" for row in rows) for at in range(columns)]

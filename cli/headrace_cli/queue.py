@@ -1,4 +1,4 @@
-"""`headrace queue ls|pause|resume`."""
+"""`headrace queue ls|get|pause|resume|limit`; purge is in queue_purge.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command, LazyGroup
+from .complete import queue_names
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
-    from headrace.broker.broker import Depth
+    from headrace.queues import QueueView
 
+    from .records import Cell, Column
     from .session import Session
+
+queue_argument = click.argument("name", metavar="QUEUE", shell_complete=queue_names)
 
 
 @click.group(
@@ -20,12 +24,13 @@ if TYPE_CHECKING:
     cls=LazyGroup,
     examples="""
         headrace queue ls
+        headrace queue get orders
         headrace queue pause orders
         headrace queue resume orders
     """,
 )
 def command() -> None:
-    """List queues, pause and resume them."""
+    """List queues, pause and resume them, set their limits, empty them."""
 
 
 @command.command(
@@ -33,47 +38,99 @@ def command() -> None:
     cls=Command,
     examples="""
         headrace queue ls
+        headrace queue ls --watch
         headrace queue ls -o json | jq '.[] | select(.pending > 1000)'
     """,
 )
+@click.option("--watch", is_flag=True, help="Show them anew whenever something changed, until Ctrl-C.")
 @session_options
 @output_option
-def ls(output: str, **_: Any) -> None:
-    """List the queues: what waits, runs, is due later, and failed."""
-    from .output import print_json, print_table
+def ls(output: str, watch: bool, **_: Any) -> None:
+    """List the queues: what waits, runs, is due later, is parked or dead; and their workers."""
+    from .records import Column, Listing, show_all, span
+    from .session import run
+    from .watch import keep_showing
+
+    columns: list[Column[QueueView]] = [
+        _column("queue"),
+        *map(_column, ("pending", "processing", "scheduled", "parked", "dead_letters")),
+        Column("WORKERS", lambda each: len(each.workers)),
+        Column("OLDEST", lambda each: span(each.oldest_s)),
+        _column("paused"),
+        *(_column(name, wide=True) for name in ("completed", "failed", "cancelled", "live")),
+        Column("MAX_DEPTH", lambda each: each.limits.max_depth, wide=True),
+        Column("RATE", lambda each: each.limits.rate, wide=True),
+    ]
+    listing = Listing(columns, lambda each: each.queue, "There are no queues yet: the first task or worker makes one.")
+    run(lambda session: keep_showing(lambda: _all(session), lambda found: show_all(found, listing, output), watch))
+
+
+def _column(name: str, *, wide: bool = False) -> Column[QueueView]:
+    from .records import Column
+
+    def cell(each: QueueView) -> Cell:
+        value: Cell = getattr(each, name)
+        return value
+
+    return Column(name.upper(), cell, wide)
+
+
+async def _all(session: Session) -> list[QueueView]:
+    from headrace.queues import describe
+
+    depths = sorted((await session.lookout.look()).depths.items())
+    return [describe(name, depth, await _workers(session, name)) for name, depth in depths]
+
+
+async def _workers(session: Session, name: str) -> list[str]:
+    """Those that beat, also if nobody knows for how long they have not any more."""
+    seen = await session.client.call(session.queue(name).workers())
+    return [each.name for each in seen if each.beat and not each.beat.startswith("?")]
+
+
+@command.command(
+    "get",
+    cls=Command,
+    examples="""
+        headrace queue get orders
+        headrace queue get orders -o json | jq .priorities.high.pending
+    """,
+)
+@queue_argument
+@session_options
+@output_option
+def get(name: str, output: str, **_: Any) -> None:
+    """Show a queue: how much is where, by priority, its workers and its limits."""
+    from headrace.queues import look
+
+    from .records import show_one
     from .session import run
 
-    async def work(session: Session) -> dict[str, Depth]:
-        return dict((await session.lookout.look()).depths)
+    async def work(session: Session) -> QueueView:
+        return await look(session.client, session.queue(name), await _workers(session, name))
 
-    rows = [_facts(name, depth) for name, depth in sorted(run(work).items())]
-    if output == "json":
-        print_json(rows)
-    elif not rows:
-        click.echo("There are no queues yet: the first task or worker makes one.")
-    else:
-        print_table([name.upper() for name in rows[0]], [[_cell(value) for value in row.values()] for row in rows])
+    found = run(work)
+    show_one(found, found.queue, _lines(found), output)
 
 
-def _facts(name: str, depth: Depth) -> dict[str, str | int | float | bool | None]:
-    waiting = [stream.oldest_ms for stream in depth.streams.values() if stream.oldest_ms is not None]
-    return {
-        "queue": name,
-        "pending": depth.waiting,
-        "processing": depth.processing,
-        "scheduled": depth.delayed,
-        "parked": depth.parked,
-        "failed": depth.dead,
-        "workers": depth.workers,
-        "oldest_s": round(max(0, depth.now_ms - min(waiting)) / 1000, 1) if waiting else None,
-        "paused": depth.paused,
+def _lines(found: QueueView) -> list[str]:
+    from .records import span
+
+    facts = {
+        "queue": found.queue + (" (paused)" if found.paused else ""),
+        "live": f"{found.live:,}: {found.pending:,} pending, {found.processing:,} processing, "
+        f"{found.scheduled:,} scheduled, {found.parked:,} parked",
+        "ended": f"{found.completed:,} completed, {found.failed:,} failed, {found.cancelled:,} cancelled",
+        "dead": f"{found.dead_letters:,} dead letters kept",
+        "workers": ", ".join(found.workers),
+        "limits": f"{found.limits.max_depth or 'HEADRACE_MAX_DEPTH'} tasks, {found.limits.rate or 'any'} a time",
     }
-
-
-def _cell(value: str | float | bool | None) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    lines = [f"{title:<10} {text}" for title, text in facts.items() if text]
+    for priority, each in found.priorities.items():
+        if each.pending or each.processing:
+            oldest = f", the oldest for {span(each.oldest_s)}" if each.oldest_s is not None else ""
+            lines.append(f"{'':<10} {priority}: {each.pending:,} pending{oldest}; {each.processing:,} processing")
+    return lines
 
 
 @command.command(
@@ -83,11 +140,12 @@ def _cell(value: str | float | bool | None) -> str:
         headrace queue pause orders
     """,
 )
-@click.argument("name", metavar="QUEUE")
+@queue_argument
 @session_options
-def pause(name: str, **_: Any) -> None:
+@output_option
+def pause(name: str, output: str, **_: Any) -> None:
     """Claim nothing more from a queue. Running tasks go on, and submissions are accepted."""
-    _set_paused(name, True)
+    _set_paused(name, True, output)
 
 
 @command.command(
@@ -97,26 +155,59 @@ def pause(name: str, **_: Any) -> None:
         headrace queue resume orders
     """,
 )
-@click.argument("name", metavar="QUEUE")
+@queue_argument
 @session_options
-def resume(name: str, **_: Any) -> None:
+@output_option
+def resume(name: str, output: str, **_: Any) -> None:
     """Claim from a paused queue again."""
-    _set_paused(name, False)
+    _set_paused(name, False, output)
 
 
-def _set_paused(name: str, paused: bool) -> None:
-    from headrace.errors import ConfigError, nearest
+def _set_paused(name: str, paused: bool, output: str) -> None:
+    from headrace import queues
 
+    from .records import say
     from .session import run
 
-    async def work(session: Session) -> bool:
-        known = (await session.lookout.look()).depths
-        if name not in known:
-            meant = nearest(name, known)
-            hint = f"Did you mean {meant!r}?" if meant else "`headrace queue ls` lists those there are"
-            raise ConfigError(f"There is no queue {name!r}", hint)
-        return await session.store.read(session.queue(name).pause(paused))
-
-    changed = run(work)
+    change = queues.pause if paused else queues.resume
+    changed = run(lambda session: change(session.client, session.queue(name)))
     state = "paused" if paused else "not paused"
-    click.echo(f"{name}: {state}" if changed else f"{name}: {state} already")
+    say({"queue": name, "paused": paused}, name, state if changed else f"{state} already", output)
+
+
+@command.command(
+    "limit",
+    cls=Command,
+    examples="""
+        headrace queue limit orders --max-depth 10000
+        headrace queue limit orders --rate 100/s
+        headrace queue limit orders --rate none
+    """,
+)
+@queue_argument
+@click.option("--max-depth", metavar="N|none", help="Live tasks it may hold.")
+@click.option("--rate", metavar="N/UNIT|none", help="Submissions over HTTP, as 100/s, 6000/min or 10000/h.")
+@session_options
+@output_option
+def limit(name: str, max_depth: str | None, rate: str | None, output: str, **_: Any) -> None:
+    """Set limits of one queue; `none` removes one. What is not named stays."""
+    from headrace import queues
+
+    from .records import say
+    from .session import run
+
+    given = {"max_depth": max_depth, "rate": rate}
+    limits = {key: _limit(text) for key, text in given.items() if text is not None}
+    if not limits:
+        raise click.UsageError("Say which limit: --max-depth N or --rate N/s.")
+    run(lambda session: queues.limit(session.client, session.queue(name), **limits))
+    words = ", ".join(
+        f"{key.replace('_', ' ')} {value or 'as HEADRACE_' + key.upper()}" for key, value in limits.items()
+    )
+    say({"queue": name, "limits": limits}, name, words, output)
+
+
+def _limit(text: str) -> int | str | None:
+    if text == "none":
+        return None
+    return int(text) if text.isdecimal() else text

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .command import Command
-from .options import output_option
+from .options import report_option
 
 
 @click.command(
@@ -32,7 +32,7 @@ from .options import output_option
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the first N rows.")
 @click.option("--seed", metavar="S", type=int, default=0, show_default=True, help="Of the random choices.")
 @click.option("--ledger", metavar="FILE", type=click.Path(path_type=Path), help="Where the handlers note their runs.")
-@output_option
+@report_option
 def command(trace: Path, output: str, **options: Any) -> int:
     """Send the rows of TRACE.csv through HTTP at their own times divided by --speed.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import click
 
 from headrace.broker.broker import Queue, TaskView, view
+from headrace.broker.client import AsyncClient
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
 from headrace.redis_settings import RedisSettings
@@ -38,7 +39,10 @@ class Session:
         self.types = Types(self.store, settings.namespace)
         self.desk = Desk(settings, self.types)
         self.lookout = Lookout(self.store, settings.namespace)
+        self.client = AsyncClient(redis, "headrace-cli")
+        """For what the library offers; it has the patience of `RedisSettings.timeout_s`, not that of the API."""
         self._redis = redis
+        self._doors: dict[str, Door] = {}
 
     def queue(self, name: str) -> Queue:
         """The transitions of a queue."""
@@ -46,7 +50,9 @@ class Session:
 
     def door(self, queue: str) -> Door:
         """The way into a queue."""
-        return Door(self.store, self.queue(queue), self.settings)
+        if queue not in self._doors:
+            self._doors[queue] = Door(self.store, self.queue(queue), self.settings)
+        return self._doors[queue]
 
     def watch(self, queue: str) -> JournalWatch:
         """Tells when tasks of a queue end. To be closed."""
@@ -64,6 +70,7 @@ class Session:
         """Close the connections."""
         await self.types.aclose()
         await self.lookout.aclose()
+        await self.client.aclose()
         await self.store.aclose()
 
 
@@ -82,13 +89,24 @@ async def _open(url: str | None, namespace: str | None) -> AsyncIterator[Session
 
 def run(work: Callable[[Session], Awaitable[R]]) -> R:
     """Carry out a command's work with what its options say."""
+    with opened() as (session, runner):
+        return runner.run(_awaited(work(session)))
+
+
+async def _awaited(work: Awaitable[R]) -> R:
+    return await work
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Session, asyncio.Runner]]:
+    """A session with the loop it belongs to, for a command that waits for something else (its input) in between."""
     # What it would log of an error, the command says.
     logging.getLogger("headrace_api").setLevel(logging.CRITICAL)
     options = click.get_current_context().params
-    url, namespace = options.get("url"), options.get("namespace")
-
-    async def main() -> R:
-        async with _open(url, namespace) as session:
-            return await work(session)
-
-    return asyncio.run(main())
+    with asyncio.Runner() as runner:
+        opening = _open(options.get("url"), options.get("namespace"))
+        session = runner.run(opening.__aenter__())
+        try:
+            yield session, runner
+        finally:
+            runner.run(opening.__aexit__(None, None, None))

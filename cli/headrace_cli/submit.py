@@ -12,8 +12,6 @@ from .command import Command
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
-    from headrace.broker.broker import TaskView
-
     from .session import Session
 
 
@@ -25,10 +23,16 @@ if TYPE_CHECKING:
         headrace submit export_data @filters.json --priority low --delay 60
         echo '{"name": "world"}' | headrace submit hello - --wait
         headrace submit hello --id 550e8400-e29b-41d4-a716-446655440000      # sent twice, it is one task
+        headrace submit hello --batch names.ndjson > ids                     # one payload a line
+        generate | headrace submit --batch - --wait                          # {"type": …, "payload": …} a line
     """,
 )
-@click.argument("type", metavar="TYPE")
-@click.argument("payload", metavar="[JSON|@FILE|-]", default="{}")
+@click.argument("type", metavar="TYPE", required=False)
+@click.argument("payload", metavar="[JSON|@FILE|-]", required=False)
+@click.option("--batch", metavar="FILE", type=click.File("rb"), help="A task a line, as JSON; - is standard input.")
+@click.option(
+    "--skip", metavar="N", type=click.IntRange(0), default=0, help="With --batch: leave out the first N lines."
+)
 @click.option("--priority", metavar="NAME", help="critical, high, medium, low, or 3 to 0. [as the type says]")
 @click.option("--queue", metavar="NAME", help="[as the type says]")
 @click.option("--delay", metavar="SECONDS", type=float, help="Wait so long before it may run.")
@@ -39,36 +43,56 @@ if TYPE_CHECKING:
 @session_options
 @output_option
 def command(**options: Any) -> int:
-    """Submit one task; prints its id, or with --wait its result.
+    """Submit a task and print its id, or with --wait its result; or many tasks at once.
 
     The payload is a JSON object: as an argument, in a file (@FILE), or from standard input (-). It is checked as the
-    API checks it.
+    API checks it. With --batch each line is a payload of TYPE or, without TYPE, a whole submission as the API takes
+    it; the ids are printed, and lines that are refused make the exit code 1.
     """
+    if options["batch"] is not None:
+        from .submit_batch import submit_batch
+
+        return submit_batch(options)
+    if options["type"] is None:
+        raise click.UsageError("Name the type of the task, or give --batch FILE.")
     from .session import run
 
     return run(lambda session: _submit(session, options))
 
 
 async def _submit(session: Session, options: dict[str, Any]) -> int:
-    from headrace_api.task_body import task_body
-
-    from .output import note, print_json
+    from .output import note
+    from .records import show_one
 
     task_id, warning = await _send(session, options)
     if warning:
         note(warning)
     if not options["wait"]:
-        if options["output"] == "json":
-            print_json({"task_id": task_id, "status": "submitted"})
-        else:
-            click.echo(task_id)
+        show_one({"task_id": task_id, "status": "submitted"}, task_id, [task_id], options["output"])
         return 0
     note(task_id)
-    seen = await _end_of(session, task_id, options["timeout"])
-    if options["output"] == "json":
-        print_json(task_body(seen, session.settings.max_retries))
+    return await _follow(session, task_id, options)
+
+
+async def _follow(session: Session, task_id: str, options: dict[str, Any]) -> int:
+    import asyncio
+
+    from headrace_api.task_body import task_body
+
+    from .output import note
+    from .records import show_one
+    from .waiting import end_of, result_of
+
+    try:
+        seen = await end_of(session, task_id, options["timeout"])
+    except asyncio.CancelledError:  # Ctrl-C
+        note(f"Detached; the task goes on. Wait again: headrace task get {task_id} --wait")
+        raise
+    if options["output"] in {"json", "yaml"}:
+        show_one(task_body(seen, session.settings.max_retries), task_id, (), options["output"])
         return 0 if seen.state == "completed" else 1
-    click.echo(_result(seen))
+    result = result_of(seen)
+    show_one(seen, task_id, [result], options["output"])
     return 0
 
 
@@ -76,7 +100,9 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     """The id, and what the sender should know. Raises what the API would answer with."""
     from headrace.errors import QueueFull, TaskConflict
 
-    accepted = await session.desk.read(_body(options), _origin(options["task_id"]))
+    accepted = await session.desk.read(
+        body_of(options, _payload(options["payload"] or "{}")), _origin(options["task_id"])
+    )
     [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
         raise QueueFull(accepted.queue, session.settings.max_depth)
@@ -88,13 +114,13 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     return accepted.new.id, accepted.warning
 
 
-def _body(options: dict[str, Any]) -> bytes:
+def body_of(options: dict[str, Any], payload: bytes) -> bytes:
+    """A submission as the API takes it. Raises MalformedJson."""
     import msgspec
 
     from headrace.task import queue_of
     from headrace_api import strict_json
 
-    payload = _payload(options["payload"])
     strict_json.load(payload)
     queue = options["queue"] or (queue_of(options["task_id"]) if options["task_id"] else None)
     priority = options["priority"]
@@ -131,38 +157,3 @@ def _origin(task_id: str | None) -> Any:
         return task_id
 
     return Origin(given, fingerprint)
-
-
-async def _end_of(session: Session, task_id: str, timeout_s: float) -> TaskView:
-    """The task when it has ended. Raises ResultTimeout."""
-    import asyncio
-
-    from headrace.errors import ResultTimeout
-    from headrace.journal import news
-    from headrace.task import TERMINAL, queue_of
-
-    watch = session.watch(queue_of(task_id) or "")
-    try:
-        async with asyncio.timeout(timeout_s), watch.of(task_id) as event:
-            while (seen := await session.look(task_id)).state not in TERMINAL:
-                await news(event)
-            return seen
-    except TimeoutError:
-        seen = await session.look(task_id)
-        raise ResultTimeout(task_id, timeout_s, seen.state) from None
-    finally:
-        await watch.aclose()
-
-
-def _result(seen: TaskView) -> str:
-    """The result as JSON. Raises TaskFailed, TaskCancelled."""
-    from headrace.errors import TaskCancelled, TaskFailed
-
-    if seen.state == "completed":
-        return "null" if seen.result is None else bytes(seen.result).decode()
-    if seen.state == "cancelled":
-        raise TaskCancelled(seen.id)
-    last = seen.attempts[-1] if seen.attempts else None
-    if last is not None and last.error is not None:
-        raise TaskFailed(seen.id, last.error.type, last.error.message)
-    raise TaskFailed(seen.id, last.outcome if last else "unknown", (last and last.cause) or "no error was recorded")

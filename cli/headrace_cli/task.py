@@ -1,8 +1,7 @@
-"""`headrace task get|cancel|retry`: one task, by its id."""
+"""`headrace task get|cancel|retry`: tasks, by their ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +11,13 @@ from .options import output_option, session_options
 
 if TYPE_CHECKING:
     from headrace.broker.broker import TaskView
-    from headrace_api.task_body import AttemptBody, TaskBody
+    from headrace_api.task_body import TaskBody
 
+    from .many import Outcome
     from .session import Session
 
 _ID = "550e8400-e29b-41d4-a716-446655440000"
+ids_argument = click.argument("ids", metavar="ID…", nargs=-1, required=True)
 
 
 @click.group(
@@ -24,12 +25,13 @@ _ID = "550e8400-e29b-41d4-a716-446655440000"
     cls=LazyGroup,
     examples=f"""
         headrace task get {_ID}
+        headrace task ls state:failed type:send_email since:2h
         headrace task cancel {_ID}
-        headrace task retry {_ID}
+        headrace task ls state:failed -o name | headrace task retry -
     """,
 )
 def command() -> None:
-    """Look at a task, cancel it, or retry it."""
+    """Look at tasks, list, cancel and retry them."""
 
 
 @command.command(
@@ -38,68 +40,62 @@ def command() -> None:
     examples=f"""
         headrace task get {_ID}
         headrace task get {_ID} -o json | jq .status
+        headrace task get {_ID} --wait
+        headrace task get - --wait < ids            # as `headrace submit --batch FILE > ids` printed them
     """,
 )
-@click.argument("task_id", metavar="ID")
+@ids_argument
+@click.option("--wait", is_flag=True, help="Wait until they have ended.")
+@click.option("--timeout", metavar="SECONDS", type=float, default=3600.0, show_default=True, help="For --wait.")
 @session_options
 @output_option
-def get(task_id: str, output: str, **_: Any) -> None:
-    """Show a task: where it is, its attempts, its result or error."""
+def get(ids: tuple[str, ...], output: str, wait: bool, timeout: float, **_: Any) -> int:
+    """Show a task: where it is, its attempts, its result or error. Several are listed in a table.
+
+    `-` reads ids from standard input. With --wait the exit code is 1 if any failed or was cancelled, and 4 if any
+    takes longer than the timeout.
+    """
+    from .many import ids_of
+    from .records import show_all, show_one
+    from .session import run
+    from .task_text import LISTING, task_lines
+
+    names = ids_of(ids)
+
+    async def work(session: Session) -> list[TaskBody]:
+        if wait:
+            await _wait_for(session, names, timeout)
+        return [await _body(session, await session.look(name)) for name in names]
+
+    bodies = run(work)
+    if len(ids) == 1 and "-" not in ids:
+        show_one(bodies[0], bodies[0].id, task_lines(bodies[0]), output)
+    else:
+        show_all(bodies, LISTING, output)
+    return int(wait and any(each.status != "completed" for each in bodies))
+
+
+async def _wait_for(session: Session, names: list[str], timeout_s: float) -> None:
+    from headrace.errors import ResultTimeout
+
+    from .progress import Bar
+    from .waiting import end_of, ends_of
+
+    if len(names) == 1:
+        await end_of(session, names[0], timeout_s)
+        return
+    with Bar("ended", len(names)) as bar:
+        left = await ends_of(session, names, timeout_s, lambda name, seen: bar.to(bar.done + 1))
+    if left:
+        raise ResultTimeout(left[0], timeout_s, (await session.look(left[0])).state)
+
+
+async def _body(session: Session, seen: TaskView) -> TaskBody:
     from headrace_api.task_body import task_body
 
-    from .output import print_json
-    from .session import run
-
-    async def work(session: Session) -> TaskBody:
-        seen = await session.look(task_id)
-        return task_body(seen, await _default_retries(session, seen))
-
-    body = run(work)
-    if output == "json":
-        print_json(body)
-        return
-    for line in _lines(body):
-        click.echo(line)
-
-
-async def _default_retries(session: Session, seen: TaskView) -> int:
     known = await session.types.find(seen.envelope.type) if seen.envelope else None
     default = known.described.max_retries if known else None
-    return session.settings.max_retries if default is None else default
-
-
-def _lines(body: TaskBody) -> Iterator[str]:
-    from headrace.logs import clean
-    from headrace.task import Priority
-
-    counts = f"{body.attempts} attempts, {body.retry_count} failures, {body.crashes} crashes"
-    facts = {
-        "id": body.id,
-        "type": body.type,
-        "status": body.status,
-        "queue": f"{body.queue}, priority {Priority(body.priority & 3).name.lower()}",
-        "created": body.created_at,
-        "due": body.due_at,
-        "started": body.started_at,
-        "completed": body.completed_at,
-        "worker": body.worker_id,
-        "attempts": f"{counts}, {body.interruptions} interruptions; {body.max_retries} retries allowed",
-        "payload": bytes(body.payload).decode(errors="replace"),
-        "result": None if body.result is None else bytes(body.result).decode(errors="replace"),
-    }
-    for name, value in facts.items():
-        if value:
-            yield f"{name:<10} {clean(str(value), 2_000)}"
-    for attempt in body.log:
-        yield f"{'':<10} {clean(_attempt(attempt), 2_000)}"
-    if body.error is not None and body.error.trace:
-        yield from (clean(line, 2_000) for line in body.error.trace.splitlines())
-
-
-def _attempt(attempt: AttemptBody) -> str:
-    why = f": {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
-    cause = f" ({attempt.cause})" if attempt.cause else ""
-    return f"{attempt.ended_at or '-'} {attempt.outcome}{cause} on {attempt.worker_id or '-'}{why}"
+    return task_body(seen, session.settings.max_retries if default is None else default)
 
 
 @command.command(
@@ -108,32 +104,35 @@ def _attempt(attempt: AttemptBody) -> str:
     examples=f"""
         headrace task cancel {_ID}
         headrace task cancel {_ID} --force
+        headrace task ls state:pending type:send_email -o name | headrace task cancel -
     """,
 )
-@click.argument("task_id", metavar="ID")
+@ids_argument
 @click.option("--force", is_flag=True, help="End a running task under its worker, whose report then counts nothing.")
 @session_options
 @output_option
-def cancel(task_id: str, force: bool, output: str, **_: Any) -> None:
-    """Cancel a task that waits, or ask the worker of a running one to end it."""
+def cancel(ids: tuple[str, ...], force: bool, output: str, **_: Any) -> int:
+    """Cancel tasks that wait, and ask the workers of running ones to end them. `-` reads ids from standard input."""
+    from .many import on_each
+
+    return on_each(ids, lambda session, name: _cancel(session, name, force), output)
+
+
+async def _cancel(session: Session, task_id: str, force: bool) -> Outcome:
     from headrace.errors import UnknownTask, WrongState
 
-    from .session import run
+    from .many import Outcome
 
-    async def work(session: Session) -> str:
-        seen = await session.look(task_id)
-        call = session.queue(seen.queue).cancel(
-            seen.id, force=force, retention_s=max(1, int(session.settings.retention_s))
-        )
-        return await session.store.read(call)
-
-    found = run(work)
+    seen = await session.look(task_id)
+    retention_s = max(1, int(session.settings.retention_s))
+    found = await session.store.read(session.queue(seen.queue).cancel(seen.id, force=force, retention_s=retention_s))
     if found == "unknown":
         raise UnknownTask(task_id)
-    if found not in {"asked", "cancelled"}:
+    if found == "asked":
+        return Outcome(task_id, "processing", "its worker was asked to end it")
+    if found != "cancelled":
         raise WrongState(task_id, found, "cancelled")
-    status = "processing" if found == "asked" else "cancelled"
-    _say(output, task_id, status, "its worker was asked to end it" if found == "asked" else "cancelled")
+    return Outcome(task_id, "cancelled", "cancelled")
 
 
 @command.command(
@@ -141,22 +140,24 @@ def cancel(task_id: str, force: bool, output: str, **_: Any) -> None:
     cls=Command,
     examples=f"""
         headrace task retry {_ID}
+        headrace task ls state:failed error:Timeout -o name | headrace task retry -
     """,
 )
-@click.argument("task_id", metavar="ID")
+@ids_argument
 @session_options
 @output_option
-def retry(task_id: str, output: str, **_: Any) -> None:
-    """Start a failed task over; make one that waits for its time due now."""
-    from .session import run
+def retry(ids: tuple[str, ...], output: str, **_: Any) -> int:
+    """Start failed tasks over; make those that wait for their time due now. `-` reads ids from standard input."""
+    from .many import on_each
 
-    run(lambda session: _retry(session, task_id))
-    _say(output, task_id, "pending", "pending")
+    return on_each(ids, _retry, output)
 
 
-async def _retry(session: Session, task_id: str) -> None:
+async def _retry(session: Session, task_id: str) -> Outcome:
     from headrace.errors import WrongState
     from headrace.task import State
+
+    from .many import Outcome
 
     seen = await session.look(task_id)
     queue = session.queue(seen.queue)
@@ -168,12 +169,4 @@ async def _retry(session: Session, task_id: str) -> None:
         await session.store.read(queue.promote([seen.id]))
     elif seen.state is not State.PENDING:
         raise WrongState(task_id, seen.state, "retried")
-
-
-def _say(output: str, task_id: str, status: str, words: str) -> None:
-    from .output import print_json
-
-    if output == "json":
-        print_json({"task_id": task_id, "status": status})
-    else:
-        click.echo(f"{task_id}: {words}")
+    return Outcome(task_id, "pending", "pending")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from headrace.app import App
     from headrace.settings import WorkerSettings
+
+R = TypeVar("R")
 
 
 @click.command(
@@ -91,7 +93,7 @@ def _fitted(settings: WorkerSettings, app: App[Any], flags: dict[str, str | None
     return settings
 
 
-def run_loop(main: Coroutine[Any, Any, int]) -> int:
+def run_loop(main: Coroutine[Any, Any, R]) -> R:
     """Run it in the quickest event loop there is."""
     import asyncio
 

@@ -6,6 +6,7 @@ A caller here is whatever carries out calls and commands: `AsyncClient`, or the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -54,8 +55,8 @@ class QueueView(msgspec.Struct, frozen=True):
     queue: str
     pending: int
     processing: int
-    delayed: int
-    """Scheduled and retrying."""
+    scheduled: int
+    """Due later: scheduled and retrying."""
     parked: int
     dead_letters: int
     live: int
@@ -67,14 +68,25 @@ class QueueView(msgspec.Struct, frozen=True):
     oldest_s: float | None
     """Seconds since the oldest task that waits came; None = none waits."""
     paused: bool
-    paused_ms: int | None
-    """Unix time since when."""
-    next_due_ms: int | None
-    """Unix time at which the next delayed task is due."""
+    paused_at: str | None
+    """RFC 3339: since when."""
+    next_due_at: str | None
+    """RFC 3339: when the next scheduled task is due."""
     workers: tuple[str, ...]
     """Those that serve it now."""
     priorities: dict[str, PriorityView]
     limits: QueueLimits
+
+
+def at(ms: int | None) -> str | None:
+    """Unix ms as RFC 3339 in UTC; None for no time, and for a number that is none."""
+    if ms is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def describe(name: str, depth: Depth, workers: Iterable[str] = ()) -> QueueView:
@@ -85,7 +97,7 @@ def describe(name: str, depth: Depth, workers: Iterable[str] = ()) -> QueueView:
         queue=name,
         pending=depth.waiting,
         processing=depth.processing,
-        delayed=depth.delayed,
+        scheduled=depth.delayed,
         parked=depth.parked,
         dead_letters=depth.dead,
         live=depth.live,
@@ -94,8 +106,8 @@ def describe(name: str, depth: Depth, workers: Iterable[str] = ()) -> QueueView:
         cancelled=depth.ended("cancelled"),
         oldest_s=max(ages, default=None),
         paused=depth.paused,
-        paused_ms=depth.paused_ms,
-        next_due_ms=depth.next_due_ms,
+        paused_at=at(depth.paused_ms),
+        next_due_at=at(depth.next_due_ms),
         workers=tuple(sorted(workers)),
         priorities=priorities,
         limits=QueueLimits(depth.max_depth, depth.rate),

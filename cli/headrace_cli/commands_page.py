@@ -1,0 +1,83 @@
+"""The page of all commands, made from the commands themselves. `make docs` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from .command import Command, LazyGroup
+from .main import cli
+
+__all__ = ["every_command", "page"]
+
+HEAD: Final = """\
+# Commands
+
+Made from the code by `make docs`; change it there. `headrace COMMAND --help` says the same.
+
+**Output.** Data goes to standard output and nothing else does; notes, progress and errors go to standard error. `-o`
+chooses the form: `table` for people, `wide` with all columns, `json` and `yaml` whole and with the names of the HTTP
+API, `name` for `xargs` and for commands that read ids from `-`. Colour is for terminals, and `NO_COLOR=1` turns it off.
+What takes more than a second shows a bar in a terminal and a line every ten seconds elsewhere.
+
+**Exit codes**: 0 all is well, 1 it failed, 2 the command or a setting is wrong, 3 Redis or the API cannot be reached,
+4 it took too long, 130 Ctrl-C. `headrace worker`: 0 after SIGTERM, 1 if handlers that do not end forced it to stop.
+
+**Errors** are sentences; `headrace explain CODE` says more ([errors.md](errors.md)). `--debug` shows the traceback.
+
+**Tab key**: `headrace completion --help` says how.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    commands = list(every_command(cli, "headrace"))
+    rows = "".join(f"| [`{path}`](#{_anchor(path)}) | {_summary(each)} |\n" for path, each in commands)
+    return "\n".join([HEAD, "| command | does |\n|---|---|\n" + rows, *(_part(*each) for each in commands)])
+
+
+def every_command(command: click.Command, path: str) -> Iterator[tuple[str, Command]]:
+    """Each command that is not a group, by the words that are typed."""
+    if not isinstance(command, LazyGroup):
+        assert isinstance(command, Command)
+        yield path, command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from every_command(found, f"{path} {name}")
+
+
+def _anchor(path: str) -> str:
+    return path.replace(" ", "-")
+
+
+def _summary(command: Command) -> str:
+    return _cell(_paragraphs(command)[0].split(". ")[0].removesuffix("."))
+
+
+def _paragraphs(command: Command) -> list[str]:
+    text = (command.help or "").replace("\b\n", "").strip()
+    return [" ".join(each.split()) for each in text.split("\n\n")]
+
+
+def _part(path: str, command: Command) -> str:
+    ctx = click.Context(command, info_name=path)
+    usage = " ".join([path, *command.collect_usage_pieces(ctx)])
+    told = "\n\n".join(_paragraphs(command))
+    options = [each for each in command.params if isinstance(each, click.Option) and each.expose_value]
+    rows = "".join(_row(ctx, each) for each in options)
+    table = f"| option | meaning |\n|---|---|\n{rows}\n" if rows else ""
+    return f"## {path}\n\n```text\n{usage}\n```\n\n{told}\n\n{table}```sh\n{command.examples}\n```\n"
+
+
+def _row(ctx: click.Context, option: click.Option) -> str:
+    names, meaning = option.get_help_record(ctx) or ("", "")
+    return f"| `{_cell(names)}` | {_cell(meaning)} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,40 @@
+"""What the Tab key offers beside commands and options: names of queues and types, asked of Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["queue_names", "type_names"]
+
+
+def queue_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The queues of the namespace."""
+    return _names(ctx, "queues", "SMEMBERS", incomplete)
+
+
+def type_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The types that workers published."""
+    return _names(ctx, "types", "HKEYS", incomplete)
+
+
+def _names(ctx: click.Context, key: str, command: str, incomplete: str) -> list[str]:
+    from headrace.broker.keys import NamespaceKeys
+    from headrace.errors import HeadraceError
+
+    from .session import run
+
+    async def work(session: Session) -> list[bytes]:
+        found: list[bytes] = await session.store.command(command, NamespaceKeys(session.settings.namespace)[key])
+        return found
+
+    try:
+        with ctx.scope(cleanup=False):
+            names = sorted(name.decode(errors="replace") for name in run(work))
+    except HeadraceError:  # nobody who presses Tab wants to read about a Redis that is away
+        return []
+    return [name for name in names if name.startswith(incomplete)]

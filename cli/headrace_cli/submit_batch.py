@@ -1,0 +1,143 @@
+"""`headrace submit --batch`: a task a line, stored some hundred at a time; what is refused stops no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import click
+
+from headrace.errors import HeadraceError, InvalidTask, QueueFull, StoreUnavailable
+from headrace_api.strict_json import MalformedJson
+from headrace_api.submissions import Accepted, Origin
+
+from .output import complain, note, print_json, print_yaml
+from .progress import Bar
+from .session import Session, opened
+from .submit import body_of
+from .waiting import ends_of
+
+__all__ = ["submit_batch"]
+
+AT_ONCE: Final = 500
+"""Lines that are stored together."""
+MAX_COMPLAINTS: Final = 20
+
+Line = tuple[int, bytes]
+"""Its number, from 1, and its text."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    read: int = 0
+    """Lines of which it is known what became of them."""
+    stored: dict[str, str] = field(default_factory=dict)
+    """Id → its status, in the order of the lines."""
+    refused: int = 0
+
+
+def submit_batch(options: dict[str, Any]) -> int:
+    """Submit every line; returns the exit code: 1 if any was refused, or (with --wait) did not complete."""
+    _check(options)
+    tally = _Tally(options["skip"])
+    with opened() as (session, runner):
+        try:
+            _send_all(session, runner, options, tally)
+        except (KeyboardInterrupt, StoreUnavailable, QueueFull):
+            note(f"{len(tally.stored):,} tasks were stored. Go on with the same command and --skip {tally.read}")
+            raise
+        bad = runner.run(_follow(session, tally, options["timeout"])) if options["wait"] and tally.stored else 0
+    _report(tally, options["output"])
+    return 1 if tally.refused or bad else 0
+
+
+def _check(options: dict[str, Any]) -> None:
+    if options["payload"] is not None or options["task_id"] is not None:
+        raise click.UsageError("With --batch the lines are the payloads, so there is no other, and no --id.")
+    said = [name for name in ("priority", "queue", "delay", "max_retries") if options[name] is not None]
+    if said and options["type"] is None:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise click.UsageError(f"Without TYPE the lines say all of a task, so {flags} has nothing to say.")
+
+
+def _send_all(session: Session, runner: asyncio.Runner, options: dict[str, Any], tally: _Tally) -> None:
+    lines = _lines(options["batch"], options["skip"])
+    with Bar("submitted", None, beside_data=True) as bar:
+        while some := list(islice(lines, AT_ONCE)):
+            ids = runner.run(_send(session, some, options, tally))
+            tally.read = some[-1][0]
+            if options["output"] not in {"json", "yaml"}:
+                click.echo("".join(f"{name}\n" for name in ids), nl=False)
+            bar.to(len(tally.stored), f"{tally.refused} refused" if tally.refused else "")
+
+
+def _lines(file: Iterable[bytes], skip: int) -> Iterator[Line]:
+    numbered = enumerate(file, 1)
+    return ((number, text) for number, text in islice(numbered, skip, None) if text.strip())
+
+
+async def _send(session: Session, lines: list[Line], options: dict[str, Any], tally: _Tally) -> list[str]:
+    accepted = [each for line in lines if (each := await _read(session, line, options, tally)) is not None]
+    by_queue: dict[str, list[Accepted]] = defaultdict(list)
+    for each in accepted:
+        by_queue[each.queue].append(each)
+    for queue, some in by_queue.items():
+        answers = await session.door(queue).submit([each.new for each in some])
+        if any(answer.status == "full" for answer in answers):
+            raise QueueFull(queue, session.settings.max_depth)
+        tally.stored |= {each.new.id: "submitted" for each in some}
+    return [each.new.id for each in accepted]
+
+
+async def _read(session: Session, line: Line, options: dict[str, Any], tally: _Tally) -> Accepted | None:
+    number, text = line
+    try:
+        body = text if options["type"] is None else body_of(options, text)
+        return await session.desk.read(body, Origin())
+    except (MalformedJson, InvalidTask) as error:
+        tally.refused += 1
+        _complain(number, error, tally.refused)
+        return None
+
+
+def _complain(number: int, error: HeadraceError, nth: int) -> None:
+    if nth <= MAX_COMPLAINTS:
+        complain(f"Line {number}: {error}")
+    if nth == MAX_COMPLAINTS:
+        note("Further lines that are refused are only counted.")
+
+
+async def _follow(session: Session, tally: _Tally, timeout_s: float) -> int:
+    """Wait for them; returns how many did not complete."""
+    from headrace.errors import ResultTimeout
+
+    counts: dict[str, int] = defaultdict(int)
+
+    with Bar("ended", len(tally.stored)) as bar:
+
+        def told(name: str, seen: Any) -> None:
+            tally.stored[name] = str(seen.state) if seen is not None else "unknown"
+            counts[tally.stored[name]] += 1
+            bar.to(bar.done + 1, f"{counts['failed']} failed" if counts["failed"] else "")
+
+        try:
+            left = await ends_of(session, list(tally.stored), timeout_s, told)
+        except asyncio.CancelledError:  # Ctrl-C
+            note("Detached; the tasks go on. With their ids in a file, wait again: headrace task get - --wait < FILE")
+            raise
+    if left:
+        raise ResultTimeout(left[0], timeout_s, (await session.look(left[0])).state)
+    note(", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
+    return sum(counts.values()) - counts["completed"]
+
+
+def _report(tally: _Tally, form: str) -> None:
+    if form in {"json", "yaml"}:
+        records = [{"task_id": name, "status": status} for name, status in tally.stored.items()]
+        (print_json if form == "json" else print_yaml)(records)
+    if tally.refused:
+        note(f"{len(tally.stored):,} tasks were stored, {tally.refused:,} lines were refused.")
