@@ -11,15 +11,16 @@ from prometheus_client.registry import Collector
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
-from . import batch, system, tasks
+from . import audit_routes, batch, queue_routes, system, tasks
 from .endpoint import endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
 
 _IDS: Final = "{id:[^/:]+}"
-"""An id has no colon, so that `{id}:cancel` is another path."""
+_QUEUES: Final = "{queue:[^/:]+}"
+"""Neither has a colon, so that `{id}:cancel` is another path."""
 
-ROUTES: Final = (*tasks.ROUTES, *batch.ROUTES, *system.ROUTES)
+ROUTES: Final = (*tasks.ROUTES, *batch.ROUTES, *queue_routes.ROUTES, *audit_routes.ROUTES, *system.ROUTES)
 
 
 def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable[Collector] = ()) -> web.Application:
@@ -42,7 +43,7 @@ def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(let_go)
     for route in ROUTES:
-        path, handler = route.path.replace("{id}", _IDS), endpoint(route)
+        path, handler = route.path.replace("{id}", _IDS).replace("{queue}", _QUEUES), endpoint(route)
         app.router.add_route(route.method, path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", path, handler)

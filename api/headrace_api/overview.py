@@ -30,6 +30,8 @@ class Overview:
     """Workers whose beat changes."""
     memory: tuple[int, int] | None = None
     """Bytes that Redis uses, and its limit (0 = none); None where it does not say."""
+    serving: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Queue → the active workers that serve it."""
 
     def total(self, measure: Callable[[Depth], int]) -> int:
         return sum(measure(depth) for depth in self.depths.values())
@@ -52,28 +54,45 @@ class Lookout:
     _read_at: float = float("-inf")
     _heard: dict[str, _Heard] = field(default_factory=dict)
     _reading: asyncio.Task[Overview] | None = None
+    _changes: int = 0
+    """How often this process changed something."""
+    _reading_since: int = 0
+    """The number of changes when the reading began."""
 
     async def look(self) -> Overview:
-        """At most a second old. Raises StoreUnavailable, RedisError."""
-        if self._last is not None and self.clock() - self._read_at < FRESH_S:
-            return self._last
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(), name="headrace-overview")
-        return await asyncio.shield(self._reading)
+        """At most a second old, and no older than `forget`. Raises StoreUnavailable, RedisError."""
+        wanted = self._changes
+        while self._last is None or self.clock() - self._read_at >= FRESH_S:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read(), name="headrace-overview")
+                self._reading_since = self._changes
+            since = self._reading_since
+            seen = await asyncio.shield(self._reading)
+            if since >= wanted:
+                return seen
+        return self._last
+
+    def forget(self) -> None:
+        """This process changed something: whoever looks now must see it."""
+        self._changes += 1
+        self._read_at = float("-inf")
 
     async def _read(self) -> Overview:
+        begun = self._changes
         names = [
             name.decode() for name in await self.store.command("SMEMBERS", NamespaceKeys(self.namespace)["queues"])
         ]
         depths: dict[str, Depth] = {}
-        beats: dict[str, str] = {}
+        beats: dict[str, dict[str, str]] = {}
         for start in range(0, len(names), AT_ONCE):
             some = names[start : start + AT_ONCE]
             depths |= zip(some, await asyncio.gather(*map(self._depth, some)), strict=True)
-            for found in await asyncio.gather(*map(self._beats, some)):
-                beats |= found
-        self._last = Overview(depths, self._active(beats), await self._memory())
-        self._read_at = self.clock()
+            beats |= zip(some, await asyncio.gather(*map(self._beats, some)), strict=True)
+        active = self._active({worker: beat for found in beats.values() for worker, beat in found.items()})
+        serving = {name: active & found.keys() for name, found in beats.items()}
+        self._last = Overview(depths, active, await self._memory(), serving)
+        if begun == self._changes:
+            self._read_at = self.clock()
         return self._last
 
     async def _depth(self, name: str) -> Depth:

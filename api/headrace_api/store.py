@@ -64,6 +64,10 @@ class Store:
         """A call of which nothing depends when it is lost. Raises StoreUnavailable, RedisError."""
         return await self._bounded_read(lambda: self._reads.call(call, timeout_s=DEADLINE_S), call.script.name)
 
+    async def call(self, call: Call[R]) -> R:
+        """`read` by the name that it has in the library, whose functions take a store, too."""
+        return await self.read(call)
+
     async def command(self, *args: bytes | str | int) -> Any:
         """One plain command, as `read`."""
         return await self._bounded_read(lambda: self._reads.command(*args, timeout_s=DEADLINE_S), "command")

@@ -1,0 +1,80 @@
+"""The audit log over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from headrace import audit
+from headrace.queues import at
+
+from .created import JSON
+from .endpoint import Route
+from .reading import read_query
+from .services import Request, Services
+
+MAX_PAGE: Final = 200
+
+
+class AuditQuery(msgspec.Struct, frozen=True):
+    """Which entries."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="entries of a page")] = 50
+    cursor: Annotated[str | None, Meta(pattern=r"^\d{1,20}-\d{1,20}$", description="`next` of the page before")] = None
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One change, or a refused attempt at one."""
+
+    id: str
+    at: str
+    who: Annotated[str, Meta(description="subject of the token; `NAME (command)` for a command")]
+    action: Annotated[str, Meta(description="such as queue.pause")]
+    target: Annotated[str, Meta(description="the task, queue or bulk job")]
+    outcome: Annotated[str, Meta(description="ok, or the code of the error")]
+    status: Annotated[int | None, Meta(description="of the HTTP answer; null: it was a command or a job")]
+    request_id: str | None
+    detail: Annotated[
+        dict[str, str | int | bool | None], Meta(description="what was asked for; nothing of a task's content")
+    ]
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """Entries of the caller's namespace, newest first; a token limited to queues sees those of its queues."""
+
+    entries: list[AuditEntry]
+    next: Annotated[str | None, Meta(description="cursor of the next page; null: there is none")]
+
+
+def _shown(recorded: audit.Recorded) -> AuditEntry:
+    entry = recorded.entry
+    return AuditEntry(
+        id=recorded.id,
+        at=at(recorded.at_ms) or "",
+        who=entry.who,
+        action=entry.action,
+        target=entry.target,
+        outcome=entry.outcome,
+        status=entry.status or None,
+        request_id=entry.request_id or None,
+        detail=entry.detail,
+    )
+
+
+async def ls(services: Services, request: Request) -> web.Response:
+    """GET /api/v1/audit"""
+    query = read_query(request.http.query, AuditQuery)
+    found = await audit.page(services.store, request.caller.namespace, query.limit, query.cursor)
+    covered = [
+        _shown(each)
+        for each in found.entries
+        if request.sees_all or (each.entry.queue and request.may(each.entry.queue))
+    ]
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store"}
+    return web.Response(body=msgspec.json.encode(AuditList(covered, found.next)), headers=headers)
+
+
+ROUTES: Final = (Route("GET", "/api/v1/audit", ls, "admin", query=AuditQuery, answer=AuditList),)

@@ -1,0 +1,115 @@
+"""The routes of queues: what is in them, pausing, limits of their own, purging."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from headrace import queues
+from headrace.broker.broker import Queue
+from headrace.errors import UnknownQueue
+from headrace.queues import QueueView
+
+from .auditing import note
+from .created import JSON
+from .endpoint import Route
+from .reading import read_query, read_struct
+from .services import Request, Services
+
+_encode: Final = msgspec.json.Encoder().encode
+_HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
+
+
+class NoQuery(msgspec.Struct):
+    """No parameters."""
+
+
+class QueueList(msgspec.Struct, frozen=True):
+    """The queues of the caller's namespace that its token covers, by name."""
+
+    queues: list[QueueView]
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """What pausing or resuming made of a queue."""
+
+    queue: str
+    paused: bool
+    changed: Annotated[bool, Meta(description="false: it was so before")]
+
+
+class LimitsBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Limits to set; null takes one away, and what is left out stays."""
+
+    max_depth: Annotated[
+        int | UnsetType | None, Meta(description="live tasks; null: HEADRACE_MAX_DEPTH", examples=[10_000])
+    ] = UNSET
+    rate: Annotated[
+        str | UnsetType | None, Meta(description="submissions over HTTP; null: any", examples=["100/s"])
+    ] = UNSET
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(body=_encode(body), headers=_HEADERS)
+
+
+def _queue(services: Services, request: Request) -> Queue:
+    """The queue of the path. Raises UnknownQueue for what cannot be one, HttpProblem (403)."""
+    name = request.http.match_info["queue"]
+    try:
+        return services.namespace(request.caller.namespace).queue(request.require_queue(name))
+    except ValueError:
+        raise UnknownQueue(name[:63]) from None
+
+
+async def _look(services: Services, queue: Queue) -> QueueView:
+    seen = await services.namespace(queue.namespace).lookout.look()
+    return await queues.look(services.store, queue, seen.serving.get(queue.name, ()))
+
+
+async def ls(services: Services, request: Request) -> web.Response:
+    """GET /api/v1/queues: all, as they were within the last second."""
+    read_query(request.http.query, NoQuery)
+    seen = await services.namespace(request.caller.namespace).lookout.look()
+    names = filter(request.may, sorted(seen.depths))
+    return _json(QueueList([queues.describe(name, seen.depths[name], seen.serving.get(name, ())) for name in names]))
+
+
+async def show(services: Services, request: Request) -> web.Response:
+    """GET /api/v1/queues/{queue}: one, as it is now."""
+    read_query(request.http.query, NoQuery)
+    return _json(await _look(services, _queue(services, request)))
+
+
+async def pause(services: Services, request: Request) -> web.Response:
+    """POST /api/v1/queues/{queue}:pause: nothing more is claimed from it."""
+    queue = _queue(services, request)
+    return _json(QueueState(queue.name, True, await queues.pause(services.store, queue)))
+
+
+async def resume(services: Services, request: Request) -> web.Response:
+    """POST /api/v1/queues/{queue}:resume: tasks are claimed again."""
+    queue = _queue(services, request)
+    return _json(QueueState(queue.name, False, await queues.resume(services.store, queue)))
+
+
+async def limit(services: Services, request: Request) -> web.Response:
+    """PATCH /api/v1/queues/{queue}: limits of its own."""
+    queue = _queue(services, request)
+    body = await read_struct(request.http, LimitsBody, services.settings.max_body)
+    given = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    note(request.http, **given)
+    await queues.limit(services.store, queue, **given)
+    return _json(await _look(services, queue))
+
+
+ROUTES: Final = (
+    Route("GET", "/api/v1/queues", ls, query=NoQuery, answer=QueueList),
+    Route("GET", "/api/v1/queues/{queue}", show, query=NoQuery, answer=QueueView),
+    Route("PATCH", "/api/v1/queues/{queue}", limit, "operate", body=LimitsBody, answer=QueueView, audit="queue.limit"),
+    Route("POST", "/api/v1/queues/{queue}:pause", pause, "operate", answer=QueueState, audit="queue.pause"),
+    Route("POST", "/api/v1/queues/{queue}:resume", resume, "operate", answer=QueueState, audit="queue.resume"),
+)

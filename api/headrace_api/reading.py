@@ -1,0 +1,55 @@
+"""Reading parameters and bodies into the types that a route names, with what is wrong said in the words of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from headrace.errors import FieldError, InvalidRequest, nearest
+
+from . import strict_json
+from .body import read_body
+from .problems import HttpProblem
+from .submissions import explain_shape
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def read_query(given: Mapping[str, str], kind: type[T]) -> T:
+    """The parameters after `?` as a Struct of this type. Raises HttpProblem (400)."""
+    known = [each.encode_name for each in msgspec.structs.fields(kind)]
+    for name in given:
+        if name not in known:
+            meant = nearest(name[:40], known)
+            hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(known) or 'none'}"
+            raise HttpProblem(400, "bad_query", f"{name[:40]!r} is not a parameter here.", hint)
+    try:
+        return msgspec.convert(dict(given), kind, strict=False)
+    except msgspec.ValidationError as error:
+        wrong = explain_shape(str(error), known)
+        raise HttpProblem(400, "bad_query", f"{wrong.pointer.strip('/')}: {wrong.detail}.", wrong.hint) from None
+
+
+async def read_struct(request: web.Request, kind: type[T], limit: int) -> T:
+    """The body as a Struct of this type. Raises HttpProblem, TooLarge, MalformedJson, InvalidRequest."""
+    return convert(strict_json.load(await read_body(request, limit)), kind)
+
+
+def convert(document: Any, kind: type[T]) -> T:
+    """A document as a Struct of this type. Raises InvalidRequest."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        known = [each.encode_name for each in msgspec.structs.fields(kind)]
+        raise InvalidRequest([_explain(str(error), known)]) from None
+
+
+def _explain(message: str, known: list[str]) -> FieldError:
+    wrong = explain_shape(message, known)
+    if wrong.detail == "is not a field of a submission":
+        return replace(wrong, detail="is not a field here")
+    return wrong if wrong.pointer else replace(wrong, hint=f"send an object with {', '.join(known)}")
