@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,18 +20,16 @@ from .buckets import Buckets
 from .created import Created
 from .metrics import HTTP_BUCKETS, reason
 from .problems import Problem, log_problem, problem_of, problem_of_http, unexpected
+from .request_ids import request_id
 from .services import SERVICES, Request, Services
 
 logger = logging.getLogger(__name__)
 
 Action = Callable[[Services, Request], Awaitable[web.StreamResponse]]
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 GONE: Final = 499
 """Counted for a request whose client went away before the answer."""
 _NOBODY: Final = ApiToken("", "", b"", ())
-_boot: Final = secrets.token_hex(6)
-_numbers: Final = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +74,6 @@ class Route:
     audit: str = ""
     """What the audit log calls it; only what changes nothing, and submissions, may have none."""
     doc: Doc = Doc()
-
-
-def request_id(given: str | None) -> str:
-    """The caller's own id, if it is harmless, else a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return f"{_boot}-{next(_numbers):x}"
 
 
 def endpoint(route: Route) -> Handler:

@@ -22,6 +22,7 @@ from headrace.broker.broker import Depth
 from headrace.task import Priority
 
 from .buckets import Buckets
+from .connections import TOO_MANY, TOO_MANY_OF_YOURS, Connections
 from .overview import Overview
 from .store import Store
 
@@ -37,9 +38,10 @@ _MAX_BY: Final = " The same at every replica: use max by, not sum."
 class Metrics(Collector):
     """One API process' numbers. `types` gives the published types' names, for series that start at 0."""
 
-    def __init__(self, store: Store, capacity: int) -> None:
+    def __init__(self, store: Store, capacity: int, connections: Connections) -> None:
         self._store = store
         self._capacity = capacity
+        self._connections = connections
         self.submitted: Counter[tuple[str, str]] = Counter()
         """(type or unknown, priority)"""
         self.rejected: Counter[str] = Counter()
@@ -102,6 +104,12 @@ class Metrics(Collector):
             durations.add_metric(labels, buckets.cumulative(), buckets.total)
         yield durations
         yield _gauge("headrace_http_requests_in_flight", "Requests being answered.", {(): self.in_flight})
+        yield _gauge("headrace_http_connections", "Open connections.", {(): len(self._connections)})
+        name, said = "headrace_http_connections_refused", "Connections over a limit."
+        refused = CounterMetricFamily(name, said, labels=["limit"])
+        for problem, limit in ((TOO_MANY, "all"), (TOO_MANY_OF_YOURS, "address")):
+            refused.add_metric([limit], self._connections.refused[problem.code])
+        yield refused
         stale = "Whether the file of tokens cannot be read, so that older ones hold."
         yield _gauge("headrace_tokens_stale", stale, {(): int(self.tokens_stale)})
 

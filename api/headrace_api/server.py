@@ -8,8 +8,9 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from prometheus_client.registry import Collector
@@ -19,13 +20,15 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
 from .app import create_app
-from .endpoint import request_id
+from .connections import HEADERS_S, TOO_SLOW, UNREAD_S, Connections, bytes_of, network_of, room_for
 from .problems import Problem, not_http, problem_of_http, unexpected
+from .request_ids import request_id
+from .services import SERVICES
 
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 75.0
-"""Seconds that a connection may be idle, or take for its headers."""
+"""Seconds that a connection may be idle between two requests."""
 STOP_S: Final = 20.0
 """Seconds that requests have to end when the process is told to stop."""
 _OPTIONS: Final[dict[str, Any]] = {
@@ -37,7 +40,70 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's connection, whose own errors are told as ours are."""
+    """aiohttp's connection, within limits, whose own errors are told as ours are."""
+
+    def __init__(self, connections: Connections, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, **_OPTIONS)
+        self._connections = connections
+        self._network = ""
+        self._over: Problem | None = None
+        self._wire: asyncio.Transport | None = None
+        self._silent = True
+        """Nothing has come yet."""
+        self._partial = False
+        """The headers of a request have begun and not ended."""
+        self._waited_s = 0.0
+        self._unread = 0
+        """Bytes of answers that the client had not taken at the last tick."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Over a limit nothing of aiohttp's is started."""
+        self._wire = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._network = network_of(transport.get_extra_info("peername"))
+        self._over = self._connections.enter(self, self._network)
+        if self._over is None:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.leave(self, self._network)
+        self._wire = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = False
+        if self._over is not None:
+            self._say_and_close(self._over)
+            return
+        super().data_received(data)
+        if data:  # aiohttp calls this without any when it reads on
+            self._partial = self._current_request is None and not self._messages
+
+    def _say_and_close(self, problem: Problem) -> None:
+        if self._wire is not None and not self._wire.is_closing():
+            self._wire.write(bytes_of(problem))
+        self.force_close()
+        if self._wire is not None:
+            self._wire.close()
+
+    def tick(self, seconds: float) -> None:
+        """Closes the connection if its headers take too long, or if its client reads nothing."""
+        if self._wire is None:
+            return
+        unread, before = self._wire.get_write_buffer_size(), self._unread
+        waiting, stuck = self._silent or self._partial, 0 < before <= unread
+        self._unread = unread
+        self._waited_s = self._waited_s + seconds if waiting or stuck else 0.0
+        if self._waited_s <= (UNREAD_S if stuck else HEADERS_S):
+            return
+        if self._partial and not stuck:
+            self._say_and_close(TOO_SLOW)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close it at once, whatever waits to be sent."""
+        if self._wire is not None:
+            self._wire.abort()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -74,13 +140,18 @@ class Protocol(web.RequestHandler):
 class _Site(web.TCPSite):
     """A listening socket whose connections are ours."""
 
+    def __init__(self, runner: web.AppRunner, settings: ApiSettings, connections: Connections) -> None:
+        super().__init__(runner, settings.host, settings.port)
+        self._connections = connections
+
     async def start(self) -> None:
         await web.BaseSite.start(self)
         loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None, "the runner is set up"
+        connections = self._connections
         self._server = await loop.create_server(
-            lambda: Protocol(server, loop=loop, **_OPTIONS),
+            lambda: Protocol(connections, server, loop),
             self._host,
             self._port,
             backlog=1_024,
@@ -104,11 +175,13 @@ async def serving(
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=stop_s)
     await runner.setup()
     try:
-        try:
-            await _Site(runner, settings.host, settings.port).start()
-        except OSError as error:
-            raise _refuse_address(settings, error) from None
-        yield f"http://{_host(settings.host)}:{runner.addresses[0][1]}"
+        connections = app[SERVICES].connections
+        async with connections.watching():
+            try:
+                await _Site(runner, settings, connections).start()
+            except OSError as error:
+                raise _refuse_address(settings, error) from None
+            yield f"http://{_host(settings.host)}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -148,6 +221,7 @@ def _calm_the_collector() -> None:
 
 def run(settings: ApiSettings, redis: RedisSettings) -> None:
     """Serve the API in this process until it is told to stop."""
+    settings = replace(settings, max_connections=room_for(settings.max_connections))
     _calm_the_collector()
     try:
         import uvloop

@@ -20,6 +20,7 @@ from headrace.task import queue_of
 
 from .auditing import Auditor
 from .auth import Guard, require_queue
+from .connections import Connections
 from .idempotency import Keys
 from .ingest import Door
 from .limits import Limits
@@ -157,6 +158,7 @@ class Services:
     limits: Limits = field(init=False)
     auditor: Auditor = field(init=False)
     metrics: Metrics = field(init=False)
+    connections: Connections = field(init=False)
     closing: bool = False
     """Set when the process is about to stop."""
     _namespaces: dict[str, Namespace] = field(default_factory=dict)
@@ -166,7 +168,8 @@ class Services:
         self.guard = Guard(self.settings)
         self.limits = Limits(self.store)
         self.auditor = Auditor(self.store, self.settings.audit_length)
-        self.metrics = Metrics(self.store, self.settings.max_depth)
+        self.connections = Connections(self.settings.max_connections, self.settings.max_connections_per_address)
+        self.metrics = Metrics(self.store, self.settings.max_depth, self.connections)
 
     def namespace(self, name: str) -> Namespace:
         """Only of names that a token is bound to, so there are as many as the settings name."""
