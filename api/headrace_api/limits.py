@@ -145,6 +145,7 @@ class Bucket:
 class _Known:
     """The rate of a queue as it was read."""
 
+    text: bytes | None
     rate: Rate | None
     read_at: float
 
@@ -193,21 +194,26 @@ class Limits:
 
     async def _read(self, namespace: str, queue: str) -> None:
         """What cannot be read stays as it was."""
-        before = self._known.get((namespace, queue))
-        rate = before.rate if before else None
+        known = self._known.get((namespace, queue)) or _Known(None, None, 0.0)
         try:
-            found = await self._store.command("HGET", queue_of_namespace(namespace, queue).keys["ctl"], "rate")
-            rate = None if found is None else Rate.parse(found.decode())
+            text = await self._store.command("HGET", queue_of_namespace(namespace, queue).keys["ctl"], "rate")
         except HeadraceError:
-            pass  # the store counts and logs it
-        except ValueError:
-            logger.warning("The rate of queue %s in Redis is not understood and does not count", queue)
+            text = known.text  # the store counts and logs it
+        rate = known.rate if text == known.text else _parse(text, queue)
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         if rate is None:
             self._buckets.pop((namespace, "queue", queue), None)
-        self._known[namespace, queue] = _Known(rate, self._clock())
+        self._known[namespace, queue] = _Known(text, rate, self._clock())
 
     async def aclose(self) -> None:
         """Stop reading."""
         await asyncio.gather(*self._reading, return_exceptions=True)
+
+
+def _parse(text: bytes | None, queue: str) -> Rate | None:
+    try:
+        return None if text is None else Rate.parse(text.decode("utf-8", "replace"))
+    except ValueError as error:
+        logger.warning("The queue %s has no rate that counts: in Redis, %s", queue, error)
+        return None

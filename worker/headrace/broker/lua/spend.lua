@@ -14,9 +14,10 @@ local interval = window / size
 -- The time at which the bucket is full again.
 local full_at = math.max(now, tonumber(call('GET', key) or '0') or 0)
 local there = size - (full_at - now) / interval
--- What is computed in fractions may miss a whole permit by a hair.
-if there < 0.999999 and ARGV[7] ~= '1' then return {0, 0, math.ceil((1 - there) * interval)} end
-local taken = math.max(needed, math.min(wanted, math.floor(there + 0.000001)))
+-- Fractions of ms are lost in a number of so many: 10 µs are given, so that no whole permit is missed by a hair.
+there = there + 0.01 / interval
+if there < 1 and ARGV[7] ~= '1' then return {0, 0, math.ceil((1 - there) * interval)} end
+local taken = math.max(needed, math.min(wanted, math.floor(there)))
 full_at = full_at + taken * interval
 call('SET', key, string.format('%.6f', full_at), 'PX', math.max(1, math.ceil(full_at - now)))
-return {taken, math.max(0, math.floor(there - taken + 0.000001)), 0}
+return {taken, math.max(0, math.floor(there - taken)), 0}

@@ -1,0 +1,237 @@
+"""Rate limits: what the bucket in Redis gives, that processes share it, and what a client is told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api_kit import EMAIL, TOKEN, running
+from headrace.broker.spending import Spent, spend
+from headrace.rates import Rate
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiToken
+from headrace_api.limits import KEEP_S, Bucket, Limits
+from headrace_api.problems import HttpProblem
+from headrace_api.store import Store
+from redis_server import RedisServer
+
+NOW = 1_800_000_000_000
+BATCH = {"tasks": [EMAIL] * 5}
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    store = Store(RedisSettings.parse(redis_url, "the test"))
+    yield store
+    await store.aclose()
+
+
+# -- the bucket in Redis
+
+
+async def take(store: Store, rate: str, needed: int, wanted: int = 0, *, ms: int = 0, credit: bool = False) -> Spent:
+    call = spend("default", "t:ci", Rate.parse(rate), needed, wanted, credit=credit, now_ms=NOW + ms)
+    return await store.read(call)
+
+
+async def test_a_bucket_gives_what_it_holds_and_fills_evenly(store: Store) -> None:
+    """10/s: ten at once, then one each 100 ms, never more than ten after a rest."""
+    taken = [(await take(store, "10/s", 1)).taken for _ in range(12)]
+    assert taken == [1] * 10 + [0, 0]
+    assert await take(store, "10/s", 1, ms=40) == (0, 0, 60), "60 ms are left until there is one"
+    assert (await take(store, "10/s", 1, ms=100)).taken == 1
+    assert (await take(store, "10/s", 1, ms=150)).taken == 0
+    assert await take(store, "10/s", 1, ms=60_000) == (1, 9, 0)
+
+
+async def test_more_is_given_than_needed_only_if_it_is_there(store: Store) -> None:
+    """For the next requests; at the end what is needed."""
+    assert await take(store, "10/s", 1, 8) == (8, 2, 0)
+    assert await take(store, "10/s", 1, 8) == (2, 0, 0)
+    assert (await take(store, "10/s", 1, 8)).taken == 0
+
+
+async def test_a_large_batch_is_let_in_on_credit(store: Store) -> None:
+    """25 of 10/s: let in once, then 1.6 s pass until there is a permit again."""
+    assert await take(store, "10/s", 25) == (25, 0, 0)
+    assert await take(store, "10/s", 1) == (0, 0, 1_600)
+    assert (await take(store, "10/s", 1, ms=1_600)).taken == 1
+    assert (await take(store, "10/s", 5, ms=1_600, credit=True)).taken == 5, "charged, though there is none"
+    assert (await take(store, "10/s", 1, ms=1_600)).wait_ms == 600
+
+
+@pytest.mark.parametrize("rate", ["7/s", "3/min", "999999999/s", "1/h"])
+async def test_fractions_lose_no_permit(store: Store, rate: str) -> None:
+    """What does not divide evenly is counted all the same: the whole bucket, one by one or at once."""
+    count = min(Rate.parse(rate).count, 20)
+    assert [(await take(store, rate, 1)).taken for _ in range(count)] == [1] * count
+
+
+async def test_a_full_bucket_is_no_key(store: Store) -> None:
+    """Limits that nobody meets leave nothing behind."""
+    call = spend("default", "t:ci", Rate.parse("1000/s"), 1)
+    await store.read(call)
+    async with asyncio.timeout(2):
+        while await store.command("EXISTS", "hr:{default}:rate:t:ci"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+# -- what processes share
+
+
+def calls(store: Store) -> float:
+    """So often a bucket in Redis was asked."""
+    return store.durations["spend"].cumulative()[-1][1]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+CI = ApiToken("ci", "default", b"x", rate=Rate.parse("1000/h"))
+
+
+async def spent_of(limits: Limits, token: ApiToken, most: int) -> int:
+    """Requests that pass until one is refused."""
+    for passed in range(most):
+        try:
+            await limits.of_token(token)
+        except HttpProblem:
+            return passed
+    return most
+
+
+async def test_processes_share_one_bucket(store: Store) -> None:
+    """Three processes let through what one would; the count is Redis'."""
+    three = [Limits(store) for _ in range(3)]
+    passed = [await spent_of(limits, CI, 2_000) for limits in three]
+    assert 1_000 <= sum(passed) <= 1_002, passed
+
+
+async def test_a_busy_limit_costs_few_calls(store: Store) -> None:
+    """A tenth of a second's worth at once: a thousand requests of 1000/s are about ten calls."""
+    limits = Limits(store)
+    token = ApiToken("ci", "default", b"x", rate=Rate.parse("1000/s"))
+    assert await spent_of(limits, token, 1_000) >= 999
+    assert calls(store) <= 15
+
+
+async def test_permits_are_given_up_when_they_are_old(store: Store) -> None:
+    """What was taken long ago does not come on top of a bucket that is full again."""
+    clock = Clock()
+    bucket = Bucket(store, "default", "token", "ci", Rate.parse("100/s"), clock)
+    await bucket.spend(1)
+    assert bucket.permits == 9
+    clock.now += KEEP_S + 0.1
+    await bucket.spend(1)
+    assert bucket.permits == 9, "a new tenth, not eighteen"
+
+
+async def test_requests_at_the_same_time_ask_once(store: Store) -> None:
+    """A burst waits for one call, not for one each, and takes no more than there is."""
+    limits = Limits(store)
+    token = ApiToken("ci", "default", b"x", rate=Rate.parse("100/s"))
+    answers = await asyncio.gather(*(limits.of_token(token) for _ in range(200)), return_exceptions=True)
+    refused = [each for each in answers if isinstance(each, HttpProblem)]
+    assert 95 <= len(refused) <= 100
+    assert calls(store) <= 25
+
+
+async def test_while_redis_is_away_nobody_is_limited(redis_server: RedisServer) -> None:
+    """A limit is no reason to fail; the store itself refuses what needs it. And Redis is not asked each time."""
+    store = Store(RedisSettings.parse("redis://127.0.0.1:1/0", "the test"))
+    limits = Limits(store)
+    began = time.monotonic()
+    assert await spent_of(limits, ApiToken("ci", "default", b"x", rate=Rate.parse("1/h")), 50) == 50
+    assert time.monotonic() - began < 2
+    assert sum(store.errors.values()) <= 2
+    await store.aclose()
+
+
+# -- over HTTP
+
+
+async def test_who_is_too_fast_hears_when_to_come_back(redis_url: str) -> None:
+    """429 with Retry-After, and the headers of the draft on every answer of a limited token."""
+    async with running(redis_url, TOKEN, tokens=f"ci:{TOKEN} rate=3/min") as api:
+        answers = [await api.submit() for _ in range(4)]
+        other = await api.get("/livez")
+    assert [answer.status for answer in answers] == [201, 201, 201, 429]
+    assert answers[3].code == "rate_limited"
+    assert answers[3].json["detail"] == "The token 'ci' has used up its rate of 3/min; nothing was done."
+    assert 15 <= int(answers[3].headers["Retry-After"]) <= 20
+    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"token";q=3;w=60'}
+    assert [answer.headers["RateLimit"] for answer in answers] == [
+        '"token";r=2;t=20', '"token";r=1;t=40', '"token";r=0;t=60', '"token";r=0;t=60',
+    ]  # fmt: skip
+    assert not [name for name in other.headers if name.lower().startswith("ratelimit")]
+
+
+async def test_both_tokens_of_a_subject_share_its_rate(redis_url: str) -> None:
+    """Rotating a token does not double what it may."""
+    tokens = f"ci:{TOKEN} rate=2/h, ci:{TOKEN}-2 rate=2/h"
+    async with running(redis_url, tokens=tokens) as api:
+        statuses = [
+            (await api.get("/api/v1/stats", headers={"Authorization": f"Bearer {each}"})).status
+            for each in (TOKEN, TOKEN + "-2", TOKEN)
+        ]
+    assert statuses == [200, 200, 429]
+
+
+async def test_a_batch_counts_for_its_tasks(redis_url: str) -> None:
+    """Five tasks of 8/h: two batches pass, the second on credit; then nothing."""
+    async with running(redis_url, TOKEN, tokens=f"ci:{TOKEN} rate=8/h") as api:
+        statuses = [(await api.ask("POST", "/api/v1/tasks:batch", json=BATCH)).status for _ in range(3)]
+    assert statuses == [201, 201, 429]
+
+
+async def test_a_queue_has_a_rate_of_its_own(redis_url: str) -> None:
+    """Whoever submits, and in whichever namespace: the queue's bucket is one; other queues have none."""
+    async with running(redis_url) as api:
+        await api.worker.client.command("HSET", "hr:{default/mail}:ctl", "rate", "2/h")
+        mail = [await api.submit(EMAIL | {"queue": "mail"}) for _ in range(3)]
+        other = await api.submit()
+        batch = await api.ask("POST", "/api/v1/tasks:batch", json={"tasks": [EMAIL | {"queue": "mail"}]})
+        text = (await api.get("/metrics")).text
+    assert [answer.status for answer in mail] == [201, 201, 429]
+    assert mail[2].json["detail"] == "The queue 'mail' has used up its rate of 2/h; nothing was done."
+    assert [answer.headers["RateLimit"][:10] for answer in mail] == ['"queue";r=', '"queue";r=', '"queue";r=']
+    assert (other.status, "RateLimit" in other.headers) == (201, False)
+    assert batch.code == "rate_limited"
+    assert re.search(r'rejected_total\{reason="limited"\} 2\.0', text)
+
+
+async def test_both_limits_are_told(redis_url: str) -> None:
+    """A list in one header or in two lines is the same."""
+    async with running(redis_url, TOKEN, tokens=f"ci:{TOKEN} rate=5/h") as api:
+        await api.worker.client.command("HSET", "hr:{default/default}:ctl", "rate", "9/h")
+        await api.worker.publish("send_email", {})
+        async with api.session.post(f"{api.url}/api/v1/tasks", json=EMAIL) as answer:
+            assert answer.status == 201
+            told = answer.headers.getall("RateLimit-Policy")
+    assert sorted(told) == ['"queue";q=9;w=3600', '"token";q=5;w=3600']
+
+
+async def test_a_new_rate_is_felt_without_a_restart(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is read again every two seconds; nonsense counts as none, and the log says so."""
+    monkeypatch.setattr("headrace_api.limits.KEEP_S", 0.0)
+    async with running(redis_url) as api:
+        assert (await api.submit()).status == 201
+        await api.worker.client.command("HSET", "hr:{default/default}:ctl", "rate", "1/h")
+        async with asyncio.timeout(5):
+            while (await api.submit()).status != 429:
+                pass
+        await api.worker.client.command("HSET", "hr:{default/default}:ctl", "rate", "fast")
+        async with asyncio.timeout(5):
+            while (await api.submit()).status != 201:
+                pass
+    assert {"'fast' is no rate" in record.getMessage() for record in caplog.records} == {True}
