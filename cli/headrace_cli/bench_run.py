@@ -57,7 +57,7 @@ async def measure(plan: Plan) -> list[Figure]:
     """Submit and drain. Nothing is left behind, also when it is broken off. Raises StoreUnavailable."""
     client = AsyncClient(plan.redis, "headrace-bench")
     try:
-        await client.connection()
+        await client.call(Queue(QUEUE, plan.namespace).init())
         with _measured("submit", plan.tasks) as submitted:
             await _submit(plan, client)
         async with _worker(plan) as worker:

@@ -126,7 +126,9 @@ def exit_code(error: HeadraceError) -> int:
             return TIMED_OUT
         case errors.StoreUnavailable():
             return UNREACHABLE
-        case errors.ConfigError() | errors.InvalidTask() | errors.HeadraceError(code="malformed_json"):
+        case errors.ConfigError() | errors.InvalidTask() | errors.InvalidRequest():
             return FAILED if error.code == "embedded_redis" else USAGE
+        case errors.HeadraceError(code="malformed_json" | "invalid_filter"):
+            return USAGE
         case _:
             return FAILED

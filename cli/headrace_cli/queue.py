@@ -123,7 +123,8 @@ def _lines(found: QueueView) -> list[str]:
         "ended": f"{found.completed:,} completed, {found.failed:,} failed, {found.cancelled:,} cancelled",
         "dead": f"{found.dead_letters:,} dead letters kept",
         "workers": ", ".join(found.workers),
-        "limits": f"{found.limits.max_depth or 'HEADRACE_MAX_DEPTH'} tasks, {found.limits.rate or 'any'} a time",
+        "limits": f"{found.limits.max_depth or 'HEADRACE_MAX_DEPTH'} live tasks"
+        + (f", {found.limits.rate} submissions" if found.limits.rate else ""),
     }
     lines = [f"{title:<10} {text}" for title, text in facts.items() if text]
     for priority, each in found.priorities.items():
@@ -169,8 +170,13 @@ def _set_paused(name: str, paused: bool, output: str) -> None:
     from .records import say
     from .session import run
 
-    change = queues.pause if paused else queues.resume
-    changed = run(lambda session: change(session.client, session.queue(name)))
+    async def work(session: Session) -> bool:
+        change = queues.pause if paused else queues.resume
+        changed = await change(session.client, session.queue(name))
+        await session.record("queue.pause" if paused else "queue.resume", name, name)
+        return changed
+
+    changed = run(work)
     state = "paused" if paused else "not paused"
     say({"queue": name, "paused": paused}, name, state if changed else f"{state} already", output)
 
@@ -200,7 +206,12 @@ def limit(name: str, max_depth: str | None, rate: str | None, output: str, **_: 
     limits = {key: _limit(text) for key, text in given.items() if text is not None}
     if not limits:
         raise click.UsageError("Say which limit: --max-depth N or --rate N/s.")
-    run(lambda session: queues.limit(session.client, session.queue(name), **limits))
+
+    async def work(session: Session) -> None:
+        await queues.limit(session.client, session.queue(name), **limits)
+        await session.record("queue.limit", name, name, **limits)
+
+    run(work)
     words = ", ".join(
         f"{key.replace('_', ' ')} {value or 'as HEADRACE_' + key.upper()}" for key, value in limits.items()
     )

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import click
 
+from headrace import audit
 from headrace.broker.broker import Queue, TaskView, view
 from headrace.broker.client import AsyncClient
 from headrace.errors import UnknownTask
@@ -65,6 +66,11 @@ class Session:
         if name is None or found is None:
             raise UnknownTask(task_id)
         return view(task_id, name, found)
+
+    async def record(self, action: str, target: str, queue: str, **detail: str | int | bool | None) -> None:
+        """Write into the audit log what this command did."""
+        entry = audit.Entry(audit.person(), action, target, queue, detail=dict(detail))
+        await audit.record(self.client, self.settings.namespace, entry)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -122,7 +122,7 @@ async def _follow(session: Session, tally: _Tally, timeout_s: float) -> int:
         def told(name: str, seen: Any) -> None:
             tally.stored[name] = str(seen.state) if seen is not None else "unknown"
             counts[tally.stored[name]] += 1
-            bar.to(bar.done + 1, f"{counts['failed']} failed" if counts["failed"] else "")
+            bar.to(bar.done + 1, f"{counts['failed']} failed" if "failed" in counts else "")
 
         try:
             left = await ends_of(session, list(tally.stored), timeout_s, told)
@@ -132,7 +132,7 @@ async def _follow(session: Session, tally: _Tally, timeout_s: float) -> int:
     if left:
         raise ResultTimeout(left[0], timeout_s, (await session.look(left[0])).state)
     note(", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
-    return sum(counts.values()) - counts["completed"]
+    return sum(counts.values()) - counts.get("completed", 0)
 
 
 def _report(tally: _Tally, form: str) -> None:

@@ -23,6 +23,7 @@ ids_argument = click.argument("ids", metavar="ID…", nargs=-1, required=True)
 @click.group(
     "task",
     cls=LazyGroup,
+    lazy={"ls": ("task_ls", "List tasks: by state, type, queue, tag, error, argument or time.")},
     examples=f"""
         headrace task get {_ID}
         headrace task ls state:failed type:send_email since:2h
@@ -128,6 +129,8 @@ async def _cancel(session: Session, task_id: str, force: bool) -> Outcome:
     found = await session.store.read(session.queue(seen.queue).cancel(seen.id, force=force, retention_s=retention_s))
     if found == "unknown":
         raise UnknownTask(task_id)
+    if found in {"asked", "cancelled"}:
+        await session.record("task.cancel", task_id, seen.queue, force=force)
     if found == "asked":
         return Outcome(task_id, "processing", "its worker was asked to end it")
     if found != "cancelled":
@@ -169,4 +172,5 @@ async def _retry(session: Session, task_id: str) -> Outcome:
         await session.store.read(queue.promote([seen.id]))
     elif seen.state is not State.PENDING:
         raise WrongState(task_id, seen.state, "retried")
+    await session.record("task.retry", task_id, seen.queue)
     return Outcome(task_id, "pending", "pending")

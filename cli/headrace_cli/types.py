@@ -89,6 +89,8 @@ def _listing() -> Any:
 
 def _arguments(each: Described) -> str:
     schema = each.get("schema", {})
+    if "$ref" in schema:
+        schema = schema.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
     needed = schema.get("required", ())
     return ", ".join(name if name in needed else f"{name}?" for name in schema.get("properties", {}))
 
