@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from headrace.broker.broker import Queue, Reclaim, WorkerSeen
+from headrace.broker.broker import Queue, Reclaim, Reclaimed, WorkerSeen
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
-from headrace.runtime.reclaimer import new_nonce, reclaim
+from headrace.runtime.reclaimer import NOTHING, crash_backoff_ms, new_nonce, reclaim
 from headrace.settings import WorkerSettings
 
 PREFIX = "dev-"
@@ -74,13 +74,14 @@ class Store:
             for worker in await self.client.call(queue.workers())
         ]
 
-    async def hand_on(self, worker_id: str, cause: str) -> int:
-        """A process is dead: its tasks go on, and their records tell the cause. Returns how many there were."""
-        moved = 0
+    async def hand_on(self, worker_id: str, cause: str) -> Reclaimed:
+        """A process is dead: its tasks go on, and their records tell the cause. Returns what became of them."""
+        done = NOTHING
         for seen in await self._of(worker_id):
-            order = Reclaim(seen.worker.name, "*", new_nonce(), cause, self._limits.max_crashes)
-            moved += await reclaim(self.client, seen.queue, order, retention_s=int(self._limits.retention_s))
-        return moved
+            backoff_ms = crash_backoff_ms(self._limits)
+            order = Reclaim(seen.worker.name, "*", new_nonce(), cause, self._limits.max_crashes, backoff_ms)
+            done += await reclaim(self.client, seen.queue, order, retention_s=int(self._limits.retention_s))
+        return done
 
     async def hand_back(self, worker_id: str) -> int:
         """A process that we stopped is gone: what it held goes on, free of charge. Returns how many there were."""
@@ -98,7 +99,7 @@ class Store:
     async def hand_on_orphans(self, cause: str) -> int:
         """What the workers of an earlier `headrace dev` on this machine held when they died with it."""
         dead = {seen.id for seen in await self.workers() if _is_orphan(seen)}
-        return sum([await self.hand_on(worker_id, cause) for worker_id in dead])
+        return sum([len((await self.hand_on(worker_id, cause)).handed_on) for worker_id in dead])
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from prometheus_client import CollectorRegistry
+
+from headrace.broker.broker import Reclaimed
 from headrace.errors import HeadraceError
+from headrace.metrics import WorkerCollector, exposition
+from headrace.runtime.reclaimer import NAMED, NOTHING
+from headrace.runtime.stats import TypeStats, WorkerStats
 
 from .dev_lines import Screen
 from .dev_metrics import Sums
@@ -29,6 +35,7 @@ LAST_PAUSE_S: Final = 10.0
 OVERTIME_S: Final = 8.0
 """Beyond its grace a worker may take so long to report and sign off; then it is killed."""
 _LOOK_S: Final = 0.05
+_OWN: Final = "headrace dev"
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Workers:
         """Processes that ended without being asked to."""
         self._store = store
         self._screen = screen
+        self._own = _Own()
         self._session = session_name()
         self._starts = itertools.count(1)
         self._slots: list[_Slot] = []
@@ -131,15 +139,16 @@ class Workers:
             self.deaths += 1
         try:
             if asked or code == 0:
-                moved = await self._store.hand_back(process.worker_id)
+                await self._store.hand_back(process.worker_id)
+                done = NOTHING
             else:
-                moved = await self._store.hand_on(process.worker_id, how)
+                done = await self._store.hand_on(process.worker_id, how)
+                self.sums.heard(_OWN, self._own.text(done))
         except HeadraceError as error:
             self._screen.say(f"the tasks of {slot.name} go on in some seconds: {error}", level="warning")
             return
         if not asked:
-            told = f" {moved} task{'' if moved == 1 else 's'} handed on;" if moved else ""
-            self._screen.say(f"{slot.name} ended ({how});{told} it is started again", level="warning")
+            self._screen.say(f"{slot.name} ended ({how});{_told(done)} it is started again", level="warning")
 
     async def _ready(self, slots: Sequence[_Slot]) -> bool:
         deadline = asyncio.get_running_loop().time() + READY_S
@@ -174,6 +183,32 @@ class Workers:
                     slot.process.kill()
             await asyncio.gather(*keepers)
         self._slots = [slot for slot in self._slots if slot not in slots]
+
+
+def _told(done: Reclaimed) -> str:
+    parts = []
+    if moved := len(done.handed_on):
+        parts.append(f"{moved} task{'' if moved == 1 else 's'} handed on")
+    if done.buried:
+        named = ", ".join(f"{each.type or 'unknown'} {each.id}" for each in done.buried[:NAMED])
+        parts.append(f"{len(done.buried)} failed ({named}{', …' if len(done.buried) > NAMED else ''})")
+    return f" {', '.join(parts)};" if parts else ""
+
+
+class _Own:
+    """What this process itself did to tasks, as the metrics of one more worker."""
+
+    def __init__(self) -> None:
+        self._stats = WorkerStats(())
+        self._registry = CollectorRegistry()
+        self._registry.register(WorkerCollector(self._stats))
+
+    def text(self, done: Reclaimed) -> str:
+        """All of it, with this added."""
+        for dead in done.buried:
+            self._stats.types.setdefault(dead.type, TypeStats())
+        self._stats.reclaimed(done)
+        return exposition(self._registry)[0].decode()
 
 
 async def _event_or_time(event: asyncio.Event, seconds: float) -> None:

@@ -14,11 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from headrace.broker.broker import RETENTION_S, Queue, Reclaim, WorkerSeen
+from headrace.broker.broker import RETENTION_S, Queue, Reclaim, Reclaimed, WorkerSeen
 from headrace.broker.client import AsyncClient
+from headrace.settings import WorkerSettings
 
 logger = logging.getLogger("headrace.worker")
 
+NAMED: Final = 10
+"""So many of the tasks that go on are named in a log line."""
+NOTHING: Final = Reclaimed("done")
 BLIND: Final = 0.75
 """Share of the TTL: who looked at nothing for so long starts anew, for the others may have seen no Redis either."""
 
@@ -66,6 +70,11 @@ class Watch:
         return None
 
 
+def crash_backoff_ms(settings: WorkerSettings) -> int:
+    """How long a task that crashed twice waits, before jitter."""
+    return round(settings.backoff_base_s * 5_000)
+
+
 def new_nonce() -> str:
     """What makes each reclaim call's mark and jitter its own."""
     return secrets.token_hex(8)
@@ -73,23 +82,42 @@ def new_nonce() -> str:
 
 async def reclaim_pass(
     client: AsyncClient, queue: Queue, watch: Watch, now: float, *, retention_s: float = RETENTION_S
-) -> int:
-    """Look once, and hand on what dead workers held. Returns how many tasks that were; raises HeadraceError, after
+) -> Reclaimed:
+    """Look once, and hand on what dead workers held. Returns what became of it; raises HeadraceError, after
     which `watch.reset` is due. `now` is the monotonic time; `retention_s` is that of cancelled tasks.
     """
     began = time.monotonic()
     seen = await client.call(queue.workers())
     orders = watch.observe(now, seen, answered=now + time.monotonic() - began)
-    return sum([await reclaim(client, queue, order, retention_s=retention_s) for order in orders])
+    return sum([await reclaim(client, queue, order, retention_s=retention_s) for order in orders], NOTHING)
 
 
-async def reclaim(client: AsyncClient, queue: Queue, order: Reclaim, *, retention_s: float = RETENTION_S) -> int:
-    """Carry out one order, in slices, to its end. Returns how many tasks went on. Raises HeadraceError."""
-    total, what = 0, "moved"
-    while what == "moved":
-        what, moved = await client.call(queue.reclaim(order, retention_s=retention_s))
-        total += moved
+async def reclaim(client: AsyncClient, queue: Queue, order: Reclaim, *, retention_s: float = RETENTION_S) -> Reclaimed:
+    """Carry out one order, in slices, to its end, and log it. Raises HeadraceError."""
+    total = Reclaimed("moved")
+    while total.what == "moved":
+        slice_ = await client.call(queue.reclaim(order, retention_s=retention_s))
+        _log(order, slice_)
+        total += slice_
         order = replace(order, nonce=new_nonce())
-    if total:
-        logger.warning("worker %s is gone (%s): %d of its tasks go on", order.worker, order.cause, total)
     return total
+
+
+def _log(order: Reclaim, done: Reclaimed) -> None:
+    """What is lost to a crash between two slices would be told by nobody, so each slice is told."""
+    if done.handed_on:
+        named = ", ".join(done.handed_on[:NAMED]) + (", …" if len(done.handed_on) > NAMED else "")
+        logger.warning(
+            "worker %s is gone (%s): %d of its tasks go on (%s)",
+            order.worker,
+            order.cause,
+            len(done.handed_on),
+            named,
+        )
+    for dead in done.buried:
+        facts = {"task_id": dead.id, "type": dead.type or "unknown", "crashes": dead.crashes, "cause": order.cause}
+        if dead.type:
+            why = f"failed: crash {dead.crashes} of its workers, the last one {order.worker} ({order.cause})"
+        else:
+            why = "failed: its envelope cannot be read"
+        logger.error("task %s (%s) %s", dead.id, dead.type or "unknown", why, extra={"fields": facts})

@@ -22,17 +22,15 @@ SPEAK_S: Final = 30.0
 
 
 class Voice:
-    """Keeps a repeated complaint from filling the log."""
+    """Keeps repeated complaints from filling the log."""
 
     def __init__(self) -> None:
-        self._spoken: float | None = None
+        self._spoken: dict[str, float] = {}
 
-    def may_speak(self, now: float) -> bool:
-        """Whether SPEAK_S have passed since this last said yes."""
-        if self._spoken is not None and now - self._spoken < SPEAK_S:
-            return False
-        self._spoken = now
-        return True
+    def may_speak(self, now: float, text: str = "") -> bool:
+        """Whether SPEAK_S have passed since this last said yes to this text."""
+        self._spoken = {each: at for each, at in self._spoken.items() if now - at < SPEAK_S}
+        return self._spoken.setdefault(text, now) == now
 
 
 async def keep_connected(
@@ -40,9 +38,14 @@ async def keep_connected(
     name: str,
     use: Callable[[Connection], Awaitable[None]],
     lost: Callable[[Exception], None] = lambda reason: None,
+    voice: Voice | None = None,
 ) -> None:
-    """Connect, `use` the connection, wait for its end, and so on for ever. `lost` hears why each one ended."""
-    loop, voice, failures, complained = asyncio.get_running_loop(), Voice(), 0, False
+    """Connect, `use` the connection, wait for its end, and so on for ever. `lost` hears why each one ended.
+
+    Connections that share a `voice` complain once of what they all meet.
+    """
+    loop, failures, complained = asyncio.get_running_loop(), 0, False
+    voice = voice or Voice()
 
     async def used(connection: Connection) -> None:
         nonlocal complained
@@ -57,7 +60,7 @@ async def keep_connected(
         lost(reason)
         if loop.time() - began >= STEADY_S:
             failures = 0
-        if voice.may_speak(loop.time()):
+        if voice.may_speak(loop.time(), str(reason)):
             complained = True
             logger.warning("%s", reason)
         await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])

@@ -9,9 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.task import Priority
+
+if TYPE_CHECKING:
+    from headrace.broker.replies import Reclaimed
 
 DURATION_BUCKETS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
@@ -25,7 +28,7 @@ _FIRST: Final = 0.005
 
 OUTCOMES: Final = ("completed", "retrying", "failed", "cancelled")
 """How an attempt of a known type ends, as `State` calls it."""
-REASONS: Final = ("error", "timeout", "invalid_payload", "malformed")
+REASONS: Final = ("error", "timeout", "invalid_payload", "malformed", "crashed")
 """Why a task was dead-lettered. A closed set: handlers' own words must not become labels."""
 VERDICTS: Final = ("dup", "stale", "gone")
 """What Redis says of a report that it did not accept anew."""
@@ -120,6 +123,14 @@ class WorkerStats:
         """Dead letters that this process deleted."""
         self.verdicts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
         self.lag = Histogram(LAG_BUCKETS)
+
+    def reclaimed(self, done: Reclaimed) -> None:
+        """What became of a dead worker's tasks. Those it sent to the dead letter are counted by nobody else."""
+        self.redelivered += len(done.handed_on)
+        for dead in done.buried:
+            stats = self.types.get(dead.type, self.types[UNKNOWN])
+            stats.outcomes["failed"] += 1
+            stats.dead["crashed" if dead.type else "malformed"] += 1
 
     def loop_lag(self, seconds: float) -> None:
         """How much later than planned the event loop came to something."""

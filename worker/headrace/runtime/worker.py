@@ -28,8 +28,8 @@ from headrace.runtime.executor import Executor
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.policy import late_order
 from headrace.runtime.processes import ProcessSlots
-from headrace.runtime.reclaimer import Watch, reclaim_pass
-from headrace.runtime.reconnect import keep_connected
+from headrace.runtime.reclaimer import Watch, crash_backoff_ms, reclaim_pass
+from headrace.runtime.reconnect import Voice, keep_connected
 from headrace.runtime.retention import purge_pass
 from headrace.runtime.server import Health, WorkerServer
 from headrace.runtime.stats import WorkerStats
@@ -135,13 +135,15 @@ class Worker:
         self._start_duties()
 
     def _start_duties(self) -> None:
+        voice = Voice()
         for claims in self._claims.values():
             claims.next_due = partial(self._promotions.plan, claims.queue)
             claims.on_missing = partial(self._on_missing, claims)
-            self._waits.append(self._spawn(keep_connected(self.redis, "headrace-wait", claims.waiter.connected)))
+            waiting = keep_connected(self.redis, "headrace-wait", claims.waiter.connected, voice=voice)
+            self._waits.append(self._spawn(waiting))
             self._spawn(self._reclaim(claims))
             self._spawn(self._purge(claims))
-        self._spawn(keep_connected(self.redis, "headrace-claims", self._connected, self._disconnected))
+        self._spawn(keep_connected(self.redis, "headrace-claims", self._connected, self._disconnected, voice))
         self._spawn(self._watch())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -229,14 +231,15 @@ class Worker:
             settings.dead_after_s,
             own=self.name,
             max_crashes=settings.max_crashes,
-            backoff_ms=round(settings.backoff_base_s * 5_000),
+            backoff_ms=crash_backoff_ms(settings),
         )
         while True:
             await asyncio.sleep(max(self.settings.beat_s, self.settings.dead_after_s / 4))
             try:
-                self.stats.redelivered += await reclaim_pass(
+                done = await reclaim_pass(
                     self._client, claims.queue, watch, time.monotonic(), retention_s=int(settings.retention_s)
                 )
+                self.stats.reclaimed(done)
                 # A worker beside us may not know a type that we know (a rollout): it parks, we release.
                 await self._upkeep.release(claims.queue, await self._client.connection())
             except HeadraceError:
