@@ -7,7 +7,7 @@ before it is sent. What each script takes and returns is described on top of its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,15 +15,18 @@ import msgspec
 
 from headrace import task as tasks
 
+from .demand import Demand, parse_demand
 from .keys import STREAMS, NamespaceKeys, QueueKeys
 from .replies import (
     MAX_ITEMS,
     STATUS,
     Beat,
     Buried,
+    Claim,
     Cycle,
     Depth,
     Found,
+    Held,
     NewTask,
     Reclaim,
     Reclaimed,
@@ -37,8 +40,10 @@ from .replies import (
     parse_cycle,
     parse_depth,
     parse_found,
+    parse_held,
     parse_reclaimed,
     parse_workers,
+    report_args,
     view,
 )
 from .scanning import Scan, Scanned, parse_scanned
@@ -49,9 +54,11 @@ __all__ = [
     "Beat",
     "Buried",
     "Call",
+    "Claim",
     "Cycle",
     "Depth",
     "Found",
+    "Held",
     "NewTask",
     "Queue",
     "Reclaim",
@@ -62,6 +69,7 @@ __all__ = [
     "TaskView",
     "WorkerSeen",
     "parse_cycle",
+    "parse_held",
     "view",
 ]
 
@@ -74,6 +82,9 @@ MAX_SUBMIT: Final = 1_000
 """Tasks a submit call takes: Lua's unpack ends at about 8,000 values, and 1,000 hold Redis for about 3 ms."""
 MAX_REPORTS: Final = 1_000
 """Reports a cycle takes, for the same reason."""
+
+
+_FORGOTTEN: Final = {"d": "deleted", "u": "unknown", "l": "live", "o": "other"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +179,7 @@ class Queue:
             _ttl(retention_s),
             self.journal_cap,
         ]
-        for report in reports:
-            args += report
+        args += report_args(reports)
         return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports))
 
     def promote(
@@ -221,13 +231,21 @@ class Queue:
         return self._call("hand_back", args, lambda reply: (int(reply[0]), bool(reply[1])))
 
     def cancel(
-        self, task_id: str, *, force: bool = False, retention_s: float = RETENTION_S, now_ms: int | None = None
+        self,
+        task_id: str,
+        *,
+        force: bool = False,
+        if_waiting: bool = False,
+        retention_s: float = RETENTION_S,
+        now_ms: int | None = None,
     ) -> Call[str]:
         """End a waiting task, ask for the end of a running one (`force`: end it under its worker).
 
-        Returns cancelled, asked, unknown, or the terminal state it already has.
+        Returns cancelled, asked, unknown, or the terminal state it already has; with `if_waiting` also processing,
+        and then the task goes on.
         """
-        args = (_time(now_ms), task_id, int(force), _ttl(retention_s), self.journal_cap)
+        mode = "w" if if_waiting else int(force)
+        args = (_time(now_ms), task_id, mode, _ttl(retention_s), self.journal_cap)
         return self._call("cancel", args, _text)
 
     def replay(self, task_id: str, last_place: str = "", *, touch: bool = False) -> Call[str]:
@@ -243,6 +261,14 @@ class Queue:
         """Delete dead letters: these, or the oldest beyond an age or a number. Returns how many."""
         return self._call("purge", (before_ms, keep, limit, *ids), int)
 
+    def forget(self, ended: Sequence[tuple[str, str]]) -> Call[list[str]]:
+        """Delete records of ended tasks, given as id and place of the last attempt ('' = whichever).
+
+        Returns a word a task: deleted, unknown, live, or other (it has ended again since).
+        """
+        args = [part for task in ended for part in task]
+        return self._call("forget", args, lambda reply: [_FORGOTTEN[letter] for letter in reply.decode()])
+
     def release(self, keys: Sequence[str], *, limit: int = MAX_ITEMS) -> Call[int]:
         """Parked tasks of these types (or `!v<version>`) become pending. Returns how many."""
         return self._call("release", (limit, *keys), int)
@@ -255,9 +281,9 @@ class Queue:
         """Show that the worker lives; `counter` is its own and grows."""
         return self._call("beat", (worker, counter, info), parse_beat)
 
-    def reconcile(self, worker: str, *, limit: int = 10_000) -> Call[list[bytes]]:
-        """All that the worker holds, flat like `Cycle.claims`."""
-        return self._call("reconcile", (worker, limit), lambda reply: reply)
+    def reconcile(self, worker: str, known: Iterable[bytes] = (), *, limit: int = 10_000) -> Call[Held]:
+        """All that the worker holds; of the places that it knows already, no more than that."""
+        return self._call("reconcile", (worker, limit, *known), parse_held)
 
     def get(self, task_id: str) -> Call[Found | None]:
         """Where the task lies and what lies there; `view` makes it readable."""
@@ -270,6 +296,18 @@ class Queue:
     def depth(self) -> Call[Depth]:
         """How much lies where. ValueError if a stream has no group: that is an error, never zero."""
         return self._call("depth", (), parse_depth)
+
+    def demand(self, due_within_s: float) -> Call[Demand]:
+        """What a scaler looks at. The reply raises GroupMissingError if a stream has no group: an error, never zero."""
+        return self._call("demand", (round(due_within_s * 1_000),), parse_demand)
+
+    def ask_to_drain(self, workers: Sequence[str], *, now_ms: int | None = None) -> Call[int]:
+        """These workers shall claim no more. Returns how many of them beat and were not asked before."""
+        return self._call("drain", ("ask", _time(now_ms), *workers), int)
+
+    def release_from_drain(self, workers: Sequence[str]) -> Call[int]:
+        """These workers may claim again. Returns how many were asked."""
+        return self._call("drain", ("release", "", *workers), int)
 
     def workers(self) -> Call[list[WorkerSeen]]:
         """Whoever beats or holds something."""

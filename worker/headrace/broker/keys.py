@@ -17,7 +17,8 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*u` | hash | hash of a unique key → id of the live task that holds it | maxDepth |
 | `*once:<hash>` | string, expires | id of the task that refuses others under a unique key for a time, also after its end | rate × time asked for, at most 31 days |
 | `*rev` | hash | id of a running task that shall be cancelled → its worker | running tasks |
-| `*w` | hash | worker → its own beat counter, or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
+| `*w` | hash | worker → its beat: counter, tasks it runs, `d` if it drains, mean ms of a task; or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
+| `*drain` | hash | worker that was asked to claim no more → since when, ms | live workers, cleaned by whoever asks |
 | `*wd` | hash | worker → description, JSON | live workers, cleaned |
 | `*ctl` | hash | `paused` (since ms), `max_depth`, `rate` (limits of its own), `epoch`, `run_id`, `touch` | fixed |
 | `*stats` | hash | `<outcome>:<type>` → count of accepted reports | registered types |
@@ -26,6 +27,8 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `hr:{namespace}:queues` | set | names of queues | max_queues |
 | `hr:{namespace}:types` | hash | type → description and schema, JSON, published by workers | registered types |
 | `hr:{namespace}:rate:<bucket>` | string | rate limit of a token (`t:<subject>`) or queue (`q:<name>`): ms at which its bucket is full, then it expires | limits that are set |
+| `hr:{namespace}:bulk` | sorted set | id of a job on many tasks → when it began, ms | 100 |
+| `hr:{namespace}:bulk:<id>` | hash, expires | a job: `order`, `begun`, `owner`, `until` (its lease), `progress`, `next` (the tasks it acts on), `abort`, `state`, `ended` | 100 |
 | `hr:{namespace}:audit` | stream | `e` = who changed what, JSON | audit_length |
 | `hr:{namespace}:secret` | string | random secret that turns idempotency keys into ids | 1 |
 """
