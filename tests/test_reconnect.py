@@ -24,9 +24,9 @@ async def test_a_worker_whose_redis_is_away_says_so_once(caplog: pytest.LogCaptu
             return worker.stats.redis_errors >= 3
 
         await eventually(failed_often)
+        lines = [entry.getMessage() for entry in caplog.records]
         worker.stop()
         await running
-    lines = [entry.getMessage() for entry in caplog.records]
     assert len(lines) == 1 and "127.0.0.1:1" in lines[0], lines
 
 
