@@ -49,8 +49,17 @@ ENDS: Final = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt,
 class Executor:
     """Runs what was claimed, and hands each ending to the queue it came from."""
 
-    def __init__(self, app: App[Any], settings: WorkerSettings, worker: str, stats: WorkerStats) -> None:
+    def __init__(
+        self,
+        app: App[Any],
+        settings: WorkerSettings,
+        worker: str,
+        stats: WorkerStats,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.app = app
+        self.clock = clock
+        """Unix time in seconds, which a test may hold still."""
         self.settings = settings
         self.worker = worker
         self.stats = stats
@@ -97,7 +106,7 @@ class Executor:
     def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
         """A task was claimed: find its handler and start it, or report why it cannot run here."""
         run = Running(claims, place, envelope, carried)
-        ending = resolve(run, self.registry)
+        ending = resolve(run, self.registry, self.clock)
         if ending is not None:
             self.end(run, ending)
             return
@@ -288,7 +297,7 @@ class Executor:
 
     def look_at_clock(self) -> None:
         """Learn what time the loop's clock stands for, since that may be set."""
-        self._offset = time.time() - self._loop.time()
+        self._offset = self.clock() - self._loop.time()
 
     def _ms(self, loop_time: float) -> int:
         return int((loop_time + self._offset) * 1000)
