@@ -197,6 +197,8 @@ class ApiSettings(ClientSettings):
     """Bytes of one request's body; a batch may have `max_batch_bytes`."""
     max_wait_s: float = setting(60.0, number(0, 3_600))
     """Seconds that `?wait=` may ask for."""
+    bulk_rate: int = setting(2_000, whole(1, 1_000_000, "tasks a second"))
+    """Tasks a second that bulk jobs of one process act on, so that workers have most of Redis' time."""
     audit_length: int = setting(50_000, whole(100, 10_000_000, "entries"))
     """Entries of a namespace's audit log, about; the oldest are dropped."""
     schemas: str = setting("warn", choice("off", "warn", "enforce"))

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- cancel: a waiting task ends at once; a running one is asked of its worker, or with force ended under it (its report is then stale).
 -- keys: r s 3 2 1 0 loc later body parked stats ctl journal rev dead u t
--- ARGV: 1 now in ms ('' = server's) · 2 id · 3 '1' = force · 4 retention in s · 5 journal cap
--- returns: cancelled · asked · unknown · the terminal state it already has
+-- ARGV: 1 now in ms ('' = server's) · 2 id · 3 '1' = force, 'w' = only if it waits · 4 retention in s · 5 journal cap
+-- returns: cancelled · asked · processing (it does not wait) · unknown · the terminal state it already has
 -- include: base carry ending
 local id = ARGV[2]
 local now = clock(ARGV[1])
@@ -33,6 +33,7 @@ end
 local found = entry_at(digit, entry)
 local envelope, n = fields(found and found[2] or {})
 local owner = owner_of(digit, entry)
+if owner and ARGV[3] == 'w' then return 'processing' end
 if owner and ARGV[3] ~= '1' then
   call('HSET', K.rev, id, owner)
   return 'asked'
