@@ -15,11 +15,11 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { MAX_BATCH = 1000, PAYLOAD = 100, MAX_KEYS = 32, REPORT = 6, HEAD = 3 };
+enum { MAX_BATCH = 1000, PAYLOAD = 100, MAX_KEYS = 32, REPORT = 3, GROUP = 5, MAX_STREAMS = 6, HEAD = 3 };
 
 static redisContext *redis;
-static const char *type, *args[HEAD + MAX_KEYS + 8 + REPORT * MAX_BATCH];
-static size_t lengths[HEAD + MAX_KEYS + 8 + REPORT * MAX_BATCH];
+static const char *type, *args[HEAD + MAX_KEYS + 8 + GROUP * MAX_STREAMS + REPORT * MAX_BATCH];
+static size_t lengths[sizeof args / sizeof *args];
 static int used, head;
 static char key_count[8];
 
@@ -125,28 +125,34 @@ static void submit(int batch, int out, long total) {
 
 /* -- the life of a worker: report what was claimed as completed, claim the next, in one call */
 
-static void add_report(redisReply **claim) {
+static void add_report(const char *digit, redisReply *entry, redisReply *claimed) {
   size_t length;
   char *text;
-  const char *envelope = claim[2]->str, *id = strstr(envelope, "\"i\":\"");
+  const char *envelope = claimed->str, *id = strstr(envelope, "\"i\":\"");
   static struct timespec now;
   long long ms;
-  if (!id || claim[2]->len < 60) fail("an envelope of an unknown form");
+  if (!id || claimed->len < 60) fail("an envelope of an unknown form");
   clock_gettime(CLOCK_REALTIME, &now);
   ms = now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-  text = keep(&length, "%s%s", claim[0]->str, claim[1]->str);
-  add(text, length);
+  add(entry->str, entry->len);
   add(id + 5, 36);
-  add_text("completed"), add_text(""), add_text(type);
   text = keep(&length, "completed %zu\n%s1,0,0,0\n{\"p\":\"%s%s\",\"o\":\"completed\",\"w\":\"floor:01234567\",\"s\":%lld,\"e\":%lld}",
-              claim[2]->len, envelope, claim[0]->str, claim[1]->str, ms, ms);
+              claimed->len, envelope, digit, entry->str, ms, ms);
   add(text, length);
+}
+
+/* Reports of one kind, by stream as the claims came: digit, then entry id and envelope of each. */
+static void add_stream(redisReply *rows) {
+  size_t length;
+  const char *digit = rows->element[0]->str, *number = keep(&length, "%ld", (long)(rows->elements / 2));
+  add(digit, 1), add_text("completed"), add_text(""), add_text(type), add(number, length);
+  for (size_t i = 1; i < rows->elements; i += 2) add_report(digit, rows->element[i], rows->element[i + 1]);
 }
 
 static void send_cycle(const char *batch, redisReply *claims) {
   begin();
   add_text("floor:01234567"), add_text(batch), add_text("rs3210"), add_text(""), add_text("0"), add_text("86400"), add_text("10000");
-  for (size_t i = 0; claims && i < claims->elements; i += 4) add_report(claims->element + i);
+  for (size_t s = 0; claims && s < claims->elements; s++) add_stream(claims->element[s]);
   finish();
 }
 
@@ -155,7 +161,9 @@ static long carried[2];
 static int oldest, waiting;
 
 static void go(const char *batch, redisReply *claims) {
-  carried[(oldest + waiting++) % 2] = claims ? (long)claims->elements / 4 : 0;
+  long number = 0;
+  for (size_t s = 0; claims && s < claims->elements; s++) number += (long)claims->element[s]->elements / 2;
+  carried[(oldest + waiting++) % 2] = number;
   send_cycle(batch, claims);
 }
 
@@ -164,7 +172,7 @@ static void drain(const char *batch, int out, long total) {
   while (waiting < out) go(batch, NULL);
   while (waiting > 0) {
     redisReply *reply = answer(), *claims;
-    if (reply->elements != 4 || reply->element[0]->elements || reply->element[1]->integer) fail("a report was not accepted");
+    if (reply->elements != 5 || reply->element[0]->elements || reply->element[1]->integer) fail("a report was not accepted");
     reported += carried[oldest];
     oldest = (oldest + 1) % 2, waiting--;
     claims = reply->element[3];

@@ -66,19 +66,20 @@ def submission(task_type: bytes, first: int, count: int) -> Arguments:
     return args
 
 
-def report(task_type: bytes, claim: list[bytes], now_ms: int) -> Arguments:
-    digit, entry, text = claim[:3]
-    place, start = digit + entry, text.index(b'"i":"') + 5
+def report(place: bytes, text: bytes, now_ms: int) -> Arguments:
+    start = text.index(b'"i":"') + 5
     attempt = b'{"p":"%b","o":"completed","w":"%b","s":%d,"e":%d}' % (place, WORKER, now_ms, now_ms)
     record = b"completed %d\n%b1,0,0,0\n%b" % (len(text), text, attempt)
-    return [place, text[start : start + 36], b"completed", b"", task_type, record]
+    return [place[1:], text[start : start + 36], record]
 
 
-def cycle(task_type: bytes, batch: int, claims: list[bytes]) -> Arguments:
+def cycle(task_type: bytes, batch: int, claims: list[list[bytes]]) -> Arguments:
     args = [WORKER, b"%d" % batch, b"rs3210", b"", b"0", b"86400", b"10000"]
     now_ms = int(time.time() * 1000)
-    for i in range(0, len(claims), 4):
-        args += report(task_type, claims[i : i + 4], now_ms)
+    for digit, *rows in claims:
+        args += (digit, b"completed", b"", task_type, b"%d" % (len(rows) // 2))
+        for entry, text in zip(rows[::2], rows[1::2], strict=True):
+            args += report(digit + entry, text, now_ms)
     return args
 
 
@@ -103,12 +104,12 @@ def drain(wire: Wire, head: Arguments, task_type: bytes, batch: int, out: int, t
     for _ in waiting:
         wire.send(head + cycle(task_type, batch, []))
     while waiting:
-        verdicts, flags, _, claims = wire.answer()
+        verdicts, flags, _, claims, _ = wire.answer()
         if verdicts or flags:
             sys.exit("floor: a report was not accepted")
         reported += waiting.popleft()
         if claims:
-            waiting.append(len(claims) // 4)
+            waiting.append(sum(len(rows) // 2 for rows in claims))
             wire.send(head + cycle(task_type, batch, claims))
     if reported != total:
         sys.exit(f"floor: {reported} tasks were drained, not {total}")

@@ -143,9 +143,7 @@ class Worker:
         await self.client.call(made.init())
         await self.client.call(made.beat("worker-1", time.time_ns()))
         cycle: Cycle = await self.client.call(made.cycle("worker-1", slots))
-        flat = cycle.claims
-        rows = [flat[i : i + 4] for i in range(0, len(flat), 4)]
-        return [Claim(digit + entry, envelope, carried) for digit, entry, envelope, carried in rows]
+        return [Claim(*claim) for claim in cycle.claims]
 
     async def report(self, *reports: Report, queue: str = "default", namespace: str = "default") -> None:
         cycle: Cycle = await self.client.call(Queue(queue, namespace).cycle("worker-1", 0, reports))

@@ -66,18 +66,20 @@ class Desk:
         return claim
 
     def report(self, *reports: Report, worker: str = "w") -> list[Any]:
-        """The verdicts: [] = all accepted."""
-        return self.cycle(worker, 0, reports).verdicts
+        """The verdicts on those that were not accepted: [] = all were."""
+        verdicts = self.cycle(worker, 0, reports).verdicts
+        return [verdicts[report.place] for report in reports if report.place in verdicts]
 
     def reconcile(self, worker: str = "w") -> list[Claim]:
-        return claims_of(self.wire.run(self.queue.reconcile(worker)))
+        return claims_of(self.wire.run(self.queue.reconcile(worker)).others)
 
     def beat(self, worker: str = "w", counter: int = 1) -> Beat:
         return self.wire.run(self.queue.beat(worker, counter))
 
     def reclaim(self, worker: str = "w", seen: str = "*", **order: Any) -> tuple[str, int]:
         call = self.queue.reclaim(Reclaim(worker, seen, order.pop("nonce", "n"), **order), now_ms=self.now)
-        return self.wire.run(call)
+        done = self.wire.run(call)
+        return done.what, done.taken
 
     def hand_back(self, worker: str = "w", *places: str, leave: bool = False) -> tuple[int, bool]:
         call = self.queue.hand_back(worker, places or ("*",), leave=leave, now_ms=self.now)

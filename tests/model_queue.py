@@ -199,22 +199,21 @@ class ModelQueue(State):
     # -- cycle
 
     def cycle(self, worker: str, slots: int, reports: Sequence[Report], order: str, touch: bool, now: int) -> list[Any]:
-        verdicts: list[Any] = []
-        for at, report in enumerate(reports):
+        verdicts: list[bytes] = []
+        for report in by_kind(reports):
             entry = self.at(report.place.decode())
             if entry is None or entry.owner is None:
-                verdicts += [at, self._verdict(report)]
+                verdicts += [report.place, self._verdict(report)]
             else:
                 self._accept(entry, report, now)
         if touch and verdicts:
             self._touch()
         if self.paused:
-            return [verdicts, 1, self.next_due(), []]
+            return [verdicts, 1, self.next_due(), [], []]
         claimed, missing = self._claim(worker, slots, order)
         if not missing:
             self._pass_on(len(claimed), slots)
-        flat = [part for entry in claimed for part in claim_of(entry)]
-        return [verdicts, 2 * missing, self.next_due(), flat]
+        return [verdicts, 2 * missing, self.next_due(), *by_stream(claimed)]
 
     def _verdict(self, report: Report) -> bytes:
         task = self.tasks.get(report.id)
@@ -282,19 +281,36 @@ class ModelQueue(State):
     def reclaim(self, order: Reclaim, now: int) -> list[Any]:
         beat = self.beats.get(order.worker, "")
         if order.seen not in {"*", beat}:
-            return [b"alive", 0]
+            return [b"alive", 0, [], []]
         if order.seen == "":
             self.beats[order.worker] = "?" + order.nonce
-            return [b"marked", 0]
+            return [b"marked", 0, [], []]
         held = [entry for digit in STREAMS for entry in self.held(digit, order.worker)]
-        for entry in held[: order.limit]:
+        taken = held[: order.limit]
+        for entry in taken:
             self._crash(entry, order, now)
         if held:
             self.push()
+        told = [len(taken), *self._told(taken)]
         if len(held) > order.limit:
-            return [b"moved", order.limit]
+            return [b"moved", *told]
         self._sign_off(order.worker)
-        return [b"done", len(held)]
+        return [b"done", *told]
+
+    def _told(self, taken: Sequence[Entry]) -> tuple[list[bytes], list[bytes | int]]:
+        """Who goes on, and who was buried with what count of crashes."""
+        handed_on: list[bytes] = []
+        buried: list[bytes | int] = []
+        for entry in taken:
+            task = entry.task
+            if task is None:
+                id_ = foreign_id(entry.place)
+                buried += [id_.encode(), b"", self.tasks[id_].counters.crashes]
+            elif task.is_live:
+                handed_on.append(task.id.encode())
+            elif task.state == "failed":
+                buried += [task.id.encode(), task.type.encode(), task.counters.crashes]
+        return handed_on, buried
 
     def _crash(self, entry: Entry, order: Reclaim, now: int) -> None:
         task = entry.task
@@ -427,10 +443,15 @@ class ModelQueue(State):
         oldest = [part for digit, head in heads for entry in head for part in (digit.encode(), entry.id.encode())]
         return [int(self.paused), self.next_due(), asked, oldest, ANY]
 
-    def reconcile(self, worker: str) -> list[bytes] | str:
+    def reconcile(self, worker: str, known: Sequence[str]) -> list[list[bytes]] | str:
         if len(self.groups) < len(STREAMS):
             return "NOGROUP"
-        return [part for digit in STREAMS for entry in self.held(digit, worker) for part in claim_of(entry)]
+        held = [entry for digit in STREAMS for entry in self.held(digit, worker)]
+        others = [(entry.place.encode(), *texts(entry)) for entry in held if entry.place not in known]
+        return [
+            [entry.place.encode() for entry in held if entry.place in known],
+            [part for other in others for part in other],
+        ]
 
     def get(self, id_: str) -> list[Any]:
         task = self.tasks.get(id_)
@@ -469,9 +490,23 @@ def unique_of(new: NewTask) -> str | None:
     return tasks.decode_envelope(new.envelope).unique if new.unique else None
 
 
-def claim_of(entry: Entry) -> list[bytes]:
-    """How a claim of it looks."""
-    return [entry.digit.encode(), entry.id.encode(), *texts(entry)]
+def by_kind(reports: Sequence[Report]) -> list[Report]:
+    """In the order in which they count: those of one stream, outcome, argument and type are told together."""
+    kinds: dict[object, list[Report]] = {}
+    for report in reports:
+        kinds.setdefault((report.place[:1], report.outcome, report.argument, report.type), []).append(report)
+    return [report for kind in kinds.values() for report in kind]
+
+
+def by_stream(claimed: Sequence[Entry]) -> tuple[list[list[bytes]], list[bytes]]:
+    """How claims look: digit, then id and envelope of each; and the N of those that have one."""
+    streams: dict[str, list[bytes]] = {}
+    past: list[bytes] = []
+    for entry in claimed:
+        envelope, carried = texts(entry)
+        streams.setdefault(entry.digit, [entry.digit.encode()]).extend((entry.id.encode(), envelope))
+        past += [entry.place.encode(), carried] if carried else []
+    return list(streams.values()), past
 
 
 def texts(entry: Entry) -> tuple[bytes, bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -76,10 +78,9 @@ class Claim:
         return Report(self.place.encode(), known.id, outcome, argument, known.type, text)
 
 
-def claims_of(flat: list[bytes]) -> list[Claim]:
+def claims_of(rows: Sequence[tuple[bytes, bytes, bytes]]) -> list[Claim]:
     """The claims of a `Cycle`, or of a reconcile."""
-    rows = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
-    return [Claim((digit + entry).decode(), text, carried) for digit, entry, text, carried in rows]
+    return [Claim(place.decode(), text, carried) for place, text, carried in rows]
 
 
 def foreign_id(place: str) -> str:
@@ -87,3 +88,19 @@ def foreign_id(place: str) -> str:
     ms, _, seq = place[1:].partition("-")
     text = {"r": "a", "s": "b"}.get(place[0], place[0]) + ms.zfill(13) + seq.zfill(18)[-18:]
     return task.queue_id(QUEUE, uuid.UUID(text[:32]))
+
+
+_STARTED = re.compile(rb'("o":"crashed","w":"[^"]*","e":\d+),"s":\d+')
+
+
+def timeless(found: Any) -> Any:
+    """Without when a crashed attempt began: that is measured by Redis' own clock, which no test sets."""
+    match found:
+        case bytes():
+            return _STARTED.sub(rb"\1", found)
+        case dict():
+            return {key: timeless(value) for key, value in found.items()}
+        case list() | tuple():
+            return [timeless(each) for each in found]
+        case _:
+            return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace import task as tasks
-from headrace.broker.broker import Report, parse_cycle
+from headrace.broker.broker import Report, parse_cycle, parse_held
 from headrace.task import Attempt, Counters, Failure
 from model_net import Conn, Debt, Request
 from model_queue import is_readable
@@ -129,7 +129,7 @@ class Worker:
         assert len(self.running) <= SLOTS, f"{self.name} runs {len(self.running)} tasks in {SLOTS} slots"
 
     def reconcile(self) -> None:
-        request = self.world.calls.reconcile(self.name)
+        request = self.world.calls.reconcile(self.name, sorted(self.known()))
         request.answered = self._reconciled
         self.reconciling = True
         self.claims.send(request)
@@ -139,10 +139,12 @@ class Worker:
         if isinstance(raw, RefusedError):
             self.missing = True
             return
-        held = {claim.place: claim for claim in claims_of(raw)}
-        lost = self.running.keys() - held.keys()
-        unknown = [claim for place, claim in held.items() if place not in self.known()]
-        self.world.saw("V9", bool(held.keys() & (self.sent.keys() | self.finished.keys())) or self.cycles_out > 0)
+        answer = parse_held(raw)
+        others = claims_of(answer.others)
+        held = {place.decode() for place in answer.known} | {claim.place for claim in others}
+        lost = self.running.keys() - held
+        unknown = [claim for claim in others if claim.place not in self.known()]
+        self.world.saw("V9", bool(held & (self.sent.keys() | self.finished.keys())) or self.cycles_out > 0)
         self.world.saw("lost ownership", bool(lost))
         self.world.saw("adopted", bool(unknown) and not self.draining)
         self.world.saw("V10", bool(lost) and len(lost) == len(unknown))

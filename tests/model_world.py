@@ -184,8 +184,7 @@ class World:
         self.saw("marker lost")
 
     def _after_cycle(self, request: Request, raw: Any) -> None:
-        verdicts, flags, _, claims = raw
-        del verdicts
+        _, flags, _, claims, _ = raw
         if flags & 2:
             return
         if request.debt is not None and request.debt.owed:

@@ -178,7 +178,7 @@ async def test_full_memory_refuses_submissions_only(start_redis: StartRedis) -> 
         with pytest.raises(StoreFull):
             await asyncio.to_thread(sync.call, QUEUE.submit([new_task()]))
         sync.close()
-        assert len((await one.call(QUEUE.cycle("w:1", 1))).claims) == 4
+        assert len((await one.call(QUEUE.cycle("w:1", 1))).claims) == 1
 
 
 async def test_fsync_is_confirmed_or_refused_at_the_start(start_redis: StartRedis) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from headrace.broker.broker import Cycle, NewTask, Queue, Reclaim, Report, WorkerSeen
+from headrace.broker.broker import Buried, Cycle, NewTask, Queue, Reclaim, Report, WorkerSeen
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.promoter import promote
 from headrace.runtime.reclaimer import Watch, new_nonce, reclaim, reclaim_pass
 from headrace.runtime.retention import purge_pass
 from headrace.settings import Limits
-from headrace.task import Envelope, encode_envelope, new_id, record
+from headrace.task import Envelope, encode_envelope, new_id, parse_attempts, record
 
 NOW_MS = 1_700_000_000_000
 TTL_S = 10.0
@@ -37,17 +38,17 @@ class Desk:
 
     async def claim(self, worker: str, number: int) -> Cycle:
         cycle = await self.client.call(self.queue.cycle(worker, number))
-        assert len(cycle.claims) == 4 * number
+        assert len(cycle.claims) == number
         return cycle
 
     async def bury(self, number: int, now_ms: int) -> list[str]:
         """So many new dead letters, all died at `now_ms`."""
         ids = await self.submit(number)
         claims = (await self.claim("digger", number)).claims
-        reports = []
-        for i in range(0, len(claims), 4):
-            digit, entry, envelope, _ = claims[i : i + 4]
-            reports.append(Report(digit + entry, ids[i // 4], "failed", "", "t", record("failed", envelope, b"")))
+        reports = [
+            Report(place, id_, "failed", "", "t", record("failed", envelope, b""))
+            for id_, (place, envelope, _) in zip(ids, claims, strict=True)
+        ]
         await self.client.call(self.queue.cycle("digger", 0, reports, now_ms=now_ms))
         return ids
 
@@ -201,10 +202,10 @@ async def test_a_dead_worker_is_emptied_in_slices_and_forgotten(desk: Desk) -> N
     await desk.claim("gone", 250)
     await desk.beat("gone", 41)
     watch = Watch(TTL_S, own="me")
-    assert await reclaim_pass(desk.client, desk.queue, watch, 0.0) == 0
-    assert await reclaim_pass(desk.client, desk.queue, watch, 5.0) == 0
+    assert (await reclaim_pass(desk.client, desk.queue, watch, 0.0)).taken == 0
+    assert (await reclaim_pass(desk.client, desk.queue, watch, 5.0)).taken == 0
     assert await desk.holds("gone") == 250
-    assert await reclaim_pass(desk.client, desk.queue, watch, 11.0) == 250
+    assert (await reclaim_pass(desk.client, desk.queue, watch, 11.0)).taken == 250
     assert await desk.holds("gone") is None
     assert await desk.waiting() == {"s": 250}
 
@@ -216,7 +217,7 @@ async def test_a_live_worker_keeps_its_tasks(desk: Desk) -> None:
     watch = Watch(TTL_S, own="me")
     for turn in range(20):
         await desk.beat("busy", turn)
-        assert await reclaim_pass(desk.client, desk.queue, watch, 5.0 * turn) == 0
+        assert (await reclaim_pass(desk.client, desk.queue, watch, 5.0 * turn)).taken == 0
     assert await desk.holds("busy") == 3
 
 
@@ -226,7 +227,7 @@ async def test_a_beat_between_the_look_and_the_order_saves_the_worker(desk: Desk
     await desk.claim("late", 2)
     await desk.beat("late", 2)
     stale = Reclaim("late", seen="1", nonce=new_nonce())
-    assert await reclaim(desk.client, desk.queue, stale) == 0
+    assert (await reclaim(desk.client, desk.queue, stale)).taken == 0
     assert await desk.holds("late") == 2
 
 
@@ -235,7 +236,7 @@ async def test_a_worker_that_died_before_its_first_beat_is_found(desk: Desk) -> 
     await desk.submit(2)
     await desk.claim("stillborn", 2)
     watch = Watch(TTL_S, own="me")
-    moved = [await reclaim_pass(desk.client, desk.queue, watch, now) for now in (0.0, 1.0, 7.0, 12.0)]
+    moved = [(await reclaim_pass(desk.client, desk.queue, watch, now)).taken for now in (0.0, 1.0, 7.0, 12.0)]
     assert moved == [0, 0, 0, 2]
 
 
@@ -247,7 +248,7 @@ async def test_a_first_beat_erases_the_mark(desk: Desk) -> None:
     for now in (0.0, 5.0):
         await reclaim_pass(desk.client, desk.queue, watch, now)
     await desk.beat("slow", 1)
-    assert [await reclaim_pass(desk.client, desk.queue, watch, now) for now in (12.0, 18.0)] == [0, 0]
+    assert [(await reclaim_pass(desk.client, desk.queue, watch, now)).taken for now in (12.0, 18.0)] == [0, 0]
     assert await desk.holds("slow") == 2
 
 
@@ -264,7 +265,7 @@ async def test_many_reclaimers_take_each_task_once(desk: Desk) -> None:
     moved = await asyncio.gather(*(reclaim_pass(client, desk.queue, watch, 12.0) for client, watch in pairs))
     for client in clients:
         await client.aclose()
-    assert sum(moved) == 230
+    assert sum(each.taken for each in moved) == 230
     assert await desk.waiting() == {"s": 230}
 
 
@@ -274,12 +275,49 @@ async def test_a_proven_death_needs_no_ttl_and_its_cause_is_kept(desk: Desk, cap
     await desk.claim("killed", 1)
     await desk.beat("killed", 9)
     with caplog.at_level(logging.WARNING, "headrace.worker"):
-        assert await reclaim(desk.client, desk.queue, Reclaim("killed", "*", new_nonce(), cause="OOMKilled")) == 1
+        assert (
+            await reclaim(desk.client, desk.queue, Reclaim("killed", "*", new_nonce(), cause="OOMKilled"))
+        ).taken == 1
     found = await desk.client.call(desk.queue.get(task_id))
     assert found is not None and b'"cause":"OOMKilled"' in found.carried
     assert [entry.getMessage() for entry in caplog.records] == [
-        "worker killed is gone (OOMKilled): 1 of its tasks go on"
+        f"worker killed is gone (OOMKilled): 1 of its tasks go on ({task_id})"
     ]
+
+
+async def test_who_is_buried_by_a_reclaim_is_told_and_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """With its type, its crashes and the cause; of those that go on, ten are named."""
+    ids = await desk.submit(13)
+    await desk.claim("killer", 13)
+    with caplog.at_level(logging.WARNING, "headrace.worker"):
+        once = await reclaim(desk.client, desk.queue, Reclaim("killer", "*", new_nonce(), "OOMKilled"))
+        await desk.claim("second", 1)
+        twice = await reclaim(
+            desk.client, desk.queue, Reclaim("second", "*", new_nonce(), "exit code 7", max_crashes=2)
+        )
+    assert once.handed_on == tuple(ids) and once.buried == ()
+    assert twice.handed_on == () and twice.buried == (Buried(ids[0], "t", 2),)
+    first, second = caplog.records
+    assert first.getMessage().endswith(f"13 of its tasks go on ({', '.join(ids[:10])}, …)")
+    assert second.getMessage() == (
+        f"task {ids[0]} (t) failed: crash 2 of its workers, the last one second (exit code 7)"
+    )
+    assert vars(second)["fields"] == {"task_id": ids[0], "type": "t", "crashes": 2, "cause": "exit code 7"}
+
+
+async def test_a_crashed_attempt_tells_when_it_began(desk: Desk) -> None:
+    """Redis knows how long ago it was claimed; an entry is never claimed twice, so that is its start."""
+    (task_id,) = await desk.submit(1)
+    before = time.time_ns() // 1_000_000
+    await desk.claim("killed", 1)
+    after = time.time_ns() // 1_000_000
+    await asyncio.sleep(0.05)
+    await reclaim(desk.client, desk.queue, Reclaim("killed", "*", new_nonce()))
+    found = await desk.client.call(desk.queue.get(task_id))
+    assert found is not None
+    (attempt,) = parse_attempts(found.carried)
+    assert before - 5 <= attempt.started_ms <= after + 5  # Redis' own clock, of the same machine
+    assert attempt.ended_ms >= attempt.started_ms + 50
 
 
 # -- purge

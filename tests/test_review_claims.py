@@ -52,11 +52,9 @@ class Wire:
         self.out.pop(0)[1](reply)
 
 
-def cycle(*places: str, verdicts: tuple[Any, ...] = (), flags: int = 0) -> list[Any]:
-    claims: list[bytes] = []
-    for place in places:
-        claims += [place[:1].encode(), place[1:].encode(), b"{}", b""]
-    return [list(verdicts), flags, b"", claims]
+def cycle(*places: str, verdicts: tuple[bytes, ...] = (), flags: int = 0) -> list[Any]:
+    claims = [[place[:1].encode(), place[1:].encode(), b"{}"] for place in places]
+    return [list(verdicts), flags, b"", claims, []]
 
 
 def report(place: str) -> Report:
@@ -96,9 +94,12 @@ class Hands:
     def runs(self, place: bytes) -> bool:
         return place in self.begun
 
+    def places(self) -> list[bytes]:
+        return self.begun
+
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None: ...
 
-    def answered(self, reports: list[Report], verdicts: list[Any]) -> None:
+    def answered(self, reports: list[Report], verdicts: dict[bytes, bytes]) -> None:
         self.accepted += reports
 
 
@@ -111,7 +112,7 @@ def connect(claims: QueueClaims, wire: Wire) -> None:
     """Connected, and the first reconcile answered with nothing."""
     claims.connected(wire)  # type: ignore[arg-type]
     assert wire.names() == ["reconcile"]
-    wire.answer([])
+    wire.answer([[], []])
 
 
 async def test_what_begin_ends_at_once_is_not_replaced_too_early() -> None:
@@ -165,7 +166,7 @@ async def test_a_refused_call_keeps_its_reports_whatever_the_next_one_brings() -
     again = Wire()
     claims.connected(again)  # type: ignore[arg-type]
     assert again.names() == ["cycle", "reconcile"] and again.slots() == [0]
-    assert b"31-1" in again.out[0][0].args and b"31-2" not in again.out[0][0].args
+    assert b"1-1" in again.out[0][0].args and b"1-2" not in again.out[0][0].args
 
 
 async def test_a_full_worker_that_pops_a_marker_passes_it_on_and_remembers() -> None:
@@ -196,7 +197,7 @@ async def test_unconfirmed_reports_go_again_but_not_at_once(said: Any) -> None:
     assert wire.out == [] and hands.accepted == [] and claims.unreported == 1
     claims.look(asyncio.get_running_loop().time() + RETRY_S + 0.1)
     assert wire.names() == ["cycle"]
-    wire.answer((cycle(verdicts=(0, b"dup")), 1))
+    wire.answer((cycle(verdicts=(b"31-1", b"dup")), 1))
     assert [told.place for told in hands.accepted] == [b"31-1"] and claims.unreported == 0
 
 
@@ -257,8 +258,8 @@ async def test_queues_that_all_have_more_share_by_weight() -> None:
     for claims, _ in pairs.values():
         claims.connected(wire)  # type: ignore[arg-type]
     assert wire.names() == ["reconcile", "reconcile"]
-    wire.answer([])
-    wire.answer([])
+    wire.answer([[], []])
+    wire.answer([[], []])
     turns: list[str] = []
     for n in range(40):
         call, answer = wire.out.pop(0)
@@ -280,10 +281,10 @@ async def test_an_idle_queue_waits_for_its_marker_though_others_have_every_slot(
     rare, _ = make(hands, "rare")
     hands.shares.serve([busy, rare])
     rare.connected(wire)  # type: ignore[arg-type]
-    wire.answer([])
+    wire.answer([[], []])
     wire.answer(cycle())
     busy.connected(wire)  # type: ignore[arg-type]
-    wire.answer([])
+    wire.answer([[], []])
     wire.answer(cycle("31-1"))
     assert hands.free == 0 and rare.waiter._armed
     rare.waiter._popped()

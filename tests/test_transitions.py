@@ -103,7 +103,7 @@ def test_a_retention_below_a_second_or_broken_loses_nothing(desk: Desk, retentio
     desk.submit(new(A), new(B))
     first, second = desk.claim(slots=2)
     call = desk.queue.cycle("w", 0, [first.report("completed")], retention_s=retention_s)
-    assert desk.wire.run(call).verdicts == []
+    assert desk.wire.run(call).verdicts == {}
     assert desk.wire.run(desk.queue.cancel(second.id, force=True, retention_s=retention_s)) == "cancelled"
     dump = look(desk.wire, desk.queue)
     assert complaints(dump) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -48,7 +49,7 @@ STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": 
 
 
 class Report(NamedTuple):
-    """How an attempt ended, in the order in which the script takes it."""
+    """How an attempt ended."""
 
     place: bytes
     id: str
@@ -60,17 +61,30 @@ class Report(NamedTuple):
     """`task.record(outcome, envelope, N)`."""
 
 
+Claim = tuple[bytes, bytes, bytes]
+"""A task that a worker holds: place, envelope, N. What something foreign wrote has an empty envelope."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """The answer to a cycle. `claims` is flat: digit, entry id, envelope, N, …"""
+    """The answer to a cycle."""
 
-    verdicts: list[Any]
-    """Flat: index of the report, b"dup" | b"stale" | b"gone", …; reports not listed were accepted."""
+    verdicts: dict[bytes, bytes]
+    """Place of a report → b"dup" | b"stale" | b"gone"; reports not listed were accepted."""
     paused: bool
     missing: bool
     """A stream or group is gone: call `init`, then go on."""
     next_due_ms: int | None
-    claims: list[bytes]
+    claims: list[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The answer to a reconcile: all that the worker holds."""
+
+    known: list[bytes]
+    """Places that it had named."""
+    others: list[Claim]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +209,34 @@ class Reclaim:
     limit: int = MAX_ITEMS
 
 
+class Buried(NamedTuple):
+    """A task that a reclaim sent to the dead letter."""
+
+    id: str
+    type: str
+    """'' if its envelope cannot be read: it is no crash that buried it then."""
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What became of a dead worker's tasks."""
+
+    what: str
+    """alive (its beat changed), marked (no beat yet), moved (call again), done."""
+    taken: int = 0
+    """Entries that are no longer the worker's."""
+    handed_on: tuple[str, ...] = ()
+    """Ids of those that go on."""
+    buried: tuple[Buried, ...] = ()
+
+    def __add__(self, later: Reclaimed) -> Reclaimed:
+        """Both calls together."""
+        return Reclaimed(
+            later.what, self.taken + later.taken, self.handed_on + later.handed_on, self.buried + later.buried
+        )
+
+
 def view(task_id: str, queue: str, found: Found) -> TaskView:
     """The readable form of what `get` found."""
     if found.place[:1] not in STREAMS:
@@ -254,10 +296,42 @@ def number(text: bytes | None) -> int | None:
     return int(float(text)) if text else None
 
 
+def report_args(reports: Sequence[Report]) -> list[bytes | str | int]:
+    """Reports as the script takes them: what they have in common once, then entry id, id and record of each."""
+    groups: dict[tuple[bytes, str, str | int, str], list[bytes | str | int]] = {}
+    for place, id_, outcome, argument, kind, record in reports:
+        group = (place[:1], outcome, argument, kind)
+        rows = groups.get(group)
+        if rows is None:
+            rows = groups[group] = []
+        rows += (place[1:], id_, record)
+    args: list[bytes | str | int] = []
+    for group, rows in groups.items():
+        args += (*group, len(rows) // 3)
+        args += rows
+    return args
+
+
 def parse_cycle(reply: list[Any]) -> Cycle:
     """The answer to a cycle."""
-    verdicts, flags, due, claims = reply
-    return Cycle(verdicts, bool(flags & 1), bool(flags & 2), number(due), claims)
+    verdicts, flags, due, streams, carried = reply
+    claims: list[Claim] = []
+    for rows in streams:
+        digit = rows[0]
+        claims += [(digit + entry, envelope, b"") for entry, envelope in zip(rows[1::2], rows[2::2], strict=True)]
+    if carried:
+        past = _pairs(carried)
+        claims = [(place, envelope, past.get(place, b"")) for place, envelope, _ in claims]
+    return Cycle(_pairs(verdicts), bool(flags & 1), bool(flags & 2), number(due), claims)
+
+
+def parse_held(reply: list[Any]) -> Held:
+    known, others = reply
+    return Held(known, list(zip(others[::3], others[1::3], others[2::3], strict=True)))
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def parse_beat(reply: list[Any]) -> Beat:
@@ -277,6 +351,15 @@ def parse_found(reply: list[bytes]) -> Found | None:
     if len(reply) < 5:
         return Found(place, reply[1], reply[2])
     return Found(place, reply[1], reply[2], reply[3].decode(errors="replace"), int(reply[4]))
+
+
+def parse_reclaimed(reply: list[Any]) -> Reclaimed:
+    what, taken, handed_on, buried = reply
+    dead = tuple(
+        Buried(id_.decode(), type_.decode(errors="replace"), int(crashes))
+        for id_, type_, crashes in zip(buried[::3], buried[1::3], buried[2::3], strict=True)
+    )
+    return Reclaimed(what.decode(), taken, tuple(id_.decode() for id_ in handed_on), dead)
 
 
 def parse_depth(reply: list[Any]) -> Depth:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import hiredis
 
-from headrace.broker.broker import Cycle, Queue, Report, parse_cycle
+from headrace.broker.broker import Claim, Cycle, Queue, Report, parse_cycle, parse_held
 from headrace.broker.connection import Connection, explain
 from headrace.broker.durability import confirmation, is_confirmed, touches
 from headrace.broker.keys import STREAMS
@@ -49,9 +49,11 @@ class Slots(Protocol):
 
     def runs(self, place: bytes) -> bool: ...
 
+    def places(self) -> Iterable[bytes]: ...
+
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None: ...
 
-    def answered(self, reports: list[Report], verdicts: list[Any]) -> None: ...
+    def answered(self, reports: list[Report], verdicts: dict[bytes, bytes]) -> None: ...
 
 
 class QueueClaims:
@@ -253,7 +255,7 @@ class QueueClaims:
         cycle = parse_cycle(reply)
         if batch:
             self._settle(batch, cycle, said)
-        full = len(cycle.claims) >= 4 * free
+        full = len(cycle.claims) >= free
         if full and free and not self.hot:
             self._want()
         elif not full:
@@ -269,15 +271,16 @@ class QueueClaims:
         if self.shared:
             self._slots.offer(self)
 
-    def _take(self, claims: list[bytes]) -> None:
+    def _take(self, claims: list[Claim]) -> None:
         if not claims:
             return
         if self.draining:
-            self.hand_back([claims[i] + claims[i + 1] for i in range(0, len(claims), 4)])
+            self.hand_back([place for place, _, _ in claims])
             return
-        for i in range(0, len(claims), 4):
-            self._slots.begin(self, claims[i] + claims[i + 1], claims[i + 2], claims[i + 3])
-        self.claimed += len(claims) / 4 / self.weight
+        begin = self._slots.begin
+        for place, envelope, carried in claims:
+            begin(self, place, envelope, carried)
+        self.claimed += len(claims) / self.weight
 
     def _settle(self, batch: list[Report], cycle: Cycle, said: Any) -> None:
         if said is None or (not isinstance(said, Exception) and is_confirmed(self.durability, said)):
@@ -305,7 +308,7 @@ class QueueClaims:
         connection = self._connection
         if connection is not None and not self._asking:
             self._asking = True
-            call = self.queue.reconcile(self._worker)
+            call = self.queue.reconcile(self._worker, [*self._slots.places(), *self._reported()])
             connection.send_call(call, lambda reply: self._reconciled(connection, reply))
 
     def _reconciled(self, connection: Connection, reply: Any) -> None:
@@ -318,25 +321,29 @@ class QueueClaims:
             else:
                 self._fault(connection, reply)
             return
-        reported = {report.place for report in (*self._reports, *self._doubtful)}
-        reported.update(report.place for batch in self._sent for report in batch)
-        held = {reply[i] + reply[i + 1] for i in range(0, len(reply), 4)}
-        self._slots.lose(self, held | reported)
-        excess = []
-        for i in range(0, len(reply), 4):
-            place = reply[i] + reply[i + 1]
-            if place in reported or self._slots.runs(place):
-                continue
-            if self.draining or self._slots.free_for(self) <= 0:
-                excess.append(place)
-            else:
-                self._slots.begin(self, place, reply[i + 2], reply[i + 3])
-        if excess:
-            self.hand_back(excess)
+        held, reported = parse_held(reply), self._reported()
+        self._slots.lose(self, reported.union(held.known, (place for place, _, _ in held.others)))
+        # What a call brought that was answered in between is known by now.
+        self._adopt([claim for claim in held.others if not (claim[0] in reported or self._slots.runs(claim[0]))])
         if not self._ready:
             self._ready = True
             self._want()
         self._pump()
+
+    def _reported(self) -> set[bytes]:
+        """Places of attempts whose reports are on their way."""
+        return {report.place for batch in (self._reports, self._doubtful, *self._sent) for report in batch}
+
+    def _adopt(self, unknown: list[Claim]) -> None:
+        """Run what fits, hand back the rest."""
+        excess = []
+        for place, envelope, carried in unknown:
+            if self.draining or self._slots.free_for(self) <= 0:
+                excess.append(place)
+            else:
+                self._slots.begin(self, place, envelope, carried)
+        if excess:
+            self.hand_back(excess)
 
     def hand_back(self, places: list[bytes]) -> None:
         """Return entries that have no slot, free of charge."""

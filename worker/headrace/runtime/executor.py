@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
@@ -318,16 +318,22 @@ class Executor:
     def runs(self, place: bytes) -> bool:
         return place in self.running
 
+    def places(self) -> Iterable[bytes]:
+        return self.running
+
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None:
         self.stops.lose(claims, held)
 
-    def answered(self, reports: list[Report], verdicts: list[Any]) -> None:
-        """Redis' verdicts on reports that were not accepted anew."""
-        for i in range(0, len(verdicts), 2):
-            verdict = verdicts[i + 1].decode()
-            self.stats.verdicts[verdict] = self.stats.verdicts.get(verdict, 0) + 1
-            if verdict != "dup":
-                logger.warning("the report of task %s came too late (%s)", reports[verdicts[i]].id, verdict)
+    def answered(self, reports: list[Report], verdicts: dict[bytes, bytes]) -> None:
+        """Redis' verdicts on reports that were not accepted anew, by place."""
+        if not verdicts:
+            return
+        for report in reports:
+            verdict = verdicts.get(report.place, b"").decode()
+            if verdict:
+                self.stats.verdicts[verdict] = self.stats.verdicts.get(verdict, 0) + 1
+            if verdict not in {"", "dup"}:
+                logger.warning("the report of task %s came too late (%s)", report.id, verdict)
 
     async def close(self) -> None:
         """End the slots."""
