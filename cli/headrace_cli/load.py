@@ -129,7 +129,8 @@ def _foreign() -> tuple[str, ...]:
 
 
 def _place(error: BaseException) -> str:
-    frames = _own_frames(error.__traceback__)
+    """The last line of the user's own code that it came through; what it called there is not theirs to mend."""
+    frames = [each for each in _own_frames(error.__traceback__) if not each.filename.startswith(_foreign())]
     return f"{_short(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
 
 

@@ -20,16 +20,16 @@ COMPLETE: Final = "_HEADRACE_COMPLETE"
 """The variable by which the script of `headrace completion` asks what could come next."""
 
 _COMMANDS: Final = {
-    "dev": ("dev", "The whole system on this machine: Redis, API, workers, reload on save."),
+    "dev": ("dev", "The whole system here: Redis, API, workers, reload on save."),
     "worker": ("worker", "Run the tasks of an application."),
     "api": ("api", "Serve the HTTP API."),
     "submit": ("submit", "Submit a task, or many."),
     "task": ("task", "Look at tasks, list, cancel and retry them."),
-    "queue": ("queue", "List queues, pause and resume them, set their limits, empty them."),
-    "types": ("types", "List the task types that workers know, with their arguments."),
-    "bench": ("bench", "Measure how many tasks a second this machine and its Redis carry."),
-    "replay": ("replay", "Send a recorded trace through the system and check that nothing is lost."),
-    "completion": ("completion", "Print the script that completes commands in bash, zsh or fish."),
+    "queue": ("queue", "List queues; pause, resume, limit and empty them."),
+    "types": ("types", "List the task types that workers know."),
+    "bench": ("bench", "Measure tasks a second through this machine and its Redis."),
+    "replay": ("replay", "Send a recorded trace through, and check that nothing is lost."),
+    "completion": ("completion", "Print the script for the Tab key of bash, zsh or fish."),
 }
 _EPILOG: Final = (
     "Exit codes: 0 all is well, 1 it failed, 2 the command or a setting is wrong, 3 Redis or the API cannot be "
@@ -112,8 +112,9 @@ def _failed(error: Exception, debug: bool) -> int:
     if not isinstance(error, HeadraceError):
         complain("This is a bug in headrace. Please report it with the lines above.")
         return FAILED
-    complain(str(error), detail=getattr(error, "detail", ""))
-    note(f"headrace explain {error.code} says more.")
+    complain(str(error))
+    traced = "--debug shows the traceback; " if getattr(error, "detail", "") and not debug else ""
+    note(f"{traced}headrace explain {error.code} says more.")
     return exit_code(error)
 
 

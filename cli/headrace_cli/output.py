@@ -28,12 +28,9 @@ def console(stream: TextIO | None = None) -> Console:
     return Console(file=target, no_color=not coloured(target), highlight=False, soft_wrap=not target.isatty())
 
 
-def complain(sentence: str, detail: str = "") -> None:
-    """An error on standard error; `detail` (a traceback of the user's own code) comes first, as Python has it."""
-    colour = coloured(sys.stderr)
-    if detail:
-        click.echo(detail.rstrip() + "\n", err=True)
-    click.echo(click.style("Error: ", fg="red", bold=True) + sentence, err=True, color=colour)
+def complain(sentence: str) -> None:
+    """An error, on standard error."""
+    click.echo(click.style("Error: ", fg="red", bold=True) + sentence, err=True, color=coloured(sys.stderr))
 
 
 def note(sentence: str) -> None:

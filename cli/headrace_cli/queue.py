@@ -30,7 +30,7 @@ queue_argument = click.argument("name", metavar="QUEUE", shell_complete=queue_na
     """,
 )
 def command() -> None:
-    """List queues, pause and resume them, set their limits, empty them."""
+    """List queues; pause, resume, limit and empty them."""
 
 
 @command.command(
@@ -46,7 +46,7 @@ def command() -> None:
 @session_options
 @output_option
 def ls(output: str, watch: bool, **_: Any) -> None:
-    """List the queues: what waits, runs, is due later, is parked or dead; and their workers."""
+    """List the queues: how much waits, runs, is due later or dead."""
     from .records import Column, Listing, show_all, span
     from .session import run
     from .watch import keep_showing
@@ -100,7 +100,7 @@ async def _workers(session: Session, name: str) -> list[str]:
 @session_options
 @output_option
 def get(name: str, output: str, **_: Any) -> None:
-    """Show a queue: how much is where, by priority, its workers and its limits."""
+    """Show a queue: how much is where, workers and limits."""
     from headrace.queues import look
 
     from .records import show_one

@@ -113,7 +113,7 @@ async def _body(session: Session, seen: TaskView) -> TaskBody:
 @session_options
 @output_option
 def cancel(ids: tuple[str, ...], force: bool, output: str, **_: Any) -> int:
-    """Cancel tasks that wait, and ask the workers of running ones to end them. `-` reads ids from standard input."""
+    """Cancel tasks; the workers of running ones are asked to end them. `-` reads ids from standard input."""
     from .many import on_each
 
     return on_each(ids, lambda session, name: _cancel(session, name, force), output)

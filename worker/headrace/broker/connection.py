@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import ssl
 import time
@@ -238,7 +239,7 @@ async def connect(settings: RedisSettings, name: str = "headrace") -> Connection
         async with asyncio.timeout(settings.connect_timeout_s):
             connection = await _open(settings)
     except (OSError, TimeoutError, ssl.SSLError) as error:
-        reason = str(error) or f"no connection within {settings.connect_timeout_s:g} s"
+        reason = _reason(error) or f"no connection within {settings.connect_timeout_s:g} s"
         raise StoreUnavailable(str(settings), reason) from None
     try:
         await _greet(connection, name)
@@ -285,6 +286,13 @@ async def _master(settings: RedisSettings) -> tuple[str, int]:
     finally:
         for client in sentinel.sentinels:
             await client.aclose()
+
+
+def _reason(error: BaseException) -> str:
+    """Its words without numbers and without the address, which the message names; asyncio joins those of several."""
+    said = str(error)
+    numbers = dict.fromkeys(re.findall(r"\[Errno (\d+)\] Connect call failed", said))
+    return " and ".join(os.strerror(int(each)) for each in numbers) or re.sub(r"^\[Errno -?\d+\] ", "", said)
 
 
 async def _greet(connection: Connection, name: str) -> None:
