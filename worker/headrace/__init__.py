@@ -4,7 +4,7 @@ from headrace.app import App
 from headrace.backoff import Retry
 from headrace.batches import Batch
 from headrace.context import Ctx
-from headrace.decorator import Middleware, Task
+from headrace.decorator import Task
 from headrace.errors import (
     BadDefinition,
     BadSetting,
@@ -32,6 +32,7 @@ from headrace.errors import (
     WrongState,
 )
 from headrace.handle import Handle
+from headrace.middleware import Middleware
 from headrace.submission import TaskCall, Unique
 from headrace.task import Priority, State
 from headrace.taskdef import TaskDef

@@ -22,10 +22,11 @@ from headrace.backoff import Retry
 from headrace.batches import Batch, Plan
 from headrace.connections import Connections
 from headrace.context import current_ctx
-from headrace.decorator import Middleware, TaskDecorator
+from headrace.decorator import TaskDecorator
 from headrace.errors import BadDefinition
 from headrace.handle import forbid_running_loop
 from headrace.lifespan import Lifespan, open_lifespan
+from headrace.middleware import Middleware
 from headrace.submission import Submission, TaskCall, prepare
 from headrace.task import Priority, check_queue
 from headrace.taskdef import Declaration, TaskDef, place_of

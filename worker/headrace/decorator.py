@@ -6,7 +6,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, Pa
 from headrace.context import Ctx, current_ctx
 from headrace.errors import WrongCaller
 from headrace.handle import Handle, forbid_running_loop
+from headrace.middleware import Middleware, through
 from headrace.submission import Options, TaskCall, Unique
 from headrace.task import Priority, new_id
 from headrace.taskdef import Declaration, TaskDef, define
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Middleware = Callable[[Ctx[Any]], AbstractAsyncContextManager[Any]]
-"""Entered around every attempt, the first one outermost."""
 
 AS_DECLARED: Final = Options()
 
@@ -134,12 +131,9 @@ class Task(Generic[P, R]):
 async def _run_here(definition: TaskDef, arguments: Any, middleware: tuple[Middleware, ...], ctx: Ctx[Any]) -> Any:
     token = current_ctx.set(ctx)
     try:
-        async with AsyncExitStack() as stack:
-            for each in middleware:
-                await stack.enter_async_context(each(ctx))
-            if definition.kind == "async":
-                return await definition.invoke(arguments, ctx)
-            return await asyncio.to_thread(definition.invoke, arguments, ctx)
+        if definition.kind == "async":
+            return await through(middleware, ctx, lambda: definition.invoke(arguments, ctx))
+        return await through(middleware, ctx, lambda: asyncio.to_thread(definition.invoke, arguments, ctx))
     finally:
         current_ctx.reset(token)
 
