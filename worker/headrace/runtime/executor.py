@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ import msgspec
 from headrace.broker.broker import Report
 from headrace.context import Ctx, current_ctx
 from headrace.errors import HeadraceError
+from headrace.middleware import through
 from headrace.runtime import attempt as attempts
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.processes import ProcessJob
@@ -172,12 +172,9 @@ class Executor:
     async def _through_middleware(self, run: Running, ctx: Ctx[Any]) -> Any:
         definition = run.definition
         assert definition is not None
-        async with AsyncExitStack() as stack:
-            for layer in self._middleware:
-                await stack.enter_async_context(layer(ctx))
-            if definition.kind == "async":
-                return await definition.invoke(run.arguments, ctx)
-            return await self._elsewhere(run, ctx)
+        if definition.kind == "async":
+            return await through(self._middleware, ctx, lambda: definition.invoke(run.arguments, ctx))
+        return await through(self._middleware, ctx, lambda: self._elsewhere(run, ctx))
 
     async def _elsewhere(self, run: Running, ctx: Ctx[Any]) -> Any:
         """In a child process, or (under middleware, which is async) in a thread."""
