@@ -144,6 +144,16 @@ def test_v9_reconcile_lists_what_is_held_and_nothing_that_is_reported(desk: Desk
     assert desk.reconcile() == [second]
 
 
+def test_v9_reconcile_brings_payloads_only_of_what_the_worker_does_not_know(desk: Desk) -> None:
+    """Else every beat would carry every payload that it holds."""
+    desk.submit(new(A), new(B))
+    first, second = desk.claim(slots=2)
+    gone = b"11-1"
+    held = desk.wire.run(desk.queue.reconcile("w", [first.place.encode(), gone]))
+    assert held.known == [first.place.encode()]
+    assert held.others == [(second.place.encode(), second.envelope, b"")]
+
+
 def test_v10_reconcile_shows_sets_where_counts_would_agree(desk: Desk) -> None:
     desk.submit(new(A))
     running = desk.one()

@@ -71,8 +71,7 @@ class Upkeep:
         """Make the streams and groups again that somebody deleted."""
         if self._missing.may_speak(asyncio.get_running_loop().time()):
             logger.warning(
-                "queue %s cannot be read: its streams were deleted, or Redis' user lacks the right to XREADGROUP; "
-                "they are made again",
+                "queue %s cannot be read: its streams or their group were deleted; they are made again",
                 claims.queue.name,
             )
         try:

@@ -131,7 +131,7 @@ for i = 1, free > 0 and #order or 0 do
     local got = count > 0 and redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', stream, '>')
     if got and got.err then
       -- Whatever else it is, making the queue again would not mend it.
-      if not find(got.err, 'NOGROUP', 1, true) then return got end
+      if not find(got.err, 'NOGROUP', 1, true) then return redis.error_reply('ERR XREADGROUP is refused: ' .. got.err) end
       flags = 2
       break
     end
