@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+import openapi_check
 from headrace import task as tasks
 from headrace.broker.broker import Cycle, Queue, Report
 from headrace.broker.client import AsyncClient
@@ -81,8 +82,9 @@ class Api:
         return int(self.url.rpartition(":")[2])
 
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
-        """One request; `json=`, `data=`, `headers=` as aiohttp takes them."""
+        """One request; `json=`, `data=`, `headers=` as aiohttp takes them. OpenAPI must tell of its answer."""
         async with self.session.request(method, self.url + path, **options) as reply:
+            openapi_check.check(method, path, reply.status, reply.headers, await reply.read())
             return Answer(reply.status, reply.headers, await reply.text())
 
     async def get(self, path: str, **options: Any) -> Answer:

@@ -92,8 +92,9 @@ async def test_every_route_asks_for_a_token(redis_url: str, route: Any) -> None:
 
 
 async def test_the_open_routes_are_these(redis_url: str) -> None:
-    """Probes and Prometheus have no token; nothing else is open."""
-    assert {route.path for route in ROUTES if route.open} == {"/health", "/readyz", "/livez", "/metrics"}
+    """Probes and Prometheus have no token, and the API's own description is public; nothing else is open."""
+    described = {"/openapi.json", "/docs"}
+    assert {route.path for route in ROUTES if route.open} == {"/health", "/readyz", "/livez", "/metrics"} | described
     async with running(redis_url, tokens=TOKENS) as api:
         assert {(await api.get(path)).status for path in ("/health", "/readyz", "/livez", "/metrics")} == {200}
 

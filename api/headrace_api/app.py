@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
@@ -11,16 +12,22 @@ from prometheus_client.registry import Collector
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
-from . import audit_routes, batch, queue_routes, system, tasks
+from . import audit_routes, batch, bulk_routes, openapi_routes, queue_routes, system, tasks
 from .endpoint import endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
 
-_IDS: Final = "{id:[^/:]+}"
-_QUEUES: Final = "{queue:[^/:]+}"
-"""Neither has a colon, so that `{id}:cancel` is another path."""
+_PART: Final = re.compile(r"{(\w+)}")
 
-ROUTES: Final = (*tasks.ROUTES, *batch.ROUTES, *queue_routes.ROUTES, *audit_routes.ROUTES, *system.ROUTES)
+ROUTES: Final = (
+    *tasks.ROUTES,
+    *batch.ROUTES,
+    *queue_routes.ROUTES,
+    *bulk_routes.ROUTES,
+    *audit_routes.ROUTES,
+    *system.ROUTES,
+    *openapi_routes.ROUTES,
+)
 
 
 def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable[Collector] = ()) -> web.Application:
@@ -40,11 +47,17 @@ def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable
     async def let_go(app: web.Application) -> None:
         await app[SERVICES].let_go()
 
+    app[openapi_routes.DESCRIPTION] = openapi_routes.Description(ROUTES)
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(let_go)
     for route in ROUTES:
-        path, handler = route.path.replace("{id}", _IDS).replace("{queue}", _QUEUES), endpoint(route)
+        path, handler = _PART.sub(_part, route.path), endpoint(route)
         app.router.add_route(route.method, path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", path, handler)
     return app
+
+
+def _part(name: re.Match[str]) -> str:
+    """The pattern of a part of a path. Only type names have colons: `{id}:cancel` is another path than `{id}`."""
+    return f"{{{name[1]}:[^/]+}}" if name[1] == "type" else f"{{{name[1]}:[^/:]+}}"

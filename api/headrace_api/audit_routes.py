@@ -23,7 +23,9 @@ class AuditQuery(msgspec.Struct, frozen=True):
     """Which entries."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="entries of a page")] = 50
-    cursor: Annotated[str | None, Meta(pattern=r"^\d{1,20}-\d{1,20}$", description="`next` of the page before")] = None
+    cursor: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")] | None, Meta(description="`next` of the page before")
+    ] = None
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -64,8 +66,8 @@ def _shown(recorded: audit.Recorded) -> AuditEntry:
     )
 
 
-async def ls(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/audit"""
+async def show_audit(services: Services, request: Request) -> web.Response:
+    """Show who changed what, newest first."""
     query = read_query(request.http.query, AuditQuery)
     found = await audit.page(services.store, request.caller.namespace, query.limit, query.cursor)
     covered = [
@@ -77,4 +79,4 @@ async def ls(services: Services, request: Request) -> web.Response:
     return web.Response(body=msgspec.json.encode(AuditList(covered, found.next)), headers=headers)
 
 
-ROUTES: Final = (Route("GET", "/api/v1/audit", ls, "admin", query=AuditQuery, answer=AuditList),)
+ROUTES: Final = (Route("GET", "/api/v1/audit", show_audit, "admin", query=AuditQuery, answer=AuditList),)

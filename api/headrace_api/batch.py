@@ -12,22 +12,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, Meta
 
 from headrace.broker.broker import MAX_SUBMIT, Submitted
 from headrace.errors import FieldError, InvalidTask, TooLarge
 
 from . import strict_json
+from .answers import SubmittedBatch, SubmittedTask
 from .body import read_body
 from .created import JSON
-from .endpoint import Route
+from .endpoint import Doc, Route
+from .examples import BATCHES, SUBMITTED_BATCH
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Body, Origin, explain_shape
-from .tasks import no_query, origin_of, settle
+from .tasks import origin_of, settle
 
 MAX_ERRORS: Final = 20
 BREATH: Final = 20
@@ -55,8 +58,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def submit_batch(services: Services, request: Request) -> web.Response:
-    """The route."""
-    no_query(request.http.query_string)
+    """Submit many tasks at once.
+
+    All are stored or none: one wrong task, and the answer says what is wrong with which. All go to one queue.
+    """
     settings = services.settings
     namespace = services.namespace(request.caller.namespace)
     text = await read_body(request.http, settings.max_batch_bytes)
@@ -177,20 +182,35 @@ def _one_queue(batch: Sequence[Accepted]) -> str:
 
 
 def _created(rows: Sequence[tuple[Accepted, Submitted]], replayed: bool) -> web.Response:
-    tasks = [_item(accepted, answer) | _warning(accepted) for accepted, answer in rows]
+    tasks = [_item(accepted, answer) for accepted, answer in rows]
     headers = {"Content-Type": JSON} | ({"Idempotent-Replayed": "true"} if replayed else {})
-    return web.Response(body=_encode({"count": len(tasks), "tasks": tasks}), status=201, headers=headers)
+    return web.Response(body=_encode(SubmittedBatch(len(tasks), tasks)), status=201, headers=headers)
 
 
-def _item(accepted: Accepted, answer: Submitted) -> dict[str, str]:
+def _item(accepted: Accepted, answer: Submitted) -> SubmittedTask:
     """A task whose unique key is held is not stored; the holder stands for it, and the rest of the batch is stored."""
+    warning = accepted.warning or UNSET
     if answer.holder is not None:
-        return {"task_id": answer.holder, "status": "held"}
-    return {"task_id": accepted.new.id, "status": "submitted"}
+        return SubmittedTask(answer.holder, "held", warning)
+    return SubmittedTask(accepted.new.id, "submitted", warning)
 
 
-def _warning(accepted: Accepted) -> dict[str, str]:
-    return {"warning": accepted.warning} if accepted.warning else {}
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Tasks for one queue."""
+
+    tasks: Annotated[list[Body], Meta(description="Up to 1,000 (a setting).", min_length=1, max_length=1_000)]
 
 
-ROUTES: Final = (Route("POST", "/api/v1/tasks:batch", submit_batch, "submit", submits=True),)
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/api/v1/tasks:batch",
+        submit_batch,
+        "submit",
+        submits=True,
+        body=BatchBody,
+        answer=SubmittedBatch,
+        status=201,
+        doc=Doc(body=BATCHES, answer=SUBMITTED_BATCH, headers=("Idempotent-Replayed",)),
+    ),
+)

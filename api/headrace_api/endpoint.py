@@ -19,7 +19,7 @@ from .auditing import audited
 from .buckets import Buckets
 from .created import Created
 from .metrics import HTTP_BUCKETS, reason
-from .problems import Problem, log_problem, problem_of, problem_of_http, unexpected
+from .problems import HttpProblem, Problem, log_problem, problem_of, problem_of_http, unexpected
 from .request_ids import request_id
 from .services import SERVICES, Request, Services
 
@@ -81,6 +81,7 @@ def endpoint(route: Route) -> Handler:
     method, path, action = route.method, route.path, audited(route)
     durations = Buckets(HTTP_BUCKETS)
     guarded, scope = not route.open, route.scope
+    plain = guarded and route.query is None
 
     async def handle(http: web.Request) -> web.StreamResponse:
         services = http.app[SERVICES]
@@ -95,6 +96,8 @@ def endpoint(route: Route) -> Handler:
                 caller = services.guard.admit(http.headers, scope)
                 if caller.rate is not None:
                     allowance = await services.limits.of_token(caller)
+            if plain and http.query_string:
+                raise _no_parameters(route, http.query_string)
             answer = await action(services, Request(http, caller, name))
             status = answer.status
         except Exception as error:
@@ -114,6 +117,13 @@ def endpoint(route: Route) -> Handler:
         return _signed(answer, name)
 
     return handle
+
+
+def _no_parameters(route: Route, given: str) -> HttpProblem:
+    """`?wait=` or `?delay=` must not be ignored in silence."""
+    hint = "Say all of it in the body; to wait for the end, GET /api/v1/tasks/{id}?wait=30." if route.submits else None
+    detail = f"{route.method} {route.path} takes no parameters in its address, but came with ?{given[:40]}."
+    return HttpProblem(400, "bad_query", detail, hint)
 
 
 def _signed(answer: web.StreamResponse, name: str) -> web.StreamResponse:

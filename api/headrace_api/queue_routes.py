@@ -15,8 +15,8 @@ from headrace.queues import QueueView
 
 from .auditing import note
 from .created import JSON
-from .endpoint import Route
-from .reading import read_query, read_struct
+from .endpoint import Doc, Route
+from .reading import read_struct
 from .services import Request, Services
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -70,34 +70,32 @@ async def _look(services: Services, queue: Queue) -> QueueView:
     return await queues.look(services.store, queue, seen.serving.get(queue.name, ()))
 
 
-async def ls(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/queues: all, as they were within the last second."""
-    read_query(request.http.query, NoQuery)
+async def list_queues(services: Services, request: Request) -> web.Response:
+    """List the queues, as they were within the last second."""
     seen = await services.namespace(request.caller.namespace).lookout.look()
     names = filter(request.may, sorted(seen.depths))
     return _json(QueueList([queues.describe(name, seen.depths[name], seen.serving.get(name, ())) for name in names]))
 
 
-async def show(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/queues/{queue}: one, as it is now."""
-    read_query(request.http.query, NoQuery)
+async def show_queue(services: Services, request: Request) -> web.Response:
+    """Show a queue as it is now."""
     return _json(await _look(services, _queue(services, request)))
 
 
-async def pause(services: Services, request: Request) -> web.Response:
-    """POST /api/v1/queues/{queue}:pause: nothing more is claimed from it."""
+async def pause_queue(services: Services, request: Request) -> web.Response:
+    """Pause a queue: nothing more is claimed from it."""
     queue = _queue(services, request)
     return _json(QueueState(queue.name, True, await queues.pause(services.store, queue)))
 
 
-async def resume(services: Services, request: Request) -> web.Response:
-    """POST /api/v1/queues/{queue}:resume: tasks are claimed again."""
+async def resume_queue(services: Services, request: Request) -> web.Response:
+    """Resume a queue: tasks are claimed again."""
     queue = _queue(services, request)
     return _json(QueueState(queue.name, False, await queues.resume(services.store, queue)))
 
 
-async def limit(services: Services, request: Request) -> web.Response:
-    """PATCH /api/v1/queues/{queue}: limits of its own."""
+async def limit_queue(services: Services, request: Request) -> web.Response:
+    """Give a queue limits of its own."""
     queue = _queue(services, request)
     body = await read_struct(request.http, LimitsBody, services.settings.max_body)
     given = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
@@ -106,10 +104,20 @@ async def limit(services: Services, request: Request) -> web.Response:
     return _json(await _look(services, queue))
 
 
+_LIMITS: Final = {"At most 10,000 tasks, any rate": {"max_depth": 10_000, "rate": None}}
 ROUTES: Final = (
-    Route("GET", "/api/v1/queues", ls, query=NoQuery, answer=QueueList),
-    Route("GET", "/api/v1/queues/{queue}", show, query=NoQuery, answer=QueueView),
-    Route("PATCH", "/api/v1/queues/{queue}", limit, "operate", body=LimitsBody, answer=QueueView, audit="queue.limit"),
-    Route("POST", "/api/v1/queues/{queue}:pause", pause, "operate", answer=QueueState, audit="queue.pause"),
-    Route("POST", "/api/v1/queues/{queue}:resume", resume, "operate", answer=QueueState, audit="queue.resume"),
+    Route("GET", "/api/v1/queues", list_queues, answer=QueueList),
+    Route("GET", "/api/v1/queues/{queue}", show_queue, answer=QueueView),
+    Route(
+        "PATCH",
+        "/api/v1/queues/{queue}",
+        limit_queue,
+        "operate",
+        body=LimitsBody,
+        answer=QueueView,
+        audit="queue.limit",
+        doc=Doc(body=_LIMITS),
+    ),
+    Route("POST", "/api/v1/queues/{queue}:pause", pause_queue, "operate", answer=QueueState, audit="queue.pause"),
+    Route("POST", "/api/v1/queues/{queue}:resume", resume_queue, "operate", answer=QueueState, audit="queue.resume"),
 )

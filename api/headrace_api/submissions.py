@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from headrace.broker.broker import NewTask
 from headrace.errors import FieldError, InvalidPayload, InvalidTask, TooLarge, nearest
@@ -26,7 +27,10 @@ from headrace.submission import MAX_DELAY_S, MAX_UNIQUE_S, held_for, unique_hash
 from headrace.task import (
     DEFAULT_QUEUE,
     ENVELOPE_VERSION,
+    LABEL,
     MAX_TAGS,
+    TAG,
+    TYPE_NAME,
     Envelope,
     Priority,
     check_queue,
@@ -47,31 +51,74 @@ MAX_RETRIES: Final = 100
 class UniqueBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """A key that one task of the queue holds at a time; another submission under it is refused (409)."""
 
-    key: str
-    """1 to 255 bytes."""
-    until: int | float | str = "finished"
-    """`finished`, or so many seconds from its submission, whether it has ended by then or not."""
+    key: Annotated[str, Meta(description="1 to 255 bytes.", extra_json_schema={"minLength": 1, "maxLength": 255})]
+    until: Annotated[
+        int | float | str,
+        Meta(
+            description="`finished`, or so many seconds from its submission, whether it has ended by then or not.",
+            extra_json_schema={"pattern": "^finished$", "exclusiveMinimum": 0, "maximum": MAX_UNIQUE_S},
+        ),
+    ] = "finished"
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    """What a client may say about a task."""
+    """What a client may say about a task.
 
-    type: str
-    payload: msgspec.Raw = msgspec.Raw(b"{}")
-    priority: int | str | None = None
-    """0 to 3, or low, medium, high, critical."""
-    max_retries: int | None = None
-    """0 to 100."""
-    queue: str | None = None
-    delay: int | float | None = None
-    """Seconds to wait before it may run."""
-    eta: str | None = None
-    """When it may run, RFC 3339."""
-    tags: tuple[str, ...] = ()
-    """Words to find it by, at most 16."""
-    expires: int | float | str | None = None
-    """Seconds from now, or a time (RFC 3339), after which it is not begun any more but cancelled."""
-    unique: UniqueBody | None = None
+    The bounds are told to readers of the OpenAPI document here, and checked below, where an error gets a sentence.
+    """
+
+    type: Annotated[
+        str,
+        Meta(description="The task type.", examples=["send_email"], extra_json_schema={"pattern": f"^{TYPE_NAME}$"}),
+    ]
+    payload: Annotated[
+        msgspec.Raw, Meta(description="The arguments by name.", extra_json_schema={"type": "object"})
+    ] = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
+    priority: Annotated[
+        int | str | None,
+        Meta(
+            description="3 or `critical`, 2 or `high`, 1 or `medium`, 0 or `low`; left out: as the type says.",
+            extra_json_schema={"enum": [0, 1, 2, 3, "low", "medium", "high", "critical", None]},
+        ),
+    ] = None
+    max_retries: Annotated[
+        int | None,
+        Meta(
+            description="How often it is tried again; left out: as the type says.",
+            extra_json_schema={"minimum": 0, "maximum": MAX_RETRIES},
+        ),
+    ] = None
+    queue: Annotated[
+        str | None,
+        Meta(
+            description="Where it goes; left out: as the type says, else `default`.",
+            extra_json_schema={"pattern": f"^{LABEL}$"},
+        ),
+    ] = None
+    delay: Annotated[
+        int | float | None,
+        Meta(
+            description="Seconds to wait before it may run.", extra_json_schema={"minimum": 0, "maximum": MAX_DELAY_S}
+        ),
+    ] = None
+    eta: Annotated[
+        str | None,
+        Meta(description="Instead of `delay`: when it may run.", extra_json_schema={"format": "date-time"}),
+    ] = None
+    tags: Annotated[
+        tuple[Annotated[str, Meta(extra_json_schema={"pattern": f"^{TAG}$"})], ...],
+        Meta(description="Words to find it by.", extra_json_schema={"maxItems": MAX_TAGS}),
+    ] = ()
+    expires: Annotated[
+        int | float | str | None,
+        Meta(
+            description="Seconds from now, or a time, after which it is not begun any more but cancelled.",
+            extra_json_schema={"format": "date-time", "exclusiveMinimum": 0, "maximum": MAX_DELAY_S},
+        ),
+    ] = None
+    unique: Annotated[
+        UniqueBody | None, Meta(description="Refused (409) while another task of the queue holds this key.")
+    ] = None
 
 
 FIELDS: Final = Body.__struct_fields__

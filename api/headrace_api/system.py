@@ -7,13 +7,16 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from headrace.broker.broker import Depth
 from headrace.errors import HeadraceError, StoreUnavailable
 
+from .answers import Alive, Health, HealthChecks, Stats
 from .created import JSON
-from .endpoint import Route
+from .endpoint import Doc, Route
+from .examples import HEALTHY, STATS
 from .overview import Overview
 from .services import Request, Services
 
@@ -27,29 +30,31 @@ def _json(body: Any, status: int = 200) -> web.Response:
 
 
 async def livez(services: Services, request: Request) -> web.Response:
-    """GET /livez: the process answers, so it lives; Redis away is no reason to restart it."""
-    return _json({"status": "ok"})
+    """Tell that the process lives; that Redis is away is no reason to restart it."""
+    return _json(Alive())
 
 
 async def health(services: Services, request: Request) -> web.Response:
-    """GET /health and /readyz: 200 when submissions can be taken, 503 when not.
+    """Tell whether submissions can be taken: 200, else 503.
 
     A file of tokens that cannot be read is told, but no reason to take no requests: the tokens before it hold.
     """
     if services.closing:
-        return _json({"status": "stopping", "checks": {"redis": "up"}}, 503)
+        return _json(Health("stopping", HealthChecks("up")), 503)
     try:
         await services.store.command("PING")
     except StoreUnavailable:
-        return _json({"status": "unavailable", "checks": {"redis": "down"}}, 503)
+        return _json(Health("unavailable", HealthChecks("down")), 503)
     except HeadraceError:
-        return _json({"status": "unavailable", "checks": {"redis": "refuses"}}, 503)
-    tokens = {"tokens": "stale"} if services.guard.stale else {}
-    return _json({"status": "ok", "checks": {"redis": "up"} | tokens})
+        return _json(Health("unavailable", HealthChecks("refuses")), 503)
+    return _json(Health("ok", HealthChecks("up", "stale" if services.guard.stale else UNSET)))
 
 
 async def stats(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/stats: how many tasks are where, in the queues of the caller's namespace that its token covers."""
+    """Count how many tasks are where.
+
+    In the queues of the caller's namespace that its token covers, as it was within the last second.
+    """
     seen = await services.namespace(request.caller.namespace).lookout.look()
     if not request.sees_all:
         seen = replace(seen, depths={name: depth for name, depth in seen.depths.items() if request.may(name)})
@@ -78,7 +83,7 @@ def _summary(seen: Overview) -> dict[str, int | bool]:
 
 
 async def metrics(services: Services, request: Request) -> web.Response:
-    """GET /metrics: Prometheus text."""
+    """Metrics as Prometheus reads them."""
     numbers = services.metrics
     names = services.guard.namespaces
     numbers.tokens_stale = services.guard.stale
@@ -92,10 +97,11 @@ async def metrics(services: Services, request: Request) -> web.Response:
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
+_HEALTH: Final = Doc(answer=HEALTHY, also={503: Health})
 ROUTES: Final = (
-    Route("GET", "/api/v1/stats", stats),
-    Route("GET", "/health", health, open=True),
-    Route("GET", "/readyz", health, open=True),
-    Route("GET", "/livez", livez, open=True),
-    Route("GET", "/metrics", metrics, open=True),
+    Route("GET", "/api/v1/stats", stats, answer=Stats, doc=Doc(answer=STATS)),
+    Route("GET", "/health", health, open=True, answer=Health, doc=_HEALTH),
+    Route("GET", "/readyz", health, open=True, answer=Health, doc=_HEALTH),
+    Route("GET", "/livez", livez, open=True, answer=Alive),
+    Route("GET", "/metrics", metrics, open=True, answer=str, doc=Doc(media="text/plain")),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from headrace.broker.broker import TaskView
 from headrace.task import TERMINAL, Attempt, Failure, State
@@ -13,47 +14,53 @@ from headrace.task import TERMINAL, Attempt, Failure, State
 _UNREADABLE: Final = msgspec.Raw(b"null")
 
 
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339 in UTC."""
+
+
 class AttemptBody(msgspec.Struct, frozen=True):
     """One ended attempt."""
 
-    outcome: str
+    outcome: Annotated[
+        str, Meta(description="The state that followed, or `crashed` (its worker died) or `interrupted` (handed back).")
+    ]
     worker_id: str | None
-    started_at: str | None
-    ended_at: str | None
+    started_at: Moment | None
+    ended_at: Moment | None
     error: Failure | None
-    cause: str | None
-    """What ended its worker, where that is known."""
+    cause: Annotated[str | None, Meta(description="What ended its worker, where that is known.")]
 
 
 class TaskBody(msgspec.Struct, frozen=True):
-    """The answer to GET /api/v1/tasks/{id}."""
+    """A task as it is now."""
 
     id: str
-    type: str
-    priority: int
+    type: Annotated[str, Meta(description="Empty where something foreign wrote the task.")]
+    priority: Annotated[int, Meta(description="3 critical, 2 high, 1 medium, 0 low.")]
     status: State
-    payload: msgspec.Raw
-    """The client's own bytes."""
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="The client's own bytes; null where something foreign wrote them.",
+            extra_json_schema={"type": ["object", "null"]},
+        ),
+    ]
     max_retries: int
-    retry_count: int
-    created_at: str | None
-    started_at: str | None
-    completed_at: str | None
-    worker_id: str | None
+    retry_count: Annotated[int, Meta(description="Failed attempts so far, the first one among them.")]
+    created_at: Moment | None
+    started_at: Annotated[Moment | None, Meta(description="When its last attempt began.")]
+    completed_at: Annotated[Moment | None, Meta(description="When it ended for good.")]
+    worker_id: Annotated[str | None, Meta(description="Who runs it, or ran it last.")]
     queue: str
-    due_at: str | None
-    """When a scheduled or retrying task is due."""
+    due_at: Annotated[Moment | None, Meta(description="When a scheduled or retrying task is due.")]
     attempts: int
-    crashes: int
-    interruptions: int
-    result: msgspec.Raw | None
-    error: Failure | None
-    """Of the last attempt, if that failed."""
-    log: list[AttemptBody]
-    """The last attempts, oldest first."""
+    crashes: Annotated[int, Meta(description="Attempts whose worker died.")]
+    interruptions: Annotated[int, Meta(description="Attempts handed back or parked, which are free.")]
+    result: Annotated[msgspec.Raw | None, Meta(description="What the handler returned.")]
+    error: Annotated[Failure | None, Meta(description="Of the last attempt, if that failed.")]
+    log: Annotated[list[AttemptBody], Meta(description="The last 8 attempts, oldest first.")]
     tags: tuple[str, ...]
-    expires_at: str | None
-    """When it is cancelled if nobody has begun it."""
+    expires_at: Annotated[Moment | None, Meta(description="When it is cancelled if nobody has begun it.")]
 
 
 def rfc3339(ms: int | None) -> str | None:

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
 
 from headrace.broker.broker import Submitted, TaskView
-from headrace.errors import QueueFull, TaskConflict, UnknownTask, WrongState, nearest
+from headrace.errors import QueueFull, TaskConflict, UnknownTask, WrongState
 from headrace.journal import news
 from headrace.task import TERMINAL, State
 
+from .answers import SubmittedTask, TaskStatus
 from .body import read_body
 from .created import JSON
 from .created import answer as answer_created
-from .endpoint import Route
+from .endpoint import Doc, Route
+from .examples import CANCELLED, RETRIED, SUBMISSIONS, SUBMITTED, TASKS
 from .idempotency import read_key
 from .problems import HttpProblem, UniqueHeld
+from .reading import read_query
 from .services import Namespace, Request, Services
-from .submissions import Accepted, Origin, fingerprint
-from .task_body import task_body
+from .submissions import Accepted, Body, Origin, fingerprint
+from .task_body import TaskBody, task_body
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _encode: Final = msgspec.json.Encoder().encode
 _PLAIN: Final = Origin()
 
 
-async def submit(services: Services, request: Request) -> web.StreamResponse:
-    """POST /api/v1/tasks"""
-    no_query(request.http.query_string)
+async def submit_task(services: Services, request: Request) -> web.StreamResponse:
+    """Submit a task.
+
+    Answered when it is stored as durably as its queue asks. With an Idempotency-Key the same request can be sent again:
+    it is the same task, and the answer says `Idempotent-Replayed`.
+    """
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
     accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
@@ -52,15 +58,6 @@ async def _store(services: Services, request: Request, namespace: Namespace, acc
         return _created(accepted, True)
     services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
     return answer_created(request.http, accepted.new.id) if accepted.warning is None else _created(accepted, False)
-
-
-def no_query(given: str) -> None:
-    """Submissions take no parameters: `?wait=` or `?delay=` here must not be ignored in silence. Raises HttpProblem."""
-    if given:
-        hint = "Say all of it in the body; to wait for the end, GET /api/v1/tasks/{id}?wait=30."
-        raise HttpProblem(
-            400, "bad_query", f"A submission takes no parameters in its address, but came with ?{given[:40]}.", hint
-        )
 
 
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
@@ -97,13 +94,26 @@ def _created(accepted: Accepted, replayed: bool) -> web.Response:
     headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    warning = {"warning": accepted.warning} if accepted.warning else {}
-    body = _encode({"task_id": task_id, "status": "submitted"} | warning)
+    body = _encode(SubmittedTask(task_id, "submitted", accepted.warning or UNSET))
     return web.Response(body=body, status=201, headers=headers)
 
 
-async def show(services: Services, request: Request) -> web.Response:
-    """GET /api/v1/tasks/{id}, with ?wait=SECONDS until it has ended"""
+class ShowQuery(msgspec.Struct, frozen=True):
+    """How to look at a task."""
+
+    wait: Annotated[
+        float,
+        Meta(
+            description="Seconds to wait for its end, at most 60 (a setting); then it is shown as it is.",
+            ge=0,
+            examples=[30],
+            extra_json_schema={"maximum": 60},
+        ),
+    ] = 0.0
+
+
+async def show_task(services: Services, request: Request) -> web.Response:
+    """Show a task as it is now, or wait for its end."""
     namespace, task_id = services.namespace(request.caller.namespace), request.http.match_info["id"]
     request.require_id(task_id)
     wait_s = _wait(request.http.query, services.settings.max_wait_s) if request.http.query_string else 0.0
@@ -120,15 +130,8 @@ _NO_STORE: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
 
 def _wait(query: Mapping[str, str], limit: float) -> float:
-    for name in query:
-        if name != "wait":
-            hint = "did you mean 'wait'?" if nearest(name[:40], ["wait"]) else "known is wait=SECONDS"
-            raise HttpProblem(400, "bad_query", f"{name[:40]!r} is not a parameter here.", hint)
-    try:
-        seconds = float(query["wait"])
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= limit:
+    seconds = read_query(query, ShowQuery).wait
+    if seconds > limit:
         hint = f"give seconds from 0 to {limit:g}, as in ?wait=30"
         raise HttpProblem(400, "bad_query", f"wait is {query['wait'][:40]!r}.", hint)
     return seconds
@@ -147,10 +150,19 @@ async def _wait_for(services: Services, namespace: Namespace, seen: TaskView, wa
         return await namespace.look(seen.id)
 
 
-async def cancel(services: Services, request: Request) -> web.Response:
-    """DELETE /api/v1/tasks/{id} and POST /api/v1/tasks/{id}:cancel, with ?force=true to end it under its worker"""
+class CancelQuery(msgspec.Struct, frozen=True):
+    """How to cancel."""
+
+    force: Annotated[bool, Meta(description="End a running task under its worker, instead of asking it to.")] = False
+
+
+async def cancel_task(services: Services, request: Request) -> web.Response:
+    """Cancel a task.
+
+    200: it is cancelled, and was perhaps before. 202: it runs, and its worker was asked to end it.
+    """
     namespace = services.namespace(request.caller.namespace)
-    force = _force(request.http.query)
+    force = read_query(request.http.query, CancelQuery).force
     task_id = request.http.match_info["id"]
     request.require_id(task_id)
     retention_s = max(1, int(services.settings.retention_s))
@@ -165,16 +177,8 @@ async def cancel(services: Services, request: Request) -> web.Response:
     return _status(task_id, "cancelled")
 
 
-def _force(query: Mapping[str, str]) -> bool:
-    for name, value in query.items():
-        if name != "force" or value not in {"true", "false"}:
-            detail = f"{name[:40]}={value[:40]!r} is not understood here."
-            raise HttpProblem(400, "bad_query", detail, "known is force=true")
-    return query.get("force") == "true"
-
-
-async def retry(services: Services, request: Request) -> web.Response:
-    """POST /api/v1/tasks/{id}:retry: a failed task starts over, one that waits for its time is due now"""
+async def retry_task(services: Services, request: Request) -> web.Response:
+    """Start a failed task over, or make a waiting one due now."""
     namespace = services.namespace(request.caller.namespace)
     task_id = request.http.match_info["id"]
     request.require_id(task_id)
@@ -200,15 +204,53 @@ async def _replay(services: Services, namespace: Namespace, seen: TaskView) -> N
         raise WrongState(seen.id, why.get(found, found), "retried")
 
 
-def _status(task_id: str, status: str, code: int = 200, note: str | None = None) -> web.Response:
-    body = {"task_id": task_id, "status": status} | ({"note": note} if note else {})
-    return web.Response(body=_encode(body), status=code, headers=_NO_STORE)
+def _status(
+    task_id: str, status: Literal["cancelled", "processing", "pending"], code: int = 200, note: str | UnsetType = UNSET
+) -> web.Response:
+    return web.Response(body=_encode(TaskStatus(task_id, status, note)), status=code, headers=_NO_STORE)
 
 
+_CANCEL: Final = Doc(answer=CANCELLED, problems=("wrong_state",), also={202: TaskStatus})
 ROUTES: Final = (
-    Route("POST", "/api/v1/tasks", submit, "submit", submits=True),
-    Route("GET", "/api/v1/tasks/{id}", show),
-    Route("DELETE", "/api/v1/tasks/{id}", cancel, "submit", audit="task.cancel"),
-    Route("POST", "/api/v1/tasks/{id}:cancel", cancel, "submit", audit="task.cancel"),
-    Route("POST", "/api/v1/tasks/{id}:retry", retry, "submit", audit="task.retry"),
+    Route(
+        "POST",
+        "/api/v1/tasks",
+        submit_task,
+        "submit",
+        submits=True,
+        body=Body,
+        answer=SubmittedTask,
+        status=201,
+        doc=Doc(body=SUBMISSIONS, answer=SUBMITTED, headers=("Location", "Idempotent-Replayed")),
+    ),
+    Route("GET", "/api/v1/tasks/{id}", show_task, query=ShowQuery, answer=TaskBody, doc=Doc(answer=TASKS)),
+    Route(
+        "DELETE",
+        "/api/v1/tasks/{id}",
+        cancel_task,
+        "submit",
+        query=CancelQuery,
+        answer=TaskStatus,
+        audit="task.cancel",
+        doc=_CANCEL,
+    ),
+    Route(
+        "POST",
+        "/api/v1/tasks/{id}:cancel",
+        cancel_task,
+        "submit",
+        query=CancelQuery,
+        answer=TaskStatus,
+        audit="task.cancel",
+        doc=_CANCEL,
+    ),
+    Route(
+        "POST",
+        "/api/v1/tasks/{id}:retry",
+        retry_task,
+        "submit",
+        answer=TaskStatus,
+        audit="task.retry",
+        doc=Doc(answer=RETRIED, problems=("wrong_state",)),
+    ),
 )
