@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ import msgspec
 from headrace.broker.broker import Call, Queue, TaskView, view
 from headrace.broker.keys import STREAMS, NamespaceKeys
 from headrace.broker.scanning import Scan, Scanned
+from headrace.client import Run, Steps
 from headrace.filters import EVERY_TASK, Argument, Filter
 from headrace.task import State
 
@@ -70,7 +71,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
         """What `text` gave. ValueError for anything else."""
         try:
             return msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
-        except msgspec.DecodeError as error:
+        except ValueError as error:  # msgspec's and base64's are
             raise ValueError(f"{text[:40]!r} is no position in a list") from error
 
 
@@ -100,16 +101,6 @@ class Ask:
     """Whether `items` have their payloads whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One step of a list: look there, and send back what was found."""
-
-    call: Call[Scanned]
-
-
-Steps = Generator[Look, Scanned, Page]
-
-
 async def page(
     client: Caller,
     queues: Sequence[Queue],
@@ -121,13 +112,18 @@ async def page(
     payloads: bool = False,
 ) -> Page:
     """The tasks of these queues that match, from the cursor on. Raises StoreUnavailable, RedisError."""
-    steps = look_through(queues, Ask(filter, cursor, limit, budget, payloads))
+    return await carry_out(look_through(queues, Ask(filter, cursor, limit, budget, payloads)), client)
+
+
+async def carry_out(steps: Steps[R], client: Caller) -> R:
+    """The result of steps that only look."""
     try:
-        look = next(steps)
+        step = next(steps)
         while True:
-            look = steps.send(await client.call(look.call))
+            assert isinstance(step, Run)
+            step = steps.send(await client.call(step.call))
     except StopIteration as done:
-        found: Page = done.value
+        found: R = done.value
         return found
 
 
@@ -149,7 +145,7 @@ async def every(
             return
 
 
-def look_through(queues: Sequence[Queue], ask: Ask) -> Steps:
+def look_through(queues: Sequence[Queue], ask: Ask) -> Steps[Page]:
     """The steps that make a page. It knows nothing of sockets, so it serves every kind of caller."""
     if not (1 <= ask.limit <= MAX_LIMIT and ask.budget >= 1):
         raise ValueError(f"A page takes 1 to {MAX_LIMIT} tasks and a budget from 1 up, not {ask.limit}, {ask.budget}.")
@@ -164,7 +160,7 @@ def look_through(queues: Sequence[Queue], ask: Ask) -> Steps:
             if len(items) >= ask.limit or left <= 0:
                 here = Position(queue.name, scan.source, scan.position, scan.as_of_ms, now_ms)
                 return Page(items, here, scanned, len(items) < ask.limit)
-            got = yield Look(queue.scan(replace(scan, want=ask.limit - len(items), cost=left)))
+            got: Scanned = yield Run(queue.scan(replace(scan, want=ask.limit - len(items), cost=left)))
             views = (view(id_, queue.name, where) for id_, where in got.found)
             items += [seen for seen in views if filter.matches(seen)]
             scanned += got.looked

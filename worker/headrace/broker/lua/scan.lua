@@ -169,14 +169,14 @@ local function later(position)
 end
 
 local function parked(position)
-  local from = position == '' and '-' or '(' .. position
+  local from = position == '' and '-' or position
   steps(function(step)
     local members = call('ZRANGEBYLEX', K.parked, from, '+', 'LIMIT', 0, step)
     for _, member in ipairs(members) do
       local id = match(member, '([^\n]*)$')
-      record_row(id, member, 'p', call('HGET', K.body, id) or '')
-      if full then return false end
       from = '(' .. member
+      record_row(id, from, 'p', call('HGET', K.body, id) or '')
+      if full then return false end
     end
     return #members == step
   end)
@@ -224,6 +224,8 @@ end
 local function journal(position)
   local from, line = match(position, '^(%S+) (%d+)$')
   local lines_left = line and line - 1 or math.huge
+  -- An entry without a line left is done; else a small budget would come back to it for ever.
+  if lines_left == 0 then from, lines_left = '(' .. from, math.huge end
   from = from or (till ~= '' and till or '+')
   steps(function(step)
     local entries = call('XREVRANGE', K.journal, from, '-', 'COUNT', step)
