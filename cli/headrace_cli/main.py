@@ -27,6 +27,8 @@ _COMMANDS: Final = {
     "task": ("task", "Look at tasks, list, cancel and retry them."),
     "queue": ("queue", "List queues; pause, resume, limit and empty them."),
     "types": ("types", "List the task types that workers know."),
+    "replay-dead": ("replay_dead", "Start failed tasks over, all or those of a filter."),
+    "token": ("token", "Make tokens for the HTTP API."),
     "bench": ("bench", "Measure tasks a second through this machine and its Redis."),
     "replay": ("replay", "Send a recorded trace through, and check that nothing is lost."),
     "completion": ("completion", "Print the script for the Tab key of bash, zsh or fish."),

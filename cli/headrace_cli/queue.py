@@ -22,6 +22,7 @@ queue_argument = click.argument("name", metavar="QUEUE", shell_complete=queue_na
 @click.group(
     "queue",
     cls=LazyGroup,
+    lazy={"purge": ("queue_purge", "Cancel all that waits in a queue, or delete its dead letters.")},
     examples="""
         headrace queue ls
         headrace queue get orders

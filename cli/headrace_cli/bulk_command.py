@@ -1,0 +1,68 @@
+"""Orders about many tasks, carried out here: say how many, ask, show how far, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from headrace.bulk import PARTICIPLES, Count, Jobs, Order
+from headrace.bulk_job import BulkJob, Progress
+from headrace.bulk_run import Runner
+
+from .output import note
+from .progress import Bar
+from .records import show_one
+from .session import Session, run
+
+__all__ = ["carry_out"]
+
+
+def carry_out(order: Order, output: str, *, dry_run: bool, yes: bool) -> int:
+    """Do what was ordered, after asking. Returns the exit code: 1 if any task was left as it is."""
+    done = run(lambda session: _ordered(session, order, dry_run, yes))
+    if isinstance(done, Count):
+        record = {"action": order.action, "found": done.found, "truncated": done.truncated, "done": 0}
+        show_one(record, "", [f"{_tasks(done)} would be {PARTICIPLES[order.action]}"], output)
+        return 0
+    show_one(done, done.id, _lines(done), output)
+    return 1 if done.failed or done.state != "done" else 0
+
+
+async def _ordered(session: Session, order: Order, dry_run: bool, yes: bool) -> BulkJob | Count:
+    counted = await Jobs(session.client, session.settings.namespace).count(order)
+    if dry_run or not counted.found:
+        return counted
+    if not yes:
+        _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
+    runner = Runner(session.client, session.settings.namespace, session.settings)
+    with Bar(PARTICIPLES[order.action], None if counted.truncated else counted.found) as bar:
+
+        def told(progress: Progress) -> None:
+            left = sum(progress.failed.values())
+            bar.to(progress.done, f"{left:,} left as they are" if left else "")
+
+        try:
+            return await runner.order(order, tell=told)
+        except asyncio.CancelledError:  # Ctrl-C
+            note(f"Broken off: {bar.done:,} tasks were {PARTICIPLES[order.action]}, the others are as they were.")
+            raise
+
+
+def _tasks(counted: Count) -> str:
+    many = "or more " if counted.truncated else ""
+    return f"{counted.found:,} {many}task{'' if counted.found == 1 else 's'}"
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is here to be asked: add --yes, or look first with --dry-run.")
+    click.confirm(question, abort=True, err=True)
+
+
+def _lines(job: BulkJob) -> list[str]:
+    lines = [f"{_tasks(Count(job.done))} {PARTICIPLES[job.action]}"]
+    for reason, count in job.failed.items():
+        lines.append(f"{count:,} left as they are: {reason.replace('_', ' ')}, as {', '.join(job.examples[reason])}")
+    return lines
