@@ -43,9 +43,11 @@ class History:
         return sum(abs(step.replicas) for step in self.steps if step.s > from_s and step.replicas * direction > 0)
 
 
-def remember(history: History, scaling: Scaling, observed: Observed, decision: Decision, at_s: float) -> History:
-    """The history after a decision whose replicas were written."""
-    step = decision.replicas - observed.replicas
+def remember(
+    history: History, scaling: Scaling, observed: Observed, decision: Decision, at_s: float, written: int | None = None
+) -> History:
+    """The history after a decision. `written`: the number that was written, if that is not (yet) the decision's."""
+    step = (decision.replicas if written is None else written) - observed.replicas
     steps = history.steps if step == 0 else (*history.steps, At(at_s, step))
     kept = replace(history, steps=_newer(steps, at_s - _longest_period(scaling)))
     if isinstance(observed.queues, Unreadable):

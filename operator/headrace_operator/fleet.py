@@ -1,0 +1,152 @@
+"""What runs of a pool, whether in pods or in processes; and how a cluster's own objects are read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from .manifests import POOL, WORKER
+
+Raw = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """Names a pool."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A container that ended, which is proof that the worker in it is dead."""
+
+    at_s: float
+    """Unix time, whole seconds as Kubernetes tells it."""
+    cause: str
+    """OOMKilled, Error, Evicted, … with the exit code."""
+    harmless: bool
+    """The cluster ended it (eviction, preemption, node shutdown): its tasks are not to blame."""
+    again_s: float | None = None
+    """When the container that followed began, if there is one."""
+
+    @property
+    def alive_from_ms(self) -> int:
+        """Workers of this pod that began before that are dead. Whole seconds are cut off, so an end counts up."""
+        return int((self.at_s + 1 if self.again_s is None else self.again_s) * 1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One replica as the cluster shows it."""
+
+    name: str
+    born_s: float
+    ready: bool = False
+    leaving: bool = False
+    """It is being deleted, or has ended for good."""
+    cheap: bool = False
+    """It is marked to go first."""
+    waiting: str = ""
+    """Why its worker does not start: CreateContainerConfigError: secret "headrace-redis" not found."""
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All replicas of a pool."""
+
+    asked_for: int = 0
+    pods: tuple[Pod, ...] = ()
+    exists: bool = True
+    """The Deployment is there."""
+    rollout: bool = False
+    """Pods of two templates run side by side."""
+    version: str = ""
+    """Changes whenever the Deployment changed: a write based on an older one is refused."""
+
+    @property
+    def staying(self) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.pods if not pod.leaving)
+
+    @property
+    def ready(self) -> int:
+        return sum(pod.ready for pod in self.staying)
+
+
+COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+CHEAP: Final = "-1"
+_CLUSTERS_DOING: Final = {"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost", "UnexpectedAdmissionError"}
+_STARTING: Final = {"ContainerCreating", "PodInitializing"}
+
+
+def pool_of(raw: Raw) -> Key | None:
+    """Which pool an object belongs to, by its label."""
+    metadata = raw.get("metadata", {})
+    name = metadata.get("labels", {}).get(POOL)
+    return Key(metadata.get("namespace", ""), name) if name else None
+
+
+def read_pod(raw: Raw) -> Pod:
+    """A Pod object as it comes from the API server."""
+    metadata, status = raw["metadata"], raw.get("status", {})
+    container = _worker_status(status.get("containerStatuses", ()))
+    state = container.get("state", {})
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    return Pod(
+        name=metadata["name"],
+        born_s=unix(metadata.get("creationTimestamp")),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        leaving="deletionTimestamp" in metadata or status.get("phase") in {"Succeeded", "Failed"},
+        cheap=metadata.get("annotations", {}).get(COST) == CHEAP,
+        waiting=_waiting(state.get("waiting", {})),
+        ended=_ended(status, conditions, state, container.get("lastState", {})),
+    )
+
+
+def _worker_status(statuses: Any) -> Raw:
+    named: list[Raw] = [each for each in statuses if each.get("name") == WORKER]
+    return named[0] if named else (statuses[0] if statuses else {})
+
+
+def _waiting(waiting: Raw) -> str:
+    reason = waiting.get("reason", "")
+    if not reason or reason in _STARTING:
+        return ""
+    message = waiting.get("message", "")
+    return f"{reason}: {message}" if message else str(reason)
+
+
+def _ended(status: Raw, conditions: Mapping[str, Raw], state: Raw, last: Raw) -> Ended | None:
+    ended = state.get("terminated") or last.get("terminated")
+    if not ended:
+        return None
+    pod_reason = status.get("reason", "")
+    harmless = pod_reason in _CLUSTERS_DOING or conditions.get("DisruptionTarget", {}).get("status") == "True"
+    reason = pod_reason or ended.get("reason") or "Error"
+    running = state.get("running")
+    return Ended(
+        at_s=unix(ended.get("finishedAt")),
+        cause=f"{reason}, exit code {ended.get('exitCode')}",
+        harmless=harmless,
+        again_s=unix(running.get("startedAt")) if running else None,
+    )
+
+
+def read_deployment(raw: Raw) -> Fleet:
+    """A Deployment object as it comes from the API server, without its pods."""
+    metadata, spec, status = raw["metadata"], raw["spec"], raw.get("status", {})
+    asked_for = spec.get("replicas", 1)
+    seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    return Fleet(asked_for, rollout=not seen or old > 0, version=metadata.get("resourceVersion", ""))
+
+
+def unix(text: str | None) -> float:
+    """Unix time of an RFC 3339 text; 0 if there is none."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

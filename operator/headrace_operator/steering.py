@@ -1,0 +1,277 @@
+"""One pool, tick by tick: look, decide, drain, write, show. All that decides is pure and elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from headrace.broker.demand import Demand
+from headrace.errors import HeadraceError
+
+from . import status, workforce
+from .cluster import Cluster, ClusterError, Conflict, Refused
+from .decide import Decision, decide
+from .drain import Replica, Shrink, shrink
+from .fleet import Fleet, Key
+from .history import History, remember
+from .looker import Looker, Place
+from .manifests import Pool, fingerprint
+from .news import Event, News, Teller, of_decision, scaled
+from .observed import Moment, Observed, QueueLoad, Unreadable
+from .spec import Mode
+from .status import Condition
+
+logger = logging.getLogger("headrace.operator")
+
+Look = Mapping[Place, Demand | Exception]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a tick found, before anything is decided."""
+
+    fleet: Fleet
+    demands: dict[Place, Demand]
+    loads: tuple[QueueLoad, ...] | Unreadable
+    replicas: list[Replica]
+
+    @property
+    def busy(self) -> int:
+        return sum(each.busy for each in self.replicas)
+
+    @property
+    def draining(self) -> int:
+        return sum(each.asked_s is not None for each in self.replicas)
+
+
+class Steering:
+    """Of one pool, as long as this process knows it."""
+
+    def __init__(self, pool: Pool, generation: int, shown: dict[str, Any], at: Moment) -> None:
+        self.pool = pool
+        self.generation = generation
+        self.key = Key(pool.namespace, pool.name)
+        self.history = History(since_s=at.s)
+        self.teller = Teller()
+        self.decision: Decision | None = None
+        self.granted: int | None = None
+        """What caps of namespace and cluster leave to this pool; None: there are no caps."""
+        self._shown = shown
+        self._shown_s = float("-inf")
+        self._applied: tuple[str, ...] | None = None
+        self._task_s: dict[str, float] = {}
+        self._tried: dict[str, int] = {}
+        """Queue → parked tasks that the present template had its chance at."""
+        self._template = ""
+        self._written: int | None = None
+        self._last_scale: datetime | None = None
+        self._resumed = False
+        self.troubles: dict[str, Condition] = {}
+
+    def replaced(self, pool: Pool, generation: int) -> None:
+        """The resource was changed."""
+        if pool.spec.mode is not self.pool.spec.mode and self.pool.spec.mode is Mode.PAUSED:
+            self._resumed = True
+        self.pool, self.generation = pool, generation
+
+    def places(self) -> list[Place]:
+        """The queues that this pool's decisions look at."""
+        spec = self.pool.spec
+        return [Place(spec.redis.connection, self.pool.tenant, queue.name) for queue in spec.queues]
+
+    # one tick
+
+    async def step(self, look: Look, looker: Looker, cluster: Cluster, at: Moment) -> None:
+        """Carry the pool one step on. Raises nothing that a fault of Redis or of the cluster can cause."""
+        try:
+            await self._apply(cluster)
+            seen = self._see(look, cluster.fleet(self.key), at)
+            decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
+            written = await self._carry_out(seen, decision, looker, cluster, at)
+            self._learn(seen, decision, written, at)
+            self.troubles.pop("AbleToScale", None)
+        except ClusterError as error:
+            reason = (
+                "Refused"
+                if isinstance(error, Refused)
+                else "Conflict"
+                if isinstance(error, Conflict)
+                else "ClusterError"
+            )
+            self.troubles["AbleToScale"] = Condition("AbleToScale", False, reason, str(error))
+            seen = self._see(look, cluster.fleet(self.key), at)
+        await self._show(seen, cluster, at)
+
+    async def _apply(self, cluster: Cluster) -> None:
+        """The Deployment is what the spec says; asked for again when it vanished."""
+        spec = self.pool.spec
+        wanted = (fingerprint(spec.template), repr(spec.worker), repr(spec.queues), repr(spec.redis), self.pool.tenant)
+        if wanted == self._applied and cluster.fleet(self.key).exists:
+            return
+        await cluster.apply(self.pool)
+        self._applied = wanted
+
+    def _see(self, look: Look, fleet: Fleet, at: Moment) -> Seen:
+        answers = {place: look.get(place, LookupError("not looked at yet")) for place in self.places()}
+        demands = {place: answer for place, answer in answers.items() if isinstance(answer, Demand)}
+        wrong = [f"{place.queue}: {answer}" for place, answer in answers.items() if not isinstance(answer, Demand)]
+        self._give_chance()
+        loads = (
+            Unreadable("; ".join(wrong))
+            if wrong
+            else tuple(self._load(place, demand) for place, demand in demands.items())
+        )
+        return Seen(fleet, demands, loads, workforce.replicas(fleet, demands.values(), at.s))
+
+    def _give_chance(self) -> None:
+        template = fingerprint(self.pool.spec.template)
+        if template != self._template:
+            self._template, self._tried = template, {}
+
+    def _load(self, place: Place, demand: Demand) -> QueueLoad:
+        mean = workforce.mean_task_s(self._task_s.get(place.queue), demand)
+        if mean is not None:
+            self._task_s[place.queue] = mean
+        if demand.workers:
+            self._tried[place.queue] = demand.parked
+        return workforce.load(place.queue, demand, mean, self._tried.get(place.queue, 0))
+
+    def _observed(self, seen: Seen) -> Observed:
+        return Observed(seen.loads, seen.fleet.asked_for, seen.busy, seen.fleet.rollout, self.granted)
+
+    async def _carry_out(self, seen: Seen, decision: Decision, looker: Looker, cluster: Cluster, at: Moment) -> int:
+        """Drain and write. Returns the number of replicas that is now asked for."""
+        fleet, wanted = seen.fleet, decision.replicas
+        if self.pool.spec.mode in {Mode.PAUSED, Mode.DRY_RUN}:
+            return fleet.asked_for
+        if isinstance(seen.loads, Unreadable):
+            # Without Redis nobody can be asked to drain, so the number only ever grows.
+            target = max(wanted, fleet.asked_for)
+        else:
+            plan = self._plan(seen, wanted, at)
+            await self._handshake(plan, seen.demands, looker)
+            await self._mark(plan, fleet, cluster)
+            self._tell_overdue(plan, at)
+            target = max(wanted, fleet.asked_for - plan.fewer)
+        if target != fleet.asked_for:
+            await cluster.scale(self.key, target, fleet)
+            await self._tell(cluster, scaled(fleet.asked_for, target, decision), at)
+            self._last_scale, self._written = at.wall, target
+        return target
+
+    def _plan(self, seen: Seen, wanted: int, at: Moment) -> Shrink:
+        drain = self.pool.spec.drain
+        plan = shrink(
+            seen.replicas, wanted=wanted, asked_for=seen.fleet.asked_for, policy=drain.policy, now_s=at.s,
+            timeout_s=drain.timeout_seconds,
+        )  # fmt: skip
+        # Deletion costs do not reach across the ReplicaSets of a rollout: the wrong pod would go.
+        return replace(plan, remove=(), missing=0) if seen.fleet.rollout else plan
+
+    async def _handshake(self, plan: Shrink, demands: Mapping[Place, Demand], looker: Looker) -> None:
+        for place, demand in demands.items():
+            client, queue = looker.client(place.connection), looker.queue(place)
+            assert client is not None
+            ask = workforce.boots_of(plan.ask, demand)
+            release = [*workforce.boots_of(plan.release, demand), *workforce.strangers(demand)]
+            try:
+                if ask:
+                    await client.call(queue.ask_to_drain(ask))
+                if release:
+                    await client.call(queue.release_from_drain(release))
+            except HeadraceError as error:
+                logger.warning("pool %s: workers could not be asked to drain: %s", self.key, error)
+
+    async def _mark(self, plan: Shrink, fleet: Fleet, cluster: Cluster) -> None:
+        """Those that go are cheap before the number is lowered, and nobody else is."""
+        going = set(plan.remove)
+        dear = [pod.name for pod in fleet.staying if pod.cheap and pod.name not in going]
+        cheap = [pod.name for pod in fleet.staying if not pod.cheap and pod.name in going]
+        if dear:
+            await cluster.mark(self.key, dear, cheap=False)
+        if cheap:
+            await cluster.mark(self.key, cheap, cheap=True)
+
+    def _tell_overdue(self, plan: Shrink, at: Moment) -> None:
+        drain = self.pool.spec.drain
+        if plan.overdue:
+            names = ", ".join(plan.overdue)
+            message = f"{names} still runs tasks {drain.timeout_seconds:g} s after it was asked to drain; it goes on"
+            self.troubles["Drained"] = Condition("Drained", False, "DrainTimeout", message)
+        else:
+            self.troubles.pop("Drained", None)
+
+    def _learn(self, seen: Seen, decision: Decision, written: int, at: Moment) -> None:
+        self.history = remember(self.history, self.pool.spec.scaling, self._observed(seen), decision, at.s, written)
+
+    # what people see
+
+    async def _show(self, seen: Seen, cluster: Cluster, at: Moment) -> None:
+        self._watch_pods(seen.fleet)
+        await self._tell_all(cluster, seen, at)
+        fresh = status.build(self._report(seen), self._shown, at.wall)
+        if not status.due(fresh, self._shown, self._shown_s, at.s):
+            return
+        try:
+            await cluster.show(self.pool, fresh)
+        except ClusterError as error:
+            logger.warning("pool %s: its status was not written: %s", self.key, error)
+            return
+        self._shown, self._shown_s = fresh, at.s
+
+    def _report(self, seen: Seen) -> status.Report:
+        decision = self.decision
+        return status.Report(
+            name=self.pool.name, generation=self.generation, mode=self.pool.spec.mode, fleet=seen.fleet,
+            queues=() if isinstance(seen.loads, Unreadable) else seen.loads, busy=seen.busy, draining=seen.draining,
+            decision=decision, desired=seen.fleet.asked_for if decision is None else decision.replicas,
+            last_scale=self._last_scale, troubles=tuple(self.troubles.values()),
+        )  # fmt: skip
+
+    def _watch_pods(self, fleet: Fleet) -> None:
+        """A pod that cannot start says why; it is the pool's trouble."""
+        why = next((pod.waiting for pod in fleet.staying if pod.waiting), "")
+        if not why:
+            self.troubles.pop("PodsStart", None)
+            return
+        missing = "secret" in why and "not found" in why
+        reason = "SecretMissing" if missing else why.partition(":")[0]
+        self.troubles["PodsStart"] = Condition("PodsStart", False, reason, why)
+
+    async def _tell_all(self, cluster: Cluster, seen: Seen, at: Moment) -> None:
+        wrong = {condition.reason for condition in self.troubles.values()}
+        for condition in self.troubles.values():
+            if condition.reason in _TOLD:
+                await self._tell(cluster, News(_TOLD[condition.reason], condition.message), at)
+        news = None if self.decision is None else of_decision(self.decision)
+        if news is not None:
+            await self._tell(cluster, news, at)
+        if self._resumed:
+            self._resumed = False
+            await self._tell(cluster, News(Event.RESUMED, f"mode {self.pool.spec.mode}"), at)
+        told = {news.reason} if news is not None else set()
+        self.teller.over(*(event for event in _PASSING if event not in told and event.value not in wrong))
+
+    async def _tell(self, cluster: Cluster, news: News, at: Moment) -> None:
+        told = self.teller.tell(news, at.s)
+        if told is None:
+            return
+        logger.info("pool %s: %s: %s", self.key, told.reason, told.message)
+        try:
+            await cluster.tell(self.pool, told)
+        except ClusterError as error:
+            logger.warning("pool %s: an Event was not posted: %s", self.key, error)
+
+
+_TOLD: Final = {
+    "DrainTimeout": Event.DRAIN_TIMEOUT,
+    "SecretMissing": Event.SECRET_MISSING,
+    "InvalidTemplate": Event.INVALID_TEMPLATE,
+}
+_PASSING: Final = (
+    Event.QUEUE_UNREACHABLE, Event.FALLBACK_ACTIVE, Event.SCALING_LIMITED, Event.PAUSED, Event.DRAIN_TIMEOUT,
+    Event.SECRET_MISSING,
+)  # fmt: skip

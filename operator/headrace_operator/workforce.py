@@ -1,0 +1,94 @@
+"""Who works in a pool: what its pods and what Redis say, brought together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.broker.demand import Demand, WorkerBeat
+
+from .drain import NEVER_TOLD, Replica
+from .fleet import Fleet, Pod
+from .observed import QueueLoad
+
+NEWEST: Final = 0.3
+"""Weight of the newest measure in the mean duration of a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers of one pod: one boot of a process each."""
+
+    boots: tuple[str, ...]
+    running: int
+    draining: bool
+
+
+def pod_of(worker: str) -> str:
+    """The pod (or process) of a worker, whose name is `<WORKER_ID>:<boot>`."""
+    return worker.rpartition(":")[0]
+
+
+def crews(demands: Iterable[Demand]) -> dict[str, Crew]:
+    """Pod → its workers. One that serves several queues says the same in each."""
+    beats: dict[str, WorkerBeat] = {}
+    for demand in demands:
+        beats.update(demand.workers)
+    found: dict[str, Crew] = {}
+    for worker, beat in beats.items():
+        name, other = pod_of(worker), found.get(pod_of(worker), Crew((), 0, True))
+        found[name] = Crew((*other.boots, worker), other.running + beat.running, other.draining and beat.draining)
+    return found
+
+
+def asked_since(demands: Iterable[Demand]) -> dict[str, float]:
+    """Worker → seconds since it was asked to drain, the longest of all queues."""
+    found: dict[str, float] = {}
+    for demand in demands:
+        for worker, seconds in demand.asked.items():
+            found[worker] = max(seconds, found.get(worker, 0.0))
+    return found
+
+
+def replicas(fleet: Fleet, demands: Iterable[Demand], now_s: float) -> list[Replica]:
+    """The replicas that stay, with what they run and whether they were asked to leave."""
+    demands = tuple(demands)
+    working, asked = crews(demands), asked_since(demands)
+    return [_replica(pod, working.get(pod.name), asked, now_s) for pod in fleet.staying]
+
+
+def _replica(pod: Pod, crew: Crew | None, asked: Mapping[str, float], now_s: float) -> Replica:
+    if crew is None:
+        return Replica(pod.name, pod.born_s, NEVER_TOLD)
+    since = [asked[boot] for boot in crew.boots if boot in asked]
+    asked_s = now_s - max(since) if since and len(since) == len(crew.boots) else None
+    return Replica(pod.name, pod.born_s, crew.running, asked_s, crew.draining)
+
+
+def boots_of(names: Iterable[str], demand: Demand) -> list[str]:
+    """The workers of these pods in this queue."""
+    wanted = set(names)
+    return [worker for worker in demand.workers if pod_of(worker) in wanted]
+
+
+def strangers(demand: Demand) -> list[str]:
+    """Asked to drain, and gone: what is left of them is to be cleared."""
+    return [worker for worker in demand.asked if worker not in demand.workers]
+
+
+def mean_task_s(known: float | None, demand: Demand) -> float | None:
+    """The mean duration of a task, by what the workers say and what was known; None if nobody ever told."""
+    told = [beat.mean_s for beat in demand.workers.values() if beat.mean_s is not None]
+    if not told:
+        return known
+    now = sum(told) / len(told)
+    return now if known is None else known + NEWEST * (now - known)
+
+
+def load(name: str, demand: Demand, task_s: float | None, parked_before: int) -> QueueLoad:
+    """A queue as a decision sees it. `parked_before`: what the present template has had its chance at."""
+    return QueueLoad(
+        name, demand.waiting, demand.processing, demand.due_soon, demand.delayed,
+        max(0, demand.parked - parked_before), demand.oldest_s, task_s, demand.paused,
+    )  # fmt: skip
