@@ -29,7 +29,7 @@ from .endpoint import Doc, Route
 from .examples import BATCHES, SUBMITTED_BATCH
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
-from .submissions import Accepted, Body, Origin, explain_shape
+from .submissions import Accepted, Origin, Submission, explain_shape
 from .tasks import origin_of, settle
 
 MAX_ERRORS: Final = 20
@@ -53,7 +53,7 @@ class _Batch(msgspec.Struct):
 
 _peek: Final = msgspec.json.Decoder(_Peeked).decode
 _split: Final = msgspec.json.Decoder(_Batch).decode
-_bodies: Final = msgspec.json.Decoder(list[Body]).decode
+_bodies: Final = msgspec.json.Decoder(list[Submission]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -198,7 +198,7 @@ def _item(accepted: Accepted, answer: Submitted) -> SubmittedTask:
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     """Tasks for one queue."""
 
-    tasks: Annotated[list[Body], Meta(description="Up to 1,000 (a setting).", min_length=1, max_length=1_000)]
+    tasks: Annotated[list[Submission], Meta(description="Up to 1,000 (a setting).", min_length=1, max_length=1_000)]
 
 
 ROUTES: Final = (

@@ -23,11 +23,12 @@ STYLE: Final = """
 body{margin:0;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back)}
 a{color:var(--blue)}
 .all{display:grid;grid-template-columns:19rem minmax(0,1fr);max-width:80rem;margin:auto}
-nav{position:sticky;top:0;max-height:100vh;overflow:auto;padding:1.5rem 1rem;font-size:.875rem}
+header{max-width:80rem;margin:auto;padding:1rem 1rem 0}
+nav{position:sticky;top:0;max-height:100vh;overflow:auto;padding:0 1rem 1.5rem;font-size:.875rem}
 nav b{display:block;margin:1rem 0 .25rem}
 nav a{display:block;padding:.125rem 0;text-decoration:none;overflow-wrap:anywhere}
 nav a:hover{text-decoration:underline}
-main{padding:1.5rem;min-width:0}
+main{padding:0 1.5rem 3rem;min-width:0}
 h1,h2{line-height:1.2}
 h2{margin:3rem 0 .5rem}
 h3{margin:0;font:600 1rem/1.5 ui-monospace,monospace;overflow-wrap:anywhere}
@@ -45,7 +46,7 @@ td,th{border-bottom:1px solid var(--line);padding:.375rem .75rem .375rem 0;text-
 td:first-child{white-space:nowrap}
 details{margin:.5rem 0}
 summary{cursor:pointer}
-@media(max-width:52rem){.all{display:block}nav{position:static;max-height:none;padding-bottom:0}main{padding:1rem}
+@media(max-width:52rem){.all{display:block}nav{position:static;max-height:none;columns:2 10rem}main{padding:1rem}
 td:first-child{white-space:normal;overflow-wrap:anywhere}td{overflow-wrap:anywhere}}
 """
 _HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -64,10 +65,10 @@ def page(document: Schema) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(info['title'])} HTTP API</title><style>{STYLE}</style></head>"
-        f'<body><div class="all"><nav aria-label="Routes">{"".join(_menu(*group) for group in groups)}'
+        f'<body><header><h1>{escape(info["title"])} HTTP API <span class="soft">{escape(info["version"])}</span></h1>'
+        f'</header><div class="all"><nav aria-label="Routes">{"".join(_menu(*group) for group in groups)}'
         f'<b>More</b><a href="#schemas">Schemas</a><a href="openapi.json">openapi.json</a></nav>'
-        f'<main><h1>{escape(info["title"])} HTTP API <span class="soft">{escape(info["version"])}</span></h1>'
-        f"{introduction}{''.join(_group(document, *group) for group in groups)}"
+        f"<main>{introduction}{''.join(_group(document, *group) for group in groups)}"
         f'<h2 id="schemas">Schemas</h2>{"".join(_schema(*each) for each in document["components"]["schemas"].items())}'
         "</main></div></body></html>"
     )

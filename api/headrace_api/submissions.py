@@ -61,7 +61,7 @@ class UniqueBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=Fal
     ] = "finished"
 
 
-class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
+class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """What a client may say about a task.
 
     The bounds are told to readers of the OpenAPI document here, and checked below, where an error gets a sentence.
@@ -121,8 +121,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     ] = None
 
 
-FIELDS: Final = Body.__struct_fields__
-_decode: Final = msgspec.json.Decoder(Body).decode
+FIELDS: Final = Submission.__struct_fields__
+_decode: Final = msgspec.json.Decoder(Submission).decode
 _DIGEST: Final = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -163,13 +163,13 @@ class Desk:
         self.weigh(body)
         return await self.judge(body, strict_json.load(text), origin)
 
-    def weigh(self, body: Body) -> None:
+    def weigh(self, body: Submission) -> None:
         """Raises TooLarge for a payload over its limit."""
         size = memoryview(body.payload).nbytes
         if size > self._settings.max_payload:
             raise TooLarge("payload", size, self._settings.max_payload)
 
-    async def judge(self, body: Body, document: Any, origin: Origin) -> Accepted:
+    async def judge(self, body: Submission, document: Any, origin: Origin) -> Accepted:
         """As `read`, of a body that was weighed, and its checked document."""
         known = self._types.get(body.type)
         if errors := _wrong(body, document, known, self._settings.max_key_bytes):
@@ -191,7 +191,7 @@ class Desk:
         return f"No worker has published a type {name!r} yet ({hint}); the task waits for one."
 
 
-def _accept(body: Body, document: Any, known: KnownType | None, origin: Origin, warning: str | None) -> Accepted:
+def _accept(body: Submission, document: Any, known: KnownType | None, origin: Origin, warning: str | None) -> Accepted:
     described = known.described if known else None
     queue = body.queue or (described and described.queue) or DEFAULT_QUEUE
     priority = _priority(body.priority, described.priority if described else None)
@@ -225,7 +225,7 @@ def fingerprint(document: Any) -> str:
     return hashlib.sha256(_DIGEST(document)).hexdigest()[:32]
 
 
-def _parse(text: bytes | msgspec.Raw) -> Body:
+def _parse(text: bytes | msgspec.Raw) -> Submission:
     try:
         return _decode(text)
     except msgspec.ValidationError as error:
@@ -264,7 +264,7 @@ _SHAPE: Final = 'send an object, as in {"type": "send_email", "payload": {}}'
 _EXAMPLES: Final = {"type": 'as in {"type": "send_email"}', "tasks": 'as in {"tasks": [{"type": "send_email"}]}'}
 
 
-def _wrong(body: Body, document: Any, known: KnownType | None, max_key_bytes: int) -> Sequence[FieldError]:
+def _wrong(body: Submission, document: Any, known: KnownType | None, max_key_bytes: int) -> Sequence[FieldError]:
     """What is wrong with fields that have the right JSON type. The name of a known type is right."""
     errors = []
     if known is None and not _passes(check_type, body.type):
@@ -311,7 +311,7 @@ def _wrong_priority(given: int | str) -> Sequence[FieldError]:
     return ()
 
 
-def _wrong_time(body: Body) -> Sequence[FieldError]:
+def _wrong_time(body: Submission) -> Sequence[FieldError]:
     if body.delay is not None and body.eta is not None:
         return [FieldError("/eta", "stands beside a delay", "give one of them")]
     if body.delay is not None and not 0 <= body.delay <= MAX_DELAY_S:
@@ -333,7 +333,7 @@ def _wrong_tags(tags: Sequence[str]) -> Sequence[FieldError]:
     return [FieldError(f"/tags/{index}", f"{tag[:80]!r} cannot be one", _TAG_FORM) for index, tag in wrong]
 
 
-def _wrong_expiry(body: Body) -> Sequence[FieldError]:
+def _wrong_expiry(body: Submission) -> Sequence[FieldError]:
     given = body.expires
     if given is None:
         return ()

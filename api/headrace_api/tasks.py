@@ -26,7 +26,7 @@ from .idempotency import read_key
 from .problems import HttpProblem, UniqueHeld
 from .reading import read_query
 from .services import Namespace, Request, Services
-from .submissions import Accepted, Body, Origin, fingerprint
+from .submissions import Accepted, Origin, Submission, fingerprint
 from .task_body import TaskBody, task_body
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -218,7 +218,7 @@ ROUTES: Final = (
         submit_task,
         "submit",
         submits=True,
-        body=Body,
+        body=Submission,
         answer=SubmittedTask,
         status=201,
         doc=Doc(body=SUBMISSIONS, answer=SUBMITTED, headers=("Location", "Idempotent-Replayed")),
