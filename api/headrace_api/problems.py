@@ -28,6 +28,7 @@ from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
     HeadraceError,
+    InvalidFilter,
     InvalidPayload,
     InvalidRequest,
     InvalidTask,
@@ -82,6 +83,7 @@ class UniqueHeld(HeadraceError):  # noqa: N818 - named for the outcome, as in he
 _STORE: Final = "The task store cannot be reached; whether this request was carried out is unknown."
 KINDS: Final[Mapping[type[HeadraceError], Kind]] = {
     MalformedJson: Kind(400, "The body is not acceptable JSON"),
+    InvalidFilter: Kind(400, "The filter is refused"),
     UnknownTask: Kind(404, "No such task"),
     UnknownQueue: Kind(404, "No such queue"),
     UnknownBulk: Kind(404, "No such bulk job"),

@@ -15,6 +15,7 @@ HeadraceError
 │   └── StoreTimeout           Redis did not answer in time
 ├── DurabilityUnconfirmed      stored, but not confirmed as durable as the queue asks; send the same ids again
 ├── InvalidRequest             an order about queues or many tasks is wrong and would be again (.errors says where)
+│   └── InvalidFilter          the words that say which tasks are meant cannot be understood
 ├── UnknownTask                no task has this id (any more)
 ├── UnknownQueue               the namespace has no such queue
 ├── UnknownBulk                no bulk job has this id (any more)
@@ -41,7 +42,7 @@ from collections.abc import Sequence
 
 from headrace.error_base import FieldError, HeadraceError, nearest
 from headrace.error_base import ended as _ended
-from headrace.order_errors import InvalidRequest, TooManyBulks, UnknownBulk, UnknownQueue, WrongCount
+from headrace.order_errors import InvalidFilter, InvalidRequest, TooManyBulks, UnknownBulk, UnknownQueue, WrongCount
 
 __all__ = [
     "BadDefinition",
@@ -50,6 +51,7 @@ __all__ = [
     "DurabilityUnconfirmed",
     "FieldError",
     "HeadraceError",
+    "InvalidFilter",
     "InvalidPayload",
     "InvalidRequest",
     "InvalidTask",

@@ -9,7 +9,7 @@ A Filter is a value: its text, read at the same time, gives an equal one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.blame import last_failure, place_of
 from headrace.broker.replies import TaskView
-from headrace.errors import FieldError, HeadraceError, nearest
+from headrace.errors import FieldError, InvalidFilter, nearest
 from headrace.filter_text import NoTermError, Term, join_path, split_path, term_text, terms_of
 from headrace.moments import WORDS, Moment
 from headrace.task import Failure, State, check_queue, check_tag, check_type
@@ -25,19 +25,6 @@ from headrace.task import Failure, State, check_queue, check_tag, check_type
 NAMES: Final = ("state", "type", "queue", "tag", "error", "exception", "place", "since", "until", "args")
 MAX_TERMS: Final = 50
 MAX_CHARS: Final = 4_096
-
-
-class InvalidFilter(HeadraceError):  # noqa: N818 - named for the outcome, as in headrace.errors
-    """A filter cannot be understood; `errors` has one entry a wrong condition, its pointer the condition's name."""
-
-    code = "invalid_filter"
-
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__(tuple(errors))
-        self.errors: list[FieldError] = list(errors)
-
-    def __str__(self) -> str:
-        return f"The filter is refused: {'; '.join(map(str, self.errors))}."
 
 
 class Argument(NamedTuple):

@@ -21,6 +21,15 @@ class InvalidRequest(HeadraceError):
         return f"The request is refused: {'; '.join(map(str, self.errors))}."
 
 
+class InvalidFilter(InvalidRequest):
+    """A filter cannot be understood; `errors` has one entry a wrong condition, its pointer the condition's name."""
+
+    code = "invalid_filter"
+
+    def __str__(self) -> str:
+        return f"The filter is refused: {'; '.join(map(str, self.errors))}."
+
+
 class UnknownQueue(HeadraceError):
     """The namespace has no such queue; `meant` is the name of one that is close."""
 
