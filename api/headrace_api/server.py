@@ -52,6 +52,8 @@ class Protocol(web.RequestHandler):
         """Nothing has come yet."""
         self._partial = False
         """The headers of a request have begun and not ended."""
+        self._leaving = False
+        """It was told why it is closed."""
         self._waited_s = 0.0
         self._unread = 0
         """Bytes of answers that the client had not taken at the last tick."""
@@ -79,15 +81,20 @@ class Protocol(web.RequestHandler):
             self._partial = self._current_request is None and not self._messages
 
     def _say_and_close(self, problem: Problem) -> None:
-        if self._wire is not None and not self._wire.is_closing():
-            self._wire.write(bytes_of(problem))
-        self.force_close()
-        if self._wire is not None:
-            self._wire.close()
+        """Closed for good at the next tick: at once, with bytes of the client's unread, it might not see the answer."""
+        if self._wire is None or self._leaving or self._wire.is_closing():
+            return
+        self._leaving = True
+        self.close()
+        self._wire.write(bytes_of(problem))
+        self._wire.write_eof()
 
     def tick(self, seconds: float) -> None:
         """Closes the connection if its headers take too long, or if its client reads nothing."""
         if self._wire is None:
+            return
+        if self._leaving:
+            self.drop()
             return
         unread, before = self._wire.get_write_buffer_size(), self._unread
         waiting, stuck = self._silent or self._partial, 0 < before <= unread
