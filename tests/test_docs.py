@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import headrace
+import headrace.errors
 import headrace_api
 import headrace_cli
 from doc_blocks import ROOT, Block, blocks
@@ -36,6 +37,7 @@ from headrace_api.store import Store
 from headrace_api.submissions import FIELDS
 from headrace_api.task_body import TaskBody
 from headrace_cli import settings_page
+from headrace_cli.error_codes import known_codes
 from headrace_cli.pages import PAGES as PAGES_MADE
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -148,11 +150,32 @@ def test_the_page_of_errors_has_every_class_with_its_code() -> None:
     for name in modules():
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    told = {(row[0].strip("`"), row[1].strip("`")) for row in rows(section(ERRORS, "In Python")) if len(row) == 3}
+    told = {(row[0].strip("`"), *words(row[1])) for row in rows(section(ERRORS, "In Python"))}
     public = {cls for cls in error_classes() if cls.__module__ in {"headrace.errors", "headrace.order_errors"}}
-    assert told - {("class", "code")} == {(cls.__name__, cls.code) for cls in public}
+    assert told - {("class",)} == {(cls.__name__, cls.code) for cls in public}
     commands = {cls.code for cls in error_classes() if cls.__module__.startswith("headrace_cli.")}
     assert commands <= words(section(ERRORS, "Of commands"))
+
+
+def test_every_code_can_be_explained() -> None:
+    """`headrace explain CODE` is what the commands print below an error, and each code is an anchor of the page."""
+    every = {cls.code for cls in error_classes() if cls.__module__.startswith("headrace")}
+    # That of the base class, which nothing raises, may be inherited by an error that has its own code elsewhere.
+    assert every - {"error"} - set(known_codes()) == set()
+    assert re.findall(r'<a id="(\w+)">', ERRORS) == known_codes()
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    for depth, name in re.findall(
+        r"^((?:│   |[├└]── )*)([A-Z]\w+)(?:  |$)", inspect.getdoc(headrace.errors) or "", re.M
+    ):
+        path = [*path[: len(depth) // 4], name]
+        drawn[name] = path[-2] if len(path) > 1 else ""
+    public = {cls for cls in error_classes() if cls.__name__ in headrace.errors.__all__}
+    bases = {cls.__name__: cls.__bases__[0].__name__ for cls in public}
+    assert drawn == bases | {"HeadraceError": ""}
 
 
 # -- states, Python, commands, make
@@ -274,8 +297,11 @@ def test_programs_on_the_pages_compile(page: str) -> None:
 
 def anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
-    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+    text = page.read_text()
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return set(re.findall(r'<a id="(\w+)">', text)) | {
+        re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "token": ("token", "Make tokens for the HTTP API."),
     "bench": ("bench", "Measure tasks a second through this machine and its Redis."),
     "replay": ("replay", "Send a recorded trace through, and check that nothing is lost."),
+    "explain": ("explain", "Say what an error code means and what to do."),
     "completion": ("completion", "Print the script for the Tab key of bash, zsh or fish."),
 }
 _EPILOG: Final = (

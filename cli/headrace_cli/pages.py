@@ -12,13 +12,14 @@ from typing import Final
 
 import click
 
-from . import commands_page, settings_page
+from . import commands_page, errors_page, settings_page
 
 __all__ = ["PAGES"]
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page.page,
     "commands.md": commands_page.page,
+    "errors.md": errors_page.page,
 }
 """File in docs/ → what makes it."""
 
