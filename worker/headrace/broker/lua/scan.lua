@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- scan: the tasks of a queue from a position on, in a fixed order, as far as a budget goes. What is sure not to be wanted is left out; the caller looks closely.
--- keys: r s 3 2 1 0 loc later body parked dead journal t
+-- keys: r s 3 2 1 0 loc later body parked dead journal progress t
 -- ARGV: 1 sources in order, of: z (later) p (parked) w<digit> (waiting in a stream) c<digit> (claimed) d (dead letters) j (journal)
 --       2 source to go on in ('' = the first) · 3 position in it, as this script returned it · 4 as of ms ('' = now): what came to a stream later is left out
 --       5 rows wanted · 6 cost allowed: a task costs 1 and 1 for each 4 KiB · 7 since ms · 8 until ms ('' = any), both with slack for clocks that differ
@@ -81,7 +81,8 @@ local function stream_row(digit, entry, position, worker, idle)
   -- What lies here and is no task's place was written by something foreign.
   if not id or call('HGET', K.loc, id) ~= digit .. entry[1] then return end
   local since_ms = worker and digits(clock('') - idle)
-  put({id, digit .. entry[1], without_payload(envelope), without_past(n), worker, since_ms})
+  local progress = worker and (call('HGET', K.progress .. worker, id) or '')
+  put({id, digit .. entry[1], without_payload(envelope), without_past(n), worker, since_ms, progress})
 end
 
 -- Entries are read a few at a time, more as long as they are small.
