@@ -16,7 +16,7 @@ from api_kit import EMAIL, Answer, Api, running
 from headrace_api.app import ROUTES
 
 Least = Literal["open", "read", "submit", "operate", "admin"]
-Names = Literal["id", "queue", "body", "bodies", "nothing"]
+Names = Literal["id", "queue", "body", "bodies", "filter", "job", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Row:
     """The narrowest scope that may use it."""
     names: Names
     """How a request names a queue: by the id or the queue in its path, by `queue` in its body or in each of its
-    `tasks`; or not at all."""
+    `tasks`, by a filter; by a job that acts on it (here one that does not exist); or not at all."""
     body: Any = None
     """A body that is in order."""
 
@@ -44,6 +44,11 @@ EXPECTED: Final[Mapping[str, Row]] = {
     "PATCH /api/v1/queues/{queue}": Row("operate", "queue", {"max_depth": 1_000}),
     "POST /api/v1/queues/{queue}:pause": Row("operate", "queue"),
     "POST /api/v1/queues/{queue}:resume": Row("operate", "queue"),
+    "POST /api/v1/queues/{queue}:purge": Row("operate", "queue", {"tasks": "dead", "dry_run": True}),
+    "POST /api/v1/bulk": Row("operate", "filter", {"action": "cancel", "dry_run": True}),
+    "GET /api/v1/bulk": Row("operate", "nothing"),
+    "GET /api/v1/bulk/{job}": Row("operate", "job"),
+    "DELETE /api/v1/bulk/{job}": Row("operate", "job"),
     "GET /api/v1/audit": Row("admin", "nothing"),
     "GET /api/v1/stats": Row("read", "nothing"),
     "GET /health": Row("open", "nothing"),
@@ -65,6 +70,7 @@ MAY: Final[Mapping[Least, set[str]]] = {
 HIDDEN: Final = "hidden-7f3a"
 """A queue whose name and tasks must not be seen."""
 CANARY: Final = EMAIL | {"queue": HIDDEN, "payload": {"recipient": "canary-7f3a"}}
+NO_JOB: Final = "0" * 20
 NOBODYS: Final = "550e8400-e29b-41d4-a716-446655440000"
 
 
@@ -100,8 +106,10 @@ async def ask(api: Api, route: str, role: str, queue: str, task_id: str) -> Answ
         body = row.body | {"queue": queue}
     elif row.names == "bodies":
         body = {"tasks": [task | {"queue": queue} for task in row.body["tasks"]]}
+    elif row.names == "filter":
+        body = row.body | {"filter": f"queue:{queue}"}
     headers = {"Authorization": f"Bearer {secret_of(role)}"} if role else {}
-    path = path.replace("{id}", task_id).replace("{queue}", queue)
+    path = path.replace("{id}", task_id).replace("{queue}", queue).replace("{job}", NO_JOB)
     return await api.ask(method, path, json=body, headers=headers)
 
 
@@ -149,7 +157,7 @@ async def test_a_token_of_other_queues(redis_url: str) -> None:
             if row.names == "nothing":
                 if answer.status != 200 or HIDDEN in answer.text or "canary" in answer.text:
                     wrong.append((route, answer.status, answer.text[:500]))
-            elif {answer.code, nothing.code} != {"forbidden_queue"}:
+            elif {answer.code, nothing.code} != {"unknown_bulk" if row.names == "job" else "forbidden_queue"}:
                 wrong.append((route, answer.status, answer.text[:500]))
         after = await dump(api, "hr:{default/")
         covered = [await ask(api, route, "mine", "mine-1", f"mine-1.{NOBODYS}") for route in EXPECTED]
@@ -167,7 +175,7 @@ async def test_a_token_of_another_namespace(redis_url: str) -> None:
         for route, row in sorted(EXPECTED.items(), key=lambda each: each[1].names != "nothing"):
             own = row.names in {"body", "bodies"}  # what it submits goes to a queue of its own
             answer = await ask(api, route, "bank", "vault" if own else HIDDEN, task_id)
-            allowed = {"id": {404}, "queue": {404}}.get(row.names, {200, 201})
+            allowed = {"id": {404}, "queue": {404}, "job": {404}}.get(row.names, {200, 201})
             seen = "canary" in answer.text or (row.names == "nothing" and HIDDEN in answer.text)
             if answer.status not in allowed or seen:
                 wrong.append((route, answer.status, answer.text[:500]))
@@ -189,7 +197,7 @@ async def test_no_route_lets_foreign_pages_in(redis_url: str, origin: str) -> No
     async with running(redis_url) as api:
         for route in EXPECTED:
             method, _, path = route.partition(" ")
-            path = path.replace("{id}", NOBODYS).replace("{queue}", "default")
+            path = path.replace("{id}", NOBODYS).replace("{queue}", "default").replace("{job}", NO_JOB)
             before = await api.ask("OPTIONS", path, headers=headers)
             answer = await api.ask(method, path, headers=headers)
             assert before.code == "wrong_method", route

@@ -97,6 +97,6 @@ def audited(route: Route) -> Action:
 
 def _entry(action: str, request: Request, outcome: tuple[str, int]) -> audit.Entry:
     found, detail = request.http.match_info, request.http.get(_DETAIL, {})
-    target = request.http.get(_TARGET) or found.get("id") or found.get("queue") or ""
+    target = request.http.get(_TARGET) or found.get("id") or found.get("job") or found.get("queue") or ""
     queue = found.get("queue") or queue_of(target) or ""
     return audit.Entry(request.caller.subject, action, target, queue, *outcome, request.id, detail)

@@ -20,6 +20,7 @@ from headrace.task import queue_of
 
 from .auditing import Auditor
 from .auth import Guard, require_queue
+from .bulk_driver import Bulks
 from .connections import Connections
 from .idempotency import Keys
 from .ingest import Door
@@ -157,6 +158,7 @@ class Services:
     guard: Guard = field(init=False)
     limits: Limits = field(init=False)
     auditor: Auditor = field(init=False)
+    bulks: Bulks = field(init=False)
     metrics: Metrics = field(init=False)
     connections: Connections = field(init=False)
     closing: bool = False
@@ -168,6 +170,7 @@ class Services:
         self.guard = Guard(self.settings)
         self.limits = Limits(self.store)
         self.auditor = Auditor(self.store, self.settings.audit_length)
+        self.bulks = Bulks(self)
         self.connections = Connections(self.settings.max_connections, self.settings.max_connections_per_address)
         self.metrics = Metrics(self.store, self.settings.max_depth, self.connections)
 
@@ -190,6 +193,7 @@ class Services:
         for namespace in self._namespaces.values():
             await namespace.aclose()
         await self.limits.aclose()
+        await self.bulks.aclose()
         await self.auditor.aclose()
         await self.store.aclose()
 

@@ -19,7 +19,7 @@ from headrace import listing, queues
 from headrace.broker.broker import Call, Depth, Queue
 from headrace.broker.keys import NamespaceKeys
 from headrace.broker.shared import shared_call
-from headrace.bulk_job import Action, Chosen, Count, Job, Kept, Order, Work, job_of, work_of
+from headrace.bulk_job import Action, BulkJob, Chosen, Count, Kept, Order, Work, job_of, work_of
 from headrace.errors import FieldError, InvalidRequest, TooManyBulks, UnknownBulk, WrongCount
 from headrace.filters import Filter
 from headrace.queues import Caller
@@ -59,7 +59,7 @@ def new_owner() -> str:
     return secrets.token_hex(8)
 
 
-__all__ = ["Action", "Chosen", "Count", "Job", "Jobs", "Order", "Work", "check", "new_owner"]
+__all__ = ["Action", "BulkJob", "Chosen", "Count", "Jobs", "Order", "Work", "check", "new_owner"]
 
 
 class Jobs:
@@ -92,7 +92,7 @@ class Jobs:
             if time.monotonic() > until:
                 return Count(found, truncated=True)
 
-    async def start(self, order: Order, expected_count: int | None = None, owner: str = "") -> Job:
+    async def start(self, order: Order, expected_count: int | None = None, owner: str = "") -> BulkJob:
         """Begin a job. `owner` is who carries it out; '' = whichever process takes it first.
 
         Raises InvalidRequest, TooManyBulks, and WrongCount if another number of tasks than expected fit: then nothing
@@ -121,11 +121,11 @@ class Jobs:
         names = await queues.names(self._client, self.namespace) if given is None else sorted(given)
         return [Queue(name, self.namespace) for name in names if not filter.queues or name in filter.queues]
 
-    async def get(self, bulk_id: str) -> Job:
+    async def get(self, bulk_id: str) -> BulkJob:
         """The job as it is now. Raises UnknownBulk."""
         return job_of(bulk_id, await self._read(bulk_id))
 
-    async def ls(self) -> list[Job]:
+    async def ls(self) -> list[BulkJob]:
         """Those that are kept, newest first."""
         ids = [id_.decode() for id_ in await self._client.command("ZREVRANGE", self._key(), 0, -1)]
         jobs = []
@@ -136,7 +136,7 @@ class Jobs:
                 continue  # forgotten meanwhile
         return jobs
 
-    async def abort(self, bulk_id: str) -> Job:
+    async def abort(self, bulk_id: str) -> BulkJob:
         """End a job after the step that it is in. Raises UnknownBulk."""
         if not _ID.fullmatch(bulk_id) or not await self._client.call(self._call("bulk_abort", (bulk_id,), int)):
             raise UnknownBulk(bulk_id[:64])

@@ -83,7 +83,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
                 examples.append(each.id)
 
 
-class Job(msgspec.Struct, frozen=True):
+class BulkJob(msgspec.Struct, frozen=True):
     """A job as one sees it."""
 
     id: str
@@ -133,12 +133,12 @@ def _progress_of(fields: Mapping[bytes, bytes]) -> Progress:
     return _progress(fields[b"progress"]) if b"progress" in fields else Progress()
 
 
-def job_of(bulk_id: str, fields: Mapping[bytes, bytes]) -> Job:
+def job_of(bulk_id: str, fields: Mapping[bytes, bytes]) -> BulkJob:
     """A job in Redis, for whoever looks."""
     kept = _kept(fields[b"order"])
     progress = _progress_of(fields)
     state = fields.get(b"state", b"aborting" if b"abort" in fields else b"running").decode()
-    return Job(
+    return BulkJob(
         id=bulk_id,
         action=kept.action,
         filter=kept.filter or None,

@@ -18,7 +18,7 @@ from headrace import audit, listing
 from headrace.broker.broker import MAX_ITEMS, Queue, view
 from headrace.broker.client import AsyncClient
 from headrace.bulk import Jobs, new_owner
-from headrace.bulk_job import Action, Chosen, Job, Order, Progress, Work
+from headrace.bulk_job import Action, BulkJob, Chosen, Order, Progress, Work
 from headrace.errors import HeadraceError
 from headrace.filters import Filter
 from headrace.listing import Position
@@ -69,7 +69,7 @@ class Runner:
         self._pace = pace or Pace()
         self._queues: dict[str, Queue] = {}
 
-    async def order(self, order: Order, expected_count: int | None = None, tell: Tell | None = None) -> Job:
+    async def order(self, order: Order, expected_count: int | None = None, tell: Tell | None = None) -> BulkJob:
         """Begin a job and carry it out. Whoever is cancelled here aborts it, and waits for the end of its step.
 
         Raises as `Jobs.start` does. If it raises anything else, a process of the API goes on with the job.

@@ -1,0 +1,88 @@
+"""The bulk jobs that this process carries out: those ordered here, and those whose process is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from headrace.broker.client import AsyncClient
+from headrace.bulk import Jobs, new_owner
+from headrace.bulk_job import BulkJob, Order, Progress
+from headrace.bulk_run import Pace, Runner
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from .services import Services
+
+logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 2.0
+"""Seconds between two looks for jobs that nobody carries out."""
+AGAIN_S: Final = 1.0
+"""Seconds after which a job goes on that Redis interrupted."""
+
+
+class Bulks:
+    """For one event loop."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._client = AsyncClient(services.redis, "headrace-api-bulk")
+        self._owner = new_owner()
+        self._pace = Pace(services.settings.bulk_rate)
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._watcher = asyncio.create_task(self._watch(), name="headrace-bulk-watch")
+
+    def jobs(self, namespace: str) -> Jobs:
+        """To look at jobs and to abort them."""
+        return Jobs(self._services.store, namespace)
+
+    async def start(self, namespace: str, order: Order, expected_count: int | None) -> BulkJob:
+        """Begin a job, which this process carries out. Raises as `Jobs.start` does."""
+        job = await self.jobs(namespace).start(order, expected_count, self._owner)
+        self._carry_out(namespace, job.id)
+        return job
+
+    def _carry_out(self, namespace: str, bulk_id: str) -> None:
+        if bulk_id not in self._running:
+            task = asyncio.create_task(self._insist(namespace, bulk_id), name=f"headrace-bulk-{bulk_id}")
+            self._running[bulk_id] = task
+            task.add_done_callback(lambda _: self._running.pop(bulk_id, None))
+
+    async def _insist(self, namespace: str, bulk_id: str) -> None:
+        """Carry a job out, however often Redis goes away meanwhile."""
+        runner = Runner(self._client, namespace, self._services.settings, self._pace, self._owner)
+        lookout = self._services.namespace(namespace).lookout
+
+        def tell(progress: Progress) -> None:
+            lookout.forget()
+
+        while True:
+            try:
+                await runner.run(bulk_id, tell)
+            except HeadraceError as error:
+                logger.warning("Bulk job %s goes on in %g s. %s", bulk_id, AGAIN_S, error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return lookout.forget()
+
+    async def _watch(self) -> None:
+        while True:
+            for namespace in self._services.guard.namespaces:
+                try:
+                    found = await self.jobs(namespace).take(self._owner)
+                except HeadraceError:
+                    continue  # the store counts and logs it
+                if found is not None:
+                    logger.info("Bulk job %s is carried on here", found.id)
+                    self._carry_out(namespace, found.id)
+            await asyncio.sleep(LOOK_S)
+
+    async def aclose(self) -> None:
+        """Leave the jobs to other processes."""
+        tasks = [self._watcher, *self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()

@@ -1,0 +1,428 @@
+"""Many tasks at once over HTTP: counted before, done as a job, aborted, carried on by another process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from api_kit import EMAIL, TOKEN, Api, running
+from headrace import audit
+from headrace.broker.broker import NewTask, Queue
+from headrace.broker.shared import shared_call
+from headrace.bulk import LEASE_MS, MAX_RUNNING, Jobs
+from headrace.bulk_job import Chosen, Order
+from headrace.task import Envelope, Failure, encode_envelope, new_id
+from headrace_api import bulk_driver
+from worker_harness import eventually
+
+BULK = "/api/v1/bulk"
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For jobs whose process is gone."""
+    monkeypatch.setattr(bulk_driver, "LOOK_S", 0.05)
+
+
+async def add(api: Api, number: int, queue: str = "default", **fields: Any) -> list[str]:
+    """So many tasks that wait."""
+    made = Queue(queue)
+    await api.worker.client.call(made.enlist())
+    await api.worker.client.call(made.init())
+    ids = [new_id(queue) for _ in range(number)]
+    tasks = [NewTask(id_, encode_envelope(Envelope(1, 1, id_, type="noop", created_ms=1, **fields)), 1) for id_ in ids]
+    for start in range(0, number, 500):
+        await api.worker.client.call(made.submit(tasks[start : start + 500]))
+    return ids
+
+
+async def fail_all(api: Api, error: str = "OSError", queue: str = "default") -> int:
+    """All that waits fails. How many that were."""
+    failed = 0
+    while claims := await api.worker.claim(500, queue):
+        await api.worker.report(*(each.report("failed", error=Failure(error, "no")) for each in claims), queue=queue)
+        failed += len(claims)
+    return failed
+
+
+async def ended(api: Api, job_id: str) -> Any:
+    """The job when it has ended."""
+    job: Any = None
+
+    async def look() -> bool:
+        nonlocal job
+        job = (await api.get(f"{BULK}/{job_id}")).json
+        return job["ended_at"] is not None
+
+    await eventually(look)
+    return job
+
+
+async def order(api: Api, body: Any) -> Any:
+    """An order that is taken."""
+    answer = await api.ask("POST", BULK, json=body)
+    assert answer.status == 202, answer.text
+    assert answer.headers["Location"] == f"{BULK}/{answer.json['id']}"
+    return answer.json
+
+
+async def depth(api: Api, queue: str = "default") -> Any:
+    return (await api.get(f"/api/v1/queues/{queue}")).json
+
+
+async def test_all_failures_of_one_kind_are_retried(redis_url: str) -> None:
+    """The others stay; what was counted is what was done."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await add(api, 250)
+        await fail_all(api, "OSError")
+        await add(api, 30)
+        await fail_all(api, "ValueError")
+        body = {"action": "retry", "filter": "exception:OSError"}
+        dry = await api.ask("POST", BULK, json=body | {"dry_run": True})
+        untouched = await depth(api)
+        job = await ended(api, (await order(api, body | {"expected_count": 250}))["id"])
+        after = await depth(api)
+    assert (dry.status, dry.json) == (200, {"count": 250, "truncated": False})
+    assert (untouched["dead_letters"], untouched["pending"]) == (280, 0)
+    assert (job["state"], job["found"], job["done"], job["failed"]) == ("done", 250, 250, {})
+    assert (after["dead_letters"], after["pending"]) == (30, 250)
+
+
+async def test_what_waits_is_cancelled_and_what_runs_goes_on(redis_url: str) -> None:
+    """Cancelling without a state means what waits; running tasks are named by state:processing."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await add(api, 10)
+        claims = await api.worker.claim(3)
+        for delay in (60, 90):
+            await api.submitted(EMAIL | {"delay": delay})
+        job = await ended(api, (await order(api, {"action": "cancel", "filter": "queue:default"}))["id"])
+        seen = await depth(api)
+        await api.worker.report(claims[0].report("completed"))
+        asked = await ended(api, (await order(api, {"action": "cancel", "filter": "state:processing"}))["id"])
+        await api.worker.report(claims[1].report("cancelled"), claims[2].report("cancelled"))
+    assert (job["found"], job["done"]) == (9, 9)
+    assert (seen["cancelled"], seen["processing"], seen["live"]) == (9, 3, 3)
+    assert (asked["found"], asked["done"]) == (2, 2)
+
+
+async def test_a_task_that_begins_to_run_meanwhile_is_left_to_run(redis_url: str) -> None:
+    """It was chosen because it waited; a cancellation of what waits must not reach it."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        [task_id] = await add(api, 1)
+        jobs = Jobs(api.worker.client, "default")
+        body = {"action": "cancel", "ids": [task_id]}
+        # Another process chose it, kept that, and died.
+        await pretend_dead_process(api, jobs, body, [Chosen(task_id, "pending", "")])
+        [claim] = await api.worker.claim(1)
+        [job] = (await api.get(BULK)).json["jobs"]
+        job = await ended(api, job["id"])
+        await api.worker.report(claim.report("completed"))
+        task = await api.task(task_id)
+    assert (job["done"], job["failed"]) == (0, {"wrong_state": 1})
+    assert task["status"] == "completed"
+
+
+async def pretend_dead_process(api: Api, jobs: Jobs, body: Any, chosen: list[Chosen]) -> str:
+    """A job whose process kept which tasks it acts on next, and then died."""
+    job = await jobs.start(Order(body["action"], ids=tuple(body["ids"]), who="somebody"), owner="gone")
+    work = await jobs.take("gone", job.id)
+    assert work is not None
+    work.progress.listed = True
+    assert await jobs.save(work, "gone", chosen) == "running"
+    await jobs.let_go(work, "gone")
+    return job.id
+
+
+async def test_ids_that_cannot_be_acted_on_are_told_by_reason(redis_url: str) -> None:
+    """found = done + failed, whatever the tasks are."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        dead = await add(api, 2)
+        await fail_all(api)
+        waiting = await add(api, 1)
+        unknown = [new_id(), "no id at all"]
+        body = {"action": "delete", "ids": [*dead, *waiting, *unknown, dead[0]]}
+        dry = (await api.ask("POST", BULK, json=body | {"dry_run": True})).json
+        job = await ended(api, (await order(api, body))["id"])
+        gone = await api.get(f"/api/v1/tasks/{dead[0]}")
+    assert dry == {"count": 5, "truncated": False}
+    assert (job["found"], job["done"]) == (5, 2)
+    assert job["failed"] == {"wrong_state": 1, "unknown_task": 2}
+    assert job["examples"] == {"wrong_state": waiting, "unknown_task": unknown}
+    assert gone.code == "unknown_task"
+
+
+async def test_scheduled_tasks_are_due_now_by_a_retry(redis_url: str) -> None:
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await api.submitted(EMAIL | {"delay": 600})
+        job = await ended(api, (await order(api, {"action": "retry", "filter": "state:scheduled"}))["id"])
+        seen = await depth(api)
+    assert (job["done"], seen["pending"], seen["scheduled"]) == (1, 1, 0)
+
+
+async def test_ended_tasks_are_forgotten(redis_url: str) -> None:
+    """Records of completed tasks go only when they are named."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        [done] = await add(api, 1)
+        claims = await api.worker.claim()
+        await api.worker.report(*(each.report("completed") for each in claims))
+        [dead] = await add(api, 1)
+        await fail_all(api)
+        first = await ended(api, (await order(api, {"action": "delete", "filter": "queue:default"}))["id"])
+        kept = await api.get(f"/api/v1/tasks/{done}")
+        second = await ended(api, (await order(api, {"action": "delete", "filter": "state:completed"}))["id"])
+        codes = {(await api.get(f"/api/v1/tasks/{each}")).code for each in (done, dead)}
+    assert (first["done"], second["done"]) == (1, 1)
+    assert kept.json["status"] == "completed"
+    assert codes == {"unknown_task"}
+
+
+async def test_another_count_than_expected_does_nothing(redis_url: str) -> None:
+    """Whoever saw 3 tasks and asks for 3 never acts on 4."""
+    async with running(redis_url) as api:
+        await add(api, 4)
+        answer = await api.ask("POST", BULK, json={"action": "cancel", "filter": "type:noop", "expected_count": 3})
+        seen = await depth(api)
+        jobs = (await api.get(BULK)).json
+    assert (answer.status, answer.code) == (409, "wrong_count")
+    assert "3 tasks were expected, but 4 fit now" in answer.json["detail"]
+    assert (seen["pending"], jobs) == (4, {"jobs": []})
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"action": "retry"}, ""),
+        ({"action": "retry", "filter": "", "ids": ["a"]}, ""),
+        ({"action": "retri", "filter": ""}, "/action"),
+        ({"action": "retry", "filter": "stat:failed"}, "/filter"),
+        ({"action": "retry", "filter": "state:completed"}, "/filter"),
+        ({"action": "cancel", "filter": "state:failed"}, "/filter"),
+        ({"action": "delete", "filter": "state:pending"}, "/filter"),
+        ({"action": "retry", "ids": ["a"] * 1_001}, "/ids"),
+        ({"action": "retry", "filter": "", "expected_count": -1}, "/expected_count"),
+        ({"action": "retry", "filter": "", "dryrun": True}, "/dryrun"),
+    ],
+)
+async def test_a_wrong_order_is_refused_at_its_place(redis_url: str, body: Any, pointer: str) -> None:
+    async with running(redis_url) as api:
+        answer = await api.ask("POST", BULK, json=body)
+    assert (answer.status, answer.code, list(answer.errors)) == (422, "invalid_request", [pointer]), answer.text
+
+
+async def test_a_queue_is_purged_of_what_waits_or_of_its_dead_letters(redis_url: str) -> None:
+    """The first cancels, and so leaves records; the second deletes. Other queues are untouched."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await add(api, 3, "orders")
+        await fail_all(api, queue="orders")
+        await add(api, 5, "orders")
+        await add(api, 2)
+        path = "/api/v1/queues/orders:purge"
+        dry = [
+            (await api.ask("POST", path, json={"tasks": what, "dry_run": True})).json for what in ("waiting", "dead")
+        ]
+        for what in ("waiting", "dead"):
+            answer = await api.ask("POST", path, json={"tasks": what})
+            assert answer.status == 202
+            await ended(api, answer.json["id"])
+        orders, others = await depth(api, "orders"), await depth(api)
+        unknown = await api.ask("POST", "/api/v1/queues/ordres:purge", json={"tasks": "dead"})
+    assert [each["count"] for each in dry] == [5, 3]
+    assert {name: orders[name] for name in ("pending", "cancelled", "dead_letters")} == {
+        "pending": 0, "cancelled": 5, "dead_letters": 0,
+    }  # fmt: skip
+    assert others["pending"] == 2
+    assert unknown.code == "unknown_queue"
+
+
+async def test_a_job_is_aborted_within_a_step(redis_url: str) -> None:
+    """What was done stays done and is counted; the rest is as it was."""
+    async with running(redis_url, bulk_rate=500) as api:
+        await add(api, 3_000)
+        job = await order(api, {"action": "cancel", "filter": "type:noop"})
+
+        async def begun() -> bool:
+            return bool((await api.get(f"{BULK}/{job['id']}")).json["done"] > 0)
+
+        await eventually(begun)
+        answer = await api.ask("DELETE", f"{BULK}/{job['id']}")
+        seen = await ended(api, job["id"])
+        left = await depth(api)
+        again = await api.ask("DELETE", f"{BULK}/{job['id']}")
+        unknown = await api.ask("DELETE", f"{BULK}/{'0' * 20}")
+    assert (answer.status, answer.json["state"]) == (202, "aborting")
+    assert (again.status, again.json["state"]) == (200, "aborted")
+    assert seen["state"] == "aborted"
+    assert 0 < seen["done"] == seen["found"] <= answer.json["done"] + 200
+    assert left["pending"] == 3_000 - seen["done"]
+    assert unknown.code == "unknown_bulk"
+
+
+async def test_only_so_many_jobs_run_at_once(redis_url: str) -> None:
+    async with running(redis_url, bulk_rate=1) as api:
+        await add(api, 200)
+        for _ in range(MAX_RUNNING):
+            await order(api, {"action": "cancel", "filter": "type:noop"})
+        answer = await api.ask("POST", BULK, json={"action": "cancel", "filter": "type:noop"})
+    assert (answer.status, answer.code) == (429, "too_many_bulks")
+    assert answer.headers["Retry-After"]
+
+
+@asynccontextmanager
+async def failing_and_completing(api: Api) -> AsyncIterator[Counter[str]]:
+    """A worker that claims all it can get; it lets every other task fail again. Attempts by task id."""
+    attempts: Counter[str] = Counter()
+
+    async def work() -> None:
+        while True:
+            claims = await api.worker.claim(50)
+            attempts.update(each.task.id for each in claims)
+            reports = [each.report("failed" if i % 2 else "completed") for i, each in enumerate(claims)]
+            if reports:
+                await api.worker.report(*reports)
+            await asyncio.sleep(0.001)
+
+    worker = asyncio.create_task(work())
+    try:
+        yield attempts
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_ten_thousand_under_a_busy_worker_are_done_as_often_as_they_were_counted(redis_url: str) -> None:
+    """Each dead letter is replayed once, although half of them die again while the job runs."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        ids = await add(api, 10_000)
+        assert await fail_all(api) == 10_000
+        body = {"action": "retry", "filter": "state:failed"}
+        count = (await api.ask("POST", BULK, json=body | {"dry_run": True})).json["count"]
+        async with failing_and_completing(api) as attempts:
+            job = await ended(api, (await order(api, body | {"expected_count": count}))["id"])
+
+            async def all_ran() -> bool:
+                return len(attempts) == 10_000
+
+            await eventually(all_ran)
+    assert count == job["found"] == job["done"] == 10_000
+    assert job["failed"] == {}
+    assert set(attempts) == set(ids)
+    assert set(attempts.values()) == {1}
+
+
+async def test_another_process_goes_on_and_counts_no_task_twice(redis_url: str) -> None:
+    """The first process stops in the middle of a job; the second one ends it. Every task is cancelled, once counted."""
+    async with running(redis_url, bulk_rate=2_000) as second:
+        await add(second, 2_000)
+        async with running(redis_url, bulk_rate=2_000) as first:
+            job = await order(first, {"action": "cancel", "filter": "type:noop", "expected_count": 2_000})
+
+            async def begun() -> bool:
+                return bool((await first.get(f"{BULK}/{job['id']}")).json["done"] >= 200)
+
+            await eventually(begun)
+        left = (await second.get(f"{BULK}/{job['id']}")).json
+        seen = await ended(second, job["id"])
+        queue = await depth(second)
+    assert left["state"] == "running" and left["done"] < 2_000
+    assert (seen["state"], seen["found"], seen["done"]) == ("done", 2_000, 2_000)
+    assert (queue["pending"], queue["cancelled"]) == (0, 2_000)
+
+
+@pytest.mark.parametrize(("action", "acted_on"), [("retry", "dead"), ("cancel", "waiting"), ("delete", "dead")])
+async def test_a_step_that_was_done_already_counts_once(redis_url: str, action: str, acted_on: str) -> None:
+    """Its process died after it had acted and before it had counted: who takes over counts them as done."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        ids = await add(api, 4)
+        if acted_on == "dead":
+            await fail_all(api)
+        jobs = Jobs(api.worker.client, "default")
+        queue = Queue("default")
+        seen = [(await api.task(each)) for each in ids]
+        state = {"dead": "failed", "waiting": "pending"}[acted_on]
+        assert {each["status"] for each in seen} == {state}
+        for task_id in ids[:3]:
+            call: Any = {
+                "retry": queue.replay(task_id),
+                "cancel": queue.cancel(task_id),
+                "delete": queue.forget([(task_id, "")]),
+            }[action]
+            await api.worker.client.call(call)
+        chosen = [Chosen(each, state, "") for each in ids]
+        job_id = await pretend_dead_process(api, jobs, {"action": action, "ids": ids}, chosen)
+        job = await ended(api, job_id)
+        entries = (await api.get("/api/v1/audit")).json["entries"]
+    assert (job["state"], job["found"], job["done"], job["failed"]) == ("done", 4, 4, {})
+    assert [(each["who"], each["action"], each["target"], each["detail"]) for each in entries] == [
+        ("somebody", "bulk.end", job_id, {"found": 4, "done": 4, "failed": 0})
+    ]
+
+
+async def test_a_process_that_lost_its_job_changes_nothing_of_it(redis_url: str) -> None:
+    """It was only slow: its step may be repeated, but only the owner counts."""
+    async with running(redis_url) as api:
+        jobs = Jobs(api.worker.client, "default")
+        job = await jobs.start(Order("cancel", ids=(new_id(),)), owner="slow")
+        slow = await jobs.take("slow", job.id)
+        assert slow is not None
+        await jobs.let_go(slow, "slow")
+        other = await jobs.take("other", job.id)
+        assert other is not None
+        slow.progress.done = 77
+        assert await jobs.save(slow, "slow", []) == "lost"
+        assert (await jobs.get(job.id)).done == 0
+        assert await jobs.save(other, "other", [], last=True) == "done"
+
+
+async def test_a_job_can_be_taken_when_its_lease_is_over_and_not_before(redis_url: str) -> None:
+    """A process that was killed lets go of nothing."""
+    async with running(redis_url) as api:
+        job = await Jobs(api.worker.client, "default").start(Order("cancel", ids=(new_id(),)), owner="killed")
+        begun = int(await api.worker.client.command("HGET", f"hr:{{default}}:bulk:{job.id}", "begun"))
+
+        async def take(now_ms: int) -> Any:
+            return await api.worker.client.call(
+                shared_call("bulk_take", "default", (now_ms, "next", LEASE_MS, ""), bytes.decode)
+            )
+
+        assert await take(begun + LEASE_MS - 1) == ""
+        assert await take(begun + LEASE_MS) == job.id
+        assert await take(begun + LEASE_MS + 1) == "", "it has a lease again"
+
+
+async def test_a_token_acts_in_its_own_queues_only(redis_url: str) -> None:
+    """A filter without queues means its own; a foreign queue or id is 403; foreign jobs do not exist."""
+    tokens = f"ops:{TOKEN} queue=mail-* scope=operate,all:the-token-of-everyone-else"
+    async with running(redis_url, TOKEN, tokens=tokens, bulk_rate=100_000) as api:
+        mine, foreign = await add(api, 3, "mail-out"), await add(api, 3, "orders")
+        job = await ended(api, (await order(api, {"action": "cancel", "filter": "type:noop"}))["id"])
+        codes = {
+            (await api.ask("POST", BULK, json={"action": "cancel"} | more)).code
+            for more in ({"filter": "queue:orders"}, {"ids": [mine[0], foreign[0]]})
+        }
+        codes.add((await api.ask("POST", "/api/v1/queues/orders:purge", json={"tasks": "dead"})).code)
+        everyone = {"Authorization": "Bearer the-token-of-everyone-else"}
+        theirs = await api.ask("POST", BULK, json={"action": "cancel", "filter": "type:noop"}, headers=everyone)
+        hidden = await api.get(f"{BULK}/{theirs.json['id']}")
+        listed = (await api.get(BULK)).json["jobs"]
+    assert (job["done"], job["queues"]) == (3, ["mail-out"])
+    assert codes == {"forbidden_queue"}
+    assert hidden.code == "unknown_bulk"
+    assert [each["id"] for each in listed] == [job["id"]]
+
+
+async def test_arguments_of_a_filter_are_not_in_the_audit_log(redis_url: str) -> None:
+    """They are a task's content; names and other conditions are there."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await add(api, 1)
+        job = await order(api, {"action": "cancel", "filter": "type:noop args.card:4711"})
+        await ended(api, job["id"])
+        page = await audit.page(api.worker.client, "default")
+    texts = [str(each) for each in page.entries]
+    assert [each.entry.action for each in page.entries] == ["bulk.end", "bulk.start"]
+    assert all("4711" not in text for text in texts)
+    assert page.entries[1].entry.detail["filter"] == "type:noop args.card:…"
