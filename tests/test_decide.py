@@ -303,3 +303,9 @@ def test_a_run_of_ticks_never_flaps_within_its_window(spec: PoolSpec, ticks: lis
         history = remember(history, spec.scaling, observed, decision, now)
         wanted.append((now, decision))
         current = decision.replicas
+
+
+def test_what_a_behavior_does_not_say_keeps_its_default() -> None:
+    """As the API server fills it in, also where there is none."""
+    rules = pool(behavior={"scaleDown": {"stabilizationWindowSeconds": 5}}).scaling.behavior.scale_down
+    assert [policy.value for policy in rules.policies] == [50]

@@ -75,12 +75,16 @@ class Rules(Camel, frozen=True, kw_only=True):
     """None: straight to what is needed."""
 
 
-DOWN: Final = Rules(stabilization_window_seconds=30, policies=(Policy(type="Percent", value=50, period_seconds=15),))
+class DownRules(Rules, frozen=True, kw_only=True):
+    """Slower by default: half within 15 s, 30 s after they were last needed."""
+
+    stabilization_window_seconds: Annotated[int, Meta(ge=0, le=3_600)] = 30
+    policies: tuple[Policy, ...] = (Policy(type="Percent", value=50, period_seconds=15),)
 
 
 class Behavior(Camel, frozen=True, kw_only=True):
     scale_up: Rules = Rules()
-    scale_down: Rules = DOWN
+    scale_down: DownRules = DownRules()
 
 
 class Schedule(Camel, frozen=True, kw_only=True):
