@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model bench lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model schemathesis bench lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down
 
 help: ## List what there is
@@ -35,6 +35,9 @@ test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 
 model: $(VENV)/.test ## Run the model test of the broker for a long time
 	$(PY) -m pytest tests/test_model*.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+
+schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
+	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and wants an idle machine
 	$(PY) -m bench

@@ -13,6 +13,7 @@ from .problems import KINDS
 _OF_HTTP: Final[Mapping[str, tuple[int, str]]] = {
     "bad_query": (400, "A parameter after `?` does not exist or has no such value"),
     "bad_idempotency_key": (400, "The Idempotency-Key is not one header of 1 to 255 visible ASCII characters"),
+    "unknown_route": (404, "A part of the path cannot be one, so there is nothing there"),
     "bad_body": (400, "The body ended early or is badly framed"),
     "missing_token": (401, "There is no `Authorization: Bearer …`, or more than one"),
     "unknown_token": (401, "The token is none that this API has"),
@@ -143,6 +144,8 @@ def usual(route: Route) -> list[str]:
         codes += ["bad_query", *_GUARDED, *_STORE]
     if not route.open and (route.query or route.body or "{" in route.path):
         codes += ["forbidden_queue"]
+    if "{" in route.path:
+        codes += ["unknown_route"]
     if "{id}" in route.path:
         codes += ["unknown_task"]
     if "{queue}" in route.path:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from headrace import queues
+from headrace import queues, rates
 from headrace.broker.broker import Queue
 from headrace.errors import UnknownQueue
 from headrace.queues import QueueView
@@ -45,10 +45,20 @@ class LimitsBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Limits to set; null takes one away, and what is left out stays."""
 
     max_depth: Annotated[
-        int | UnsetType | None, Meta(description="live tasks; null: HEADRACE_MAX_DEPTH", examples=[10_000])
+        int | UnsetType | None,
+        Meta(
+            description="live tasks; null: HEADRACE_MAX_DEPTH",
+            examples=[10_000],
+            extra_json_schema={"minimum": 1, "maximum": queues.MAX_MAX_DEPTH},
+        ),
     ] = UNSET
     rate: Annotated[
-        str | UnsetType | None, Meta(description="submissions over HTTP; null: any", examples=["100/s"])
+        str | UnsetType | None,
+        Meta(
+            description="submissions over HTTP; null: any",
+            examples=["100/s"],
+            extra_json_schema={"pattern": f"^{rates.FORM}$"},
+        ),
     ] = UNSET
 
 

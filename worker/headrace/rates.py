@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-_FORM: Final = re.compile(r"([1-9][0-9]{0,8})/(s|min|h)")
+FORM: Final = r"([1-9][0-9]{0,8})/(s|min|h)"
+_FORM: Final = re.compile(FORM)
 _WINDOWS: Final = {"s": 1, "min": 60, "h": 3_600}
 ALLOWED: Final = "a whole number per s, min or h, as in 100/s or 6000/min"
 
