@@ -17,6 +17,7 @@ from headrace.journal import news
 from headrace.task import TERMINAL, State
 
 from .answers import SubmittedTask, TaskStatus
+from .auditing import note
 from .body import read_body
 from .created import JSON
 from .created import answer as answer_created
@@ -163,6 +164,7 @@ async def cancel_task(services: Services, request: Request) -> web.Response:
     """
     namespace = services.namespace(request.caller.namespace)
     force = read_query(request.http.query, CancelQuery).force
+    note(request.http, force=force)
     task_id = request.http.match_info["id"]
     request.require_id(task_id)
     retention_s = max(1, int(services.settings.retention_s))
