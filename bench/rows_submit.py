@@ -53,7 +53,7 @@ class Submit:
         raw = timed(server, sizes.singles, submit_one_by_one)
         single = timed(server, sizes.singles, enqueue_one_by_one)
         grouped = timed(server, sizes.concurrent, submit_through_door)
-        library = timed(server, sizes.concurrent // 4, enqueue_from_many)
+        library = timed(server, sizes.concurrent, enqueue_from_many)
         bulk = timed(server, sizes.bulk, submit_in_bulk)
         server.fresh()
         return {

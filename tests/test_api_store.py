@@ -13,6 +13,7 @@ import pytest
 from api_kit import EMAIL, Answer, Api, running
 from conftest import StartRedis
 from fault_proxy import FaultProxy
+from headrace.broker import group_commit
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.replies import NewTask
@@ -20,7 +21,6 @@ from headrace.errors import DurabilityUnconfirmed, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Envelope, encode_envelope, new_id
-from headrace_api import ingest
 from headrace_api.ingest import Door
 from headrace_api.store import Store
 from redis_server import RedisServer
@@ -160,7 +160,7 @@ async def test_too_many_waiting_are_turned_away_at_once(
     redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen Redis fills no memory: beyond 64 MiB (here 10 kB) a submission is refused without waiting."""
-    monkeypatch.setattr(ingest, "MAX_WAITING", 10_000)
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 10_000)
     async with door(redis_url) as way:
         await way.submit([new()])
         redis_server.freeze()

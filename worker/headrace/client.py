@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.broker import durability as durable
-from headrace.broker.broker import Call, Queue, Submitted, TaskView, view
+from headrace.broker.broker import Call, NewTask, Queue, Submitted, TaskView, view
 from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
@@ -34,7 +34,6 @@ from headrace.submission import Submission
 from headrace.task import TERMINAL
 
 if TYPE_CHECKING:
-    from headrace.broker.client import AsyncClient
     from headrace.broker.sync_client import SyncClient
 
 R = TypeVar("R")
@@ -55,11 +54,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Enter:
+    """Submit these tasks, all or none; others may go in the same call."""
+
+    queue: Queue
+    tasks: Sequence[NewTask]
+    max_depth: int
+    durability: Durability
+
+    def alone(self) -> Run:
+        """A call of its own."""
+        touch = durable.touches(self.durability)
+        return Run(self.queue.submit(self.tasks, self.max_depth, touch=touch), self.durability)
+
+
+@dataclass(frozen=True)
 class Pause:
     seconds: float
 
 
-Steps = Generator[Run | Pause, Any, R]
+Steps = Generator[Run | Enter | Pause, Any, R]
 
 
 class Client:
@@ -91,13 +105,13 @@ class Client:
 
         At most `MAX_SUBMIT`. Raises as `submit` does.
         """
-        answers = yield from self._insist(lambda: self._submit_once(sent))
+        answers = yield from self.insist(lambda: self._submit_once(sent))
         ids = []
         for one, answer in zip(sent, answers, strict=True):
             if answer.status == "full":
                 raise QueueFull(one.queue, self.settings.max_depth)
             if answer.status in {"known", "finished"} and one.fingerprint is not None:
-                yield from self._insist(partial(self._compare, one))
+                yield from self.insist(partial(self._compare, one))
             ids.append(answer.holder or one.id)
         return ids
 
@@ -105,9 +119,8 @@ class Client:
         queue, durability = self.queue(sent[0].queue), self.settings.durability[sent[0].queue]
         yield from self._make_known(queue)
         new = [one.new for one in sent]
-        call = queue.submit(new, self.settings.max_depth, touch=durable.touches(durability))
         try:
-            answers: list[Submitted] = yield Run(call, durability)
+            answers: list[Submitted] = yield Enter(queue, new, self.settings.max_depth, durability)
         except DurabilityUnconfirmed as error:
             raise DurabilityUnconfirmed([one.id for one in sent], error.durability) from None
         return answers
@@ -129,7 +142,7 @@ class Client:
         if seen and seen.envelope and seen.envelope.fingerprint != sent.fingerprint:
             raise TaskConflict(sent.id)
 
-    def _insist(self, attempt: Callable[[], Steps[R]]) -> Steps[R]:
+    def insist(self, attempt: Callable[[], Steps[R]]) -> Steps[R]:
         """Repeat what Redis did not answer, for `submit_timeout_s`; not at all as long as it was never reached."""
         give_up = self._clock() + self.settings.submit_timeout_s
         pause = 0.05
@@ -160,7 +173,7 @@ class Client:
 
     def find(self, queue: str, task_id: str) -> Steps[TaskView | None]:
         """The task as it is now, None if it is unknown. Raises StoreUnavailable."""
-        seen: TaskView | None = yield from self._insist(lambda: self._look(queue, task_id))
+        seen: TaskView | None = yield from self.insist(lambda: self._look(queue, task_id))
         return seen
 
     def wait(
@@ -193,6 +206,8 @@ def drive(steps: Steps[R], client: SyncClient, settings: ClientSettings) -> R:
         while True:
             try:
                 result = None
+                if isinstance(step, Enter):
+                    step = step.alone()
                 if isinstance(step, Run):
                     result = client.call(step.call, step.durability, timeout_s=settings.durability_timeout_s)
                 else:
@@ -206,21 +221,25 @@ def drive(steps: Steps[R], client: SyncClient, settings: ClientSettings) -> R:
         return value
 
 
-async def drive_async(
-    steps: Steps[R],
-    client: AsyncClient,
-    settings: ClientSettings,
-    pause: Callable[[float], Awaitable[object]],
-) -> R:
+class AsyncWay(Protocol):
+    """How one event loop reaches Redis."""
+
+    async def run(self, step: Run) -> Any: ...
+
+    async def enter(self, step: Enter) -> list[Submitted]: ...
+
+
+async def drive_async(steps: Steps[R], way: AsyncWay, pause: Callable[[float], Awaitable[object]]) -> R:
     """Carry out steps from asyncio; `pause` waits so many seconds, or until there is news."""
     try:
         step = next(steps)
         while True:
             try:
-                result = None
-                if isinstance(step, Run):
-                    limit = None if isinstance(step.durability, Local) else settings.durability_timeout_s
-                    result = await client.call(step.call, step.durability, timeout_s=limit)
+                result: Any = None
+                if isinstance(step, Enter):
+                    result = await way.enter(step)
+                elif isinstance(step, Run):
+                    result = await way.run(step)
                 else:
                     await pause(step.seconds)
             except HeadraceError as error:

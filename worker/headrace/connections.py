@@ -11,15 +11,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
-from headrace.broker.broker import TaskView
-from headrace.client import Client, Steps, drive, drive_async
+from headrace.broker.broker import NewTask, Submitted, TaskView
+from headrace.broker.group_commit import GroupCommit
+from headrace.client import Client, Enter, Run, Steps, drive, drive_async
 from headrace.redis_settings import RedisSettings
-from headrace.settings import ClientSettings
+from headrace.settings import ClientSettings, Local
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -38,7 +39,26 @@ class _Loop:
     """What belongs to one event loop."""
 
     client: AsyncClient
+    settings: ClientSettings
     watches: dict[str, JournalWatch] = field(default_factory=dict)
+    _doors: dict[str, GroupCommit] = field(default_factory=dict)
+    """By queue."""
+
+    async def run(self, step: Run) -> Any:
+        """Carry out one call."""
+        limit = None if isinstance(step.durability, Local) else self.settings.durability_timeout_s
+        return await self.client.call(step.call, step.durability, timeout_s=limit)
+
+    async def enter(self, step: Enter) -> list[Submitted]:
+        """Submit, together with whoever else does in this loop."""
+        door = self._doors.get(step.queue.name)
+        if door is None:
+            async def send(tasks: list[NewTask], began: float) -> list[Submitted]:
+                answers: list[Submitted] = await self.run(replace(step, tasks=tasks).alone())
+                return answers
+
+            door = self._doors[step.queue.name] = GroupCommit(send, str(self.client.settings))
+        return await door.submit(step.tasks)
 
 
 class Connections:
@@ -85,7 +105,7 @@ class Connections:
     async def arun(self, make: Callable[[Client], Steps[R]]) -> R:
         """Carry out steps from asyncio."""
         client, _ = self._prepare()
-        return await drive_async(make(client), self._here().client, client.settings, asyncio.sleep)
+        return await drive_async(make(client), self._here(), asyncio.sleep)
 
     async def wait(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """The task once it has ended, told by the queue's journal. Raises as Client.wait does."""
@@ -94,7 +114,7 @@ class Connections:
         client, here = self.client(), self._here()
         async with self._watch(queue).of(task_id) as event:
             steps = client.wait(queue, task_id, timeout_s, first_look_s=LOOK_S, last_look_s=LOOK_S)
-            return await drive_async(steps, here.client, client.settings, lambda seconds: news(event, seconds))
+            return await drive_async(steps, here, lambda seconds: news(event, seconds))
 
     def wait_blocking(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """As `wait`, from synchronous code, which looks now and then."""
@@ -134,10 +154,10 @@ class Connections:
     def _here(self) -> _Loop:
         from headrace.broker.client import AsyncClient
 
-        _, redis = self._prepare()
+        client, redis = self._prepare()
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
-            self._loops[loop] = _Loop(AsyncClient(redis))
+            self._loops[loop] = _Loop(AsyncClient(redis), client.settings)
         return self._loops[loop]
 
     def close(self) -> None:

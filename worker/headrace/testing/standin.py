@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.broker.broker import Queue, TaskView
-from headrace.client import Client, Pause, Run, Steps
+from headrace.client import Client, Enter, Pause, Run, Steps
 from headrace.connections import Connections, Views
 from headrace.errors import ResultTimeout, UnknownTask
 from headrace.settings import ClientSettings
@@ -61,10 +61,11 @@ class StandIn(Connections):
             value: R = done.value
             return value
 
-    def _carry_out(self, step: Run | Pause) -> Any:
+    def _carry_out(self, step: Run | Enter | Pause) -> Any:
         if isinstance(step, Pause):
             return None  # only what Redis did not answer is waited for, and here it always answers
-        return self._testing.carry_out(step.call, self.client().settings.namespace)
+        call = step.alone().call if isinstance(step, Enter) else step.call
+        return self._testing.carry_out(call, self.client().settings.namespace)
 
     async def arun(self, make: Callable[[Client], Steps[R]]) -> R:
         """Carry out steps; other coroutines get their turn first, as they would while Redis is asked."""

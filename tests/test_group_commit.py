@@ -1,0 +1,100 @@
+"""What coroutines of one loop submit at the same time shares calls; each hears of its own tasks only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from conftest import StartRedis
+from headrace import App, QueueFull, StoreFull, TaskConflict
+from headrace.handle import Handle
+from redis_server import RedisServer
+
+
+def counting(url: str) -> tuple[App[None], Any]:
+    app = App("shop", url=url)
+
+    @app.task()
+    async def count(number: int) -> None: ...
+
+    return app, count
+
+
+def calls(server: RedisServer) -> int:
+    """Script calls so far."""
+    return int(server.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
+async def payload_of(app: App[None], handle: Handle[None]) -> bytes:
+    seen = await app.connections.arun(lambda client: client.look("default", handle.id))
+    assert seen.envelope is not None
+    return bytes(seen.envelope.payload)
+
+
+async def test_who_submits_at_once_shares_calls(redis_server: RedisServer, redis_url: str) -> None:
+    """A hundred and fifty coroutines need two calls; each has the handle of a task of its own."""
+    app, count = counting(redis_url)
+    async with app:
+        await count.aenqueue(0)
+        before = calls(redis_server)
+        handles: list[Handle[None]] = await asyncio.gather(*(count.aenqueue(number) for number in range(150)))
+        assert calls(redis_server) - before == 2
+        assert len({handle.id for handle in handles}) == 150
+        payloads = [await payload_of(app, handle) for handle in handles[::50]]
+    assert payloads == [b'{"number":0}', b'{"number":50}', b'{"number":100}']
+
+
+async def test_a_full_queue_takes_what_fits_and_refuses_the_rest(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_MAX_DEPTH", "7")
+    app, count = counting(redis_url)
+    async with app:
+        answers = await asyncio.gather(*(count.aenqueue(n) for n in range(20)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Handle] * 7 + [QueueFull] * 13
+
+
+async def test_a_conflict_is_told_to_its_own_caller_alone(redis_url: str) -> None:
+    app, count = counting(redis_url)
+    async with app:
+        first = await count.using(key="order-1").aenqueue(1)
+        mixed = (count.aenqueue(2), count.using(key="order-1").aenqueue(3), count.using(key="order-1").aenqueue(1))
+        plain, conflict, same = list[Any](await asyncio.gather(*mixed, return_exceptions=True))
+    assert isinstance(plain, Handle) and isinstance(conflict, TaskConflict)
+    assert same.id == first.id
+
+
+async def test_a_batch_is_stored_whole_or_not_at_all_beside_others(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that does not fit leaves its room to those who do."""
+    monkeypatch.setenv("HEADRACE_MAX_DEPTH", "7")
+    app, count = counting(redis_url)
+    async with app:
+        several = [count.aenqueue(n) for n in range(4)]
+        batch = app.abatch(count.call(n) for n in range(5))
+        answers = await asyncio.gather(*several, batch, *(count.aenqueue(n) for n in range(2)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Handle] * 4 + [QueueFull] + [Handle] * 2
+
+
+async def test_who_leaves_disturbs_nobody(redis_url: str) -> None:
+    app, count = counting(redis_url)
+    async with app:
+        tasks = [asyncio.create_task(count.aenqueue(n)) for n in range(10)]
+        await asyncio.sleep(0)
+        tasks[3].cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Handle] * 3 + [asyncio.CancelledError] + [Handle] * 6
+
+
+async def test_at_full_memory_every_caller_is_told_so_with_an_error_of_its_own(start_redis: StartRedis) -> None:
+    server = start_redis()
+    app, count = counting(server.url)
+    async with app:
+        await count.aenqueue(0)
+        server.redis.config_set("maxmemory", "1")
+        answers = await asyncio.gather(*(count.aenqueue(n) for n in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreFull] * 5
+    assert len({id(answer) for answer in answers}) == 5

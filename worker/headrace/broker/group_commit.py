@@ -1,0 +1,146 @@
+"""Submissions on their way into one queue: whoever comes while two calls are out goes together in the next one.
+
+There is no timer: a lone submission waits for nobody, and the busier the way, the larger the groups. A call and its
+confirmation (fsync, replicas) are paid once per group; each caller gets its own answers, or an error of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.errors import DurabilityUnconfirmed, HeadraceError, StoreTimeout, StoreUnavailable
+
+from .broker import NewTask, Submitted
+
+MAX_GROUP: Final = 100
+"""Single submissions of one call: they hold Redis for less than a millisecond."""
+MAX_CALLS: Final = 2
+"""Calls that may be out at once: while one is carried out, the next is on its way."""
+MAX_WAITING: Final = 64 << 20
+"""Bytes of tasks that may wait; more are turned away at once."""
+
+Answers = list[Submitted]
+Send = Callable[[list[NewTask], float], Awaitable[Answers]]
+"""Store tasks by one call, all new ones or none; told the loop's time at which their group set out."""
+
+
+@dataclass(slots=True)
+class _Unit:
+    """What one caller brings: one task or an atomic batch."""
+
+    tasks: Sequence[NewTask]
+    size: int
+    """Bytes."""
+    answer: asyncio.Future[Answers] = field(repr=False)
+
+
+class GroupCommit:
+    """The way into one queue of the Redis at `where`, for one event loop."""
+
+    def __init__(self, send: Send, where: str) -> None:
+        self._send = send
+        self._where = where
+        self._waiting: deque[_Unit] = deque()
+        self._bytes_waiting = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._wanted = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits here or is on its way."""
+        return bool(self._waiting or self._calls)
+
+    async def submit(self, tasks: Sequence[NewTask]) -> Answers:
+        """One answer a task. Tasks of one call to this method are stored together or not at all.
+
+        Raises whatever `send` raises, to every caller of that group; StoreTimeout if too much waits already.
+        """
+        size = sum(len(task.envelope) for task in tasks)
+        if self._bytes_waiting + size > MAX_WAITING and self._waiting:
+            raise StoreTimeout(self._where, f"{len(self._waiting)} requests wait already")
+        unit = _Unit(tasks, size, self._loop.create_future())
+        self._waiting.append(unit)
+        self._bytes_waiting += size
+        if not self._wanted:
+            # What is submitted in the same turn of the loop goes in the same call.
+            self._wanted = True
+            self._loop.call_soon(self._start)
+        return await unit.answer
+
+    def _start(self) -> None:
+        self._wanted = False
+        while self._waiting and len(self._calls) < MAX_CALLS:
+            call = self._loop.create_task(self._carry_out(self._take()))
+            self._calls.add(call)
+            call.add_done_callback(self._next)
+
+    def _next(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._start()
+
+    def _take(self) -> list[_Unit]:
+        group: list[_Unit] = []
+        size = 0
+        while self._waiting and (not group or size + len(self._waiting[0].tasks) <= MAX_GROUP):
+            unit = self._waiting.popleft()
+            group.append(unit)
+            size += len(unit.tasks)
+            self._bytes_waiting -= unit.size
+        return group
+
+    async def _carry_out(self, group: list[_Unit]) -> None:
+        try:
+            await self._settle(group, self._loop.time())
+        except StoreUnavailable as error:
+            # Those behind would only wait as long for the same news.
+            _refuse([*group, *self._waiting], error)
+            self._waiting.clear()
+            self._bytes_waiting = 0
+        except Exception as error:
+            _refuse(group, error)
+
+    async def _settle(self, group: list[_Unit], began: float) -> bool:
+        """Store a group and answer its callers. True if the queue has not room for one task."""
+        answers = await self._send([task for unit in group for task in unit.tasks], began)
+        full = any(answer.status == "full" for answer in answers)
+        if full and len(group) > 1:
+            # The script took nothing new of the group, but a part of it may fit.
+            half = len(group) // 2
+            if not await self._settle(group[:half], began):
+                return await self._settle(group[half:], began)
+            _tell(group[half:], answers[sum(len(unit.tasks) for unit in group[:half]) :])
+            return True
+        _tell(group, answers)
+        return full and len(group[0].tasks) == 1
+
+    async def aclose(self) -> None:
+        """Wait for the calls that are out."""
+        while self._calls:
+            await asyncio.gather(*self._calls, return_exceptions=True)
+
+
+def _tell(group: Sequence[_Unit], answers: Answers) -> None:
+    at = 0
+    for unit in group:
+        size = len(unit.tasks)
+        if not unit.answer.done():
+            unit.answer.set_result(answers[at : at + size])
+        at += size
+
+
+def _refuse(group: Sequence[_Unit], error: Exception) -> None:
+    for unit in group:
+        if not unit.answer.done():
+            unit.answer.set_exception(_for(unit, error))
+
+
+def _for(unit: _Unit, error: Exception) -> Exception:
+    """An error of its own for each caller: a shared one would collect the stacks of all."""
+    if isinstance(error, DurabilityUnconfirmed):
+        return DurabilityUnconfirmed([task.id for task in unit.tasks], error.durability)
+    return type(error)(*error.args) if isinstance(error, HeadraceError) else error
