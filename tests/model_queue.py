@@ -461,7 +461,7 @@ class ModelQueue(State):
             return [b"t", task.record]
         if task.entry is None:
             return [b"z", task.record, b"%d" % task.due[0]] if task.is_delayed else [b"p", task.record]
-        owner = [task.entry.owner.encode(), ANY] if task.entry.owner else []
+        owner = [task.entry.owner.encode(), ANY, b""] if task.entry.owner else []
         return [task.place.encode(), task.envelope, task.carried, *owner]
 
     def workers(self) -> dict[bytes, tuple[bytes, bytes, int]]:

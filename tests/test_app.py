@@ -125,8 +125,8 @@ def test_public_names() -> None:
         "App", "BadDefinition", "BadSetting", "Batch", "ConfigError", "Ctx", "DurabilityUnconfirmed", "FieldError", "Handle",
         "HeadraceError", "InvalidPayload", "InvalidTask", "Middleware", "Permanent", "Priority", "QueueFull",
         "ResultTimeout", "Retry", "RetryAfter", "State", "StoreFull", "StoreTimeout", "StoreUnavailable", "Task",
-        "TaskCall", "TaskCancelled", "TaskConflict", "TaskExpired", "Unique", "TaskDef", "TaskFailed", "TooLarge",
-        "UnknownSetting", "UnknownTask", "WrongCaller", "WrongState", "__version__",
+        "TaskCall", "TaskCancelled", "TaskConflict", "TaskExpired", "TaskDef", "TaskFailed", "TooLarge",
+        "Progress", "Unique", "UnknownSetting", "UnknownTask", "WrongCaller", "WrongState", "__version__",
     }  # fmt: skip
     assert all(hasattr(headrace, name) for name in headrace.__all__)
 

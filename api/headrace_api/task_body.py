@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.broker.broker import TaskView
-from headrace.task import TERMINAL, Attempt, Failure, State
+from headrace.task import TERMINAL, Attempt, Failure, Progress, State
 
 _UNREADABLE: Final = msgspec.Raw(b"null")
 
@@ -29,6 +29,15 @@ class AttemptBody(msgspec.Struct, frozen=True):
     ended_at: Moment | None
     error: Failure | None
     cause: Annotated[str | None, Meta(description="What ended its worker, where that is known.")]
+
+
+class ProgressBody(msgspec.Struct, frozen=True):
+    """How far an attempt says it is."""
+
+    done: int | float
+    total: int | float | None
+    message: str
+    at: Annotated[Moment | None, Meta(description="When it said so.")]
 
 
 class TaskBody(msgspec.Struct, frozen=True):
@@ -61,6 +70,7 @@ class TaskBody(msgspec.Struct, frozen=True):
     log: Annotated[list[AttemptBody], Meta(description="The last 8 attempts, oldest first.")]
     tags: tuple[str, ...]
     expires_at: Annotated[Moment | None, Meta(description="When it is cancelled if nobody has begun it.")]
+    progress: Annotated[ProgressBody | None, Meta(description="Of the attempt that runs, if that said any.")]
 
 
 def rfc3339(ms: int | None) -> str | None:
@@ -102,6 +112,7 @@ def task_body(seen: TaskView, default_retries: int) -> TaskBody:
         log=[_attempt(each) for each in seen.attempts],
         tags=envelope.tags if envelope else (),
         expires_at=rfc3339(envelope.expires_ms) if envelope else None,
+        progress=_progress(seen.progress) if seen.progress else None,
     )
 
 
@@ -111,6 +122,10 @@ def _error(seen: TaskView, last: Attempt) -> Failure | None:
         return last.error
     how = last.cause or "cause unknown"
     return Failure("Crashed", f"The worker that ran it died ({how}); that was crash {seen.counters.crashes}.")
+
+
+def _progress(said: Progress) -> ProgressBody:
+    return ProgressBody(said.done, said.total, said.message, rfc3339(said.at))
 
 
 def _attempt(each: Attempt) -> AttemptBody:

@@ -12,6 +12,7 @@ from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
     HeadraceError,
+    InvalidFilter,
     InvalidPayload,
     InvalidTask,
     Permanent,
@@ -34,7 +35,7 @@ from headrace.errors import (
 from headrace.handle import Handle
 from headrace.middleware import Middleware
 from headrace.submission import TaskCall, Unique
-from headrace.task import Priority, State
+from headrace.task import Priority, Progress, State
 from headrace.taskdef import TaskDef
 
 __version__ = "0.1.0"
@@ -50,11 +51,13 @@ __all__ = [
     "FieldError",
     "Handle",
     "HeadraceError",
+    "InvalidFilter",
     "InvalidPayload",
     "InvalidTask",
     "Middleware",
     "Permanent",
     "Priority",
+    "Progress",
     "QueueFull",
     "ResultTimeout",
     "Retry",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import msgspec
+
+from headrace.task import Progress
 
 # A bare `Ctx` is Ctx[object], which takes whatever deps there are; with Any, checkers would lose the task's types.
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ else:
     from typing import TypeVar
 
     D_co = TypeVar("D_co", covariant=True)
+
+
+PROGRESS_CHARS: Final = 500
+"""A longer message is cut."""
 
 
 class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
@@ -45,6 +52,26 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
     cancelled: bool = False
     """True once the attempt is to end: cancelled, timed out, or its worker stops. For handlers in threads to look
     at; an async handler gets CancelledError."""
+
+    _reporter: Callable[[Ctx[Any], Progress], None] | None = None
+
+    async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far this attempt is: `done` of `total` in any unit, and some words (cut at 500 characters).
+
+        GET of the task and `Handle.progress()` show it within half a second while the attempt runs. It may be said as
+        often as you like: at most 5 times a second go to Redis, of all tasks of a worker together, and the latest
+        wins. Raises ValueError for numbers that are none.
+        """
+        self.progress_sync(done, total, message)
+
+    def progress_sync(self, done: float, total: float | None = None, message: str = "") -> None:
+        """As `progress`, for handlers in threads and processes; it does not wait for anything either."""
+        for name, value in (("done", done), ("total", total)):
+            if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
+                raise ValueError(f"The progress's {name} is {value!r}; give a finite number.")
+        if self._reporter is not None:
+            words = message[:PROGRESS_CHARS].encode("utf-8", "backslashreplace").decode()
+            self._reporter(self, Progress(done, total, words, time.time_ns() // 1_000_000, self.attempt))
 
     @property
     def token(self) -> tuple[int, int]:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from headrace import actions
 from headrace.broker.broker import TaskView
 from headrace.errors import TaskCancelled, TaskExpired, TaskFailed, UnknownTask, WrongCaller
-from headrace.task import EXPIRED, State, queue_of
+from headrace.task import EXPIRED, Progress, State, queue_of
 
 if TYPE_CHECKING:
     from headrace.connections import Connections
@@ -53,6 +54,45 @@ class Handle(Generic[R]):
     async def astate(self) -> State:
         """As `state`, from asyncio."""
         return (await self._connections.arun(lambda client: client.look(self._queue, self.id))).state
+
+    def progress(self) -> Progress | None:
+        """How far the attempt that runs says it is; None if it said nothing, or none runs.
+
+        Raises UnknownTask, StoreUnavailable, and WrongCaller in a loop.
+        """
+        forbid_running_loop("Handle.progress()", "await handle.aprogress()")
+        return self._connections.run(lambda client: client.look(self._queue, self.id)).progress
+
+    async def aprogress(self) -> Progress | None:
+        """As `progress`, from asyncio."""
+        return (await self._connections.arun(lambda client: client.look(self._queue, self.id))).progress
+
+    def cancel(self, force: bool = False) -> State:
+        """End a task that waits: CANCELLED. Ask the worker of one that runs to end it: PROCESSING; a coroutine gets
+        CancelledError, a thread sees `ctx.cancelled`, a process too and is killed 2 s later. With `force` it is
+        CANCELLED at once, and whatever its worker still does counts for nothing.
+
+        Raises UnknownTask, WrongState for one that has ended otherwise, StoreUnavailable, and WrongCaller in a loop.
+        """
+        forbid_running_loop("Handle.cancel()", "await handle.acancel()")
+        return self._connections.run(lambda client: actions.cancel(client, self._queue, self.id, force))
+
+    async def acancel(self, force: bool = False) -> State:
+        """As `cancel`, from asyncio."""
+        return await self._connections.arun(lambda client: actions.cancel(client, self._queue, self.id, force))
+
+    def retry(self) -> State:
+        """A failed task starts over with all its retries, one that is due later is due now. Returns PENDING.
+
+        Raises UnknownTask, WrongState for one that runs or has ended otherwise, StoreUnavailable,
+        DurabilityUnconfirmed, and WrongCaller in a loop.
+        """
+        forbid_running_loop("Handle.retry()", "await handle.aretry()")
+        return self._connections.run(lambda client: actions.retry(client, self._queue, self.id))
+
+    async def aretry(self) -> State:
+        """As `retry`, from asyncio."""
+        return await self._connections.arun(lambda client: actions.retry(client, self._queue, self.id))
 
     def result_of(self, seen: TaskView) -> R:
         """The result of this task, which has ended as seen. Raises TaskFailed, TaskCancelled, TaskExpired."""

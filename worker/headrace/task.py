@@ -263,6 +263,18 @@ _attempt: Final = msgspec.json.Decoder(Attempt)
 encode_attempt: Final = _encoder.encode
 
 
+class Progress(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How far an attempt says it is."""
+
+    done: int | float
+    total: int | float | None = None
+    message: str = ""
+    at: int = 0
+    """Unix ms."""
+    attempt: int = 0
+    """Which attempt said it."""
+
+
 class Counters(msgspec.Struct, frozen=True, gc=False):
     """How often a task was attempted, and how those attempts ended."""
 

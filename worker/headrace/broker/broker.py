@@ -277,9 +277,13 @@ class Queue:
         """Stop or resume claims. Returns whether that changed anything."""
         return self._call("pause", (int(paused), _time(now_ms)), bool)
 
-    def beat(self, worker: str, counter: int, info: bytes = b"") -> Call[Beat]:
-        """Show that the worker lives; `counter` is its own and grows."""
+    def beat(self, worker: str, counter: int | str, info: bytes = b"") -> Call[Beat]:
+        """Show that the worker lives; `counter` is its own and grows, and may be followed by what `WorkerBeat` tells."""
         return self._call("beat", (worker, counter, info), parse_beat)
+
+    def progress(self, worker: str, rows: Sequence[bytes | str], *, ttl_s: int = 60) -> Call[bool]:
+        """How far tasks of this worker are. `rows` is flat: id, JSON of its `Progress` (b"" = its attempt ended), …."""
+        return self._call("progress", (worker, ttl_s, *rows), bool)
 
     def reconcile(self, worker: str, known: Iterable[bytes] = (), *, limit: int = 10_000) -> Call[Held]:
         """All that the worker holds; of the places that it knows already, no more than that."""

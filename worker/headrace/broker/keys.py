@@ -20,6 +20,7 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*w` | hash | worker → its beat: counter, tasks it runs, `d` if it drains, mean ms of a task; or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
 | `*drain` | hash | worker that was asked to claim no more → since when, ms | live workers, cleaned by whoever asks |
 | `*wd` | hash | worker → description, JSON | live workers, cleaned |
+| `*progress:<worker>` | hash, expires | id of a running task → how far it says it is, JSON | running tasks |
 | `*ctl` | hash | `paused` (since ms), `max_depth`, `rate` (limits of its own), `epoch`, `run_id`, `touch` | fixed |
 | `*stats` | hash | `<outcome>:<type>` → count of accepted reports | registered types |
 | `*journal` | stream | `e` = one line `id place state` a task that ended, one entry a call | journal cap |
@@ -42,7 +43,7 @@ STREAMS: Final = "rs3210"
 """The streams in the order in which they are read."""
 
 
-_NAMED_BY_MORE: Final = {"t", "once"}
+_NAMED_BY_MORE: Final = {"t", "once", "progress"}
 """Beginnings of many keys; a script joins the rest."""
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.broker.keys import STREAMS
-from headrace.task import TERMINAL, Attempt, Counters, Envelope, State
+from headrace.task import TERMINAL, Attempt, Counters, Envelope, Progress, State
 
 MAX_ITEMS: Final = 100
 """Items of the passes (promote, reclaim, hand back, release, purge) a call."""
@@ -98,6 +98,8 @@ class Beat:
     oldest: dict[str, int]
     """Stream digit → ms at which its oldest waiting entry came."""
     now_ms: int
+    drain: bool = False
+    """It shall claim no more, until it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class Found:
     worker: str | None = None
     claimed_ms: int | None = None
     due_ms: int | None = None
+    progress: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ class TaskView:
     started_ms: int | None = None
     ended_ms: int | None = None
     due_ms: int | None = None
+    progress: Progress | None = None
+    """What the attempt that runs says of it."""
 
     @property
     def result(self) -> msgspec.Raw | None:
@@ -242,16 +247,30 @@ def view(task_id: str, queue: str, found: Found) -> TaskView:
     if found.place[:1] not in STREAMS:
         return _view_record(task_id, queue, found)
     state = State.PROCESSING if found.worker else State.PENDING
+    counters = tasks.parse_counters(found.carried)
     return TaskView(
         task_id,
         queue,
         state,
         _envelope(found.text),
-        tasks.parse_counters(found.carried),
+        counters,
         tasks.parse_attempts(found.carried),
         worker=found.worker,
         started_ms=found.claimed_ms,
+        progress=parse_progress(found.progress, counters.attempts + 1),
     )
+
+
+_progress: Final = msgspec.json.Decoder(Progress).decode
+
+
+def parse_progress(text: bytes, attempt: int) -> Progress | None:
+    """What a worker wrote of this attempt's progress; None if it wrote nothing of it."""
+    try:
+        found = _progress(text) if text else None
+    except msgspec.DecodeError:
+        return None
+    return found if found is not None and found.attempt == attempt else None
 
 
 def _view_record(task_id: str, queue: str, found: Found) -> TaskView:
@@ -335,9 +354,10 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 def parse_beat(reply: list[Any]) -> Beat:
-    paused, due, asked, oldest, now = reply
+    paused, due, asked, oldest, now, drain = reply
     ages = {oldest[i].decode(): int(oldest[i + 1].partition(b"-")[0]) for i in range(0, len(oldest), 2)}
-    return Beat(bool(paused), number(due), [id_.decode(errors="replace") for id_ in asked], ages, int(now))
+    ids = [id_.decode(errors="replace") for id_ in asked]
+    return Beat(bool(paused), number(due), ids, ages, int(now), bool(drain))
 
 
 def parse_found(reply: list[bytes]) -> Found | None:
@@ -350,7 +370,7 @@ def parse_found(reply: list[bytes]) -> Found | None:
         return Found(place, reply[1])
     if len(reply) < 5:
         return Found(place, reply[1], reply[2])
-    return Found(place, reply[1], reply[2], reply[3].decode(errors="replace"), int(reply[4]))
+    return Found(place, reply[1], reply[2], reply[3].decode(errors="replace"), int(reply[4]), progress=reply[5])
 
 
 def parse_reclaimed(reply: list[Any]) -> Reclaimed:

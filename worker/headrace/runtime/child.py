@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from contextvars import Context
 from functools import reduce
@@ -28,8 +28,9 @@ from headrace.context import Ctx, current_ctx
 from headrace.errors import ConfigError
 from headrace.logs import setup_logging
 from headrace.runtime.attempt import failure_of
-from headrace.runtime.frames import MAX_RESULT, Answer, Hello, ProcessJob, Unframer, frame
+from headrace.runtime.frames import MAX_RESULT, Answer, Hello, ProcessJob, Stop, Unframer, frame
 from headrace.runtime.raised import to_answer
+from headrace.task import Progress
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -38,7 +39,11 @@ ORPHANED: Final = 70
 """Exit code of a child that found its worker gone in the middle of a job."""
 _PR_SET_PDEATHSIG: Final = 1
 _READ: Final = 1 << 16
-_job: Final = msgspec.json.Decoder(ProcessJob).decode
+PROGRESS_S: Final = 0.2
+"""Between two reports of progress."""
+_INTERRUPT: Final = signal.SIGUSR1
+"""From a thread of this process to its main thread: the job is cancelled."""
+_message: Final = msgspec.json.Decoder(ProcessJob | Stop).decode
 _hello: Final = msgspec.json.Decoder(Hello).decode
 
 
@@ -50,9 +55,12 @@ def main() -> None:
     try:
         with _prepared(hello) as bench:
             pipes.send(Answer())
-            pipes.start_reading()
+            bench.report = pipes.report
+            pipes.start_reading(bench.stop)
             while (job := pipes.jobs.get()) is not None:
-                pipes.send(bench.run(_job(job)))
+                answer = bench.run(job)
+                pipes.forget_progress()
+                pipes.send(answer)
                 pipes.busy = False
     except BaseException as error:  # before a job: the worker is told why this process is of no use
         pipes.send(Answer(failure=failure_of(error)))
@@ -70,8 +78,12 @@ class _Pipes:
             os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # it is the text file of a fresh process
-        self.jobs: SimpleQueue[bytes | None] = SimpleQueue()
+        self.jobs: SimpleQueue[ProcessJob | None] = SimpleQueue()
         self.busy = False
+        self._writing = threading.Lock()
+        self._progress: Progress | None = None
+        self._pause: threading.Timer | None = None
+        """Runs for PROGRESS_S after each progress that was sent; the latest of what came meanwhile follows."""
         self.bodies = self._read()
 
     def _read(self) -> Iterator[bytes]:
@@ -80,17 +92,48 @@ class _Pipes:
             yield from unframer.feed(data)
 
     def send(self, answer: Answer) -> None:
-        self._output.write(frame(answer))
-        self._output.flush()
+        with self._writing:
+            self._output.write(frame(answer))
+            self._output.flush()
 
-    def start_reading(self) -> None:
-        """Read in a thread, so that the end of the worker is noticed in the middle of a job."""
-        threading.Thread(target=self._pass_on, name="headrace-frames", daemon=True).start()
+    def report(self, ctx: Ctx[Any], progress: Progress) -> None:
+        """Tell the worker how far the job is; from any thread of the handler."""
+        with self._writing:
+            self._progress = progress
+            if self._pause is None:
+                self._send_progress()
 
-    def _pass_on(self) -> None:
+    def _send_progress(self) -> None:
+        self._pause = None
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            self._output.write(frame(Answer(progress=progress)))
+            self._output.flush()
+            self._pause = threading.Timer(PROGRESS_S, self._after_pause)
+            self._pause.daemon = True
+            self._pause.start()
+
+    def _after_pause(self) -> None:
+        with self._writing:
+            self._send_progress()
+
+    def forget_progress(self) -> None:
+        """The job has ended, so nobody wants to know any more."""
+        with self._writing:
+            self._progress = None
+
+    def start_reading(self, stop: Callable[[Stop], None]) -> None:
+        """Read in a thread, so that requests to stop and the end of the worker are noticed in the middle of a job."""
+        threading.Thread(target=self._pass_on, args=(stop,), name="headrace-frames", daemon=True).start()
+
+    def _pass_on(self, stop: Callable[[Stop], None]) -> None:
         for body in self.bodies:
+            message = _message(body)
+            if isinstance(message, Stop):
+                stop(message)
+                continue
             self.busy = True
-            self.jobs.put(body)
+            self.jobs.put(message)
         if self.busy:
             os._exit(ORPHANED)
         self.jobs.put(None)
@@ -114,12 +157,34 @@ class _Bench:
     def __init__(self, app: App[Any], deps: Any) -> None:
         self._app = app
         self._deps = deps
+        self._ctx: Ctx[Any] | None = None
+        """Of the job that runs."""
+        self.report: Callable[[Ctx[Any], Progress], None] | None = None
+        signal.signal(_INTERRUPT, self._interrupted)
 
     def run(self, job: ProcessJob) -> Answer:
         try:
-            return Answer(result=msgspec.Raw(Context().run(self._call, job)))
+            try:
+                result = Context().run(self._call, job)
+            finally:
+                self._ctx = None
         except BaseException as error:  # also SystemExit: it ends the attempt, not the process
             return to_answer(error)
+        return Answer(result=msgspec.Raw(result))
+
+    def stop(self, asked: Stop) -> None:
+        """In the thread that reads: the job that runs is to end."""
+        ctx = self._ctx
+        if ctx is not None:
+            ctx.cancelled = True
+            if asked.interrupt:
+                os.kill(os.getpid(), _INTERRUPT)
+
+    def _interrupted(self, *_: object) -> None:
+        """In the main thread, wherever the handler is. Not twice: it may be cleaning up."""
+        ctx, self._ctx = self._ctx, None
+        if ctx is not None:
+            raise asyncio.CancelledError("the task was cancelled")
 
     def _call(self, job: ProcessJob) -> bytes:
         definition = self._app.registry[job.type]
@@ -132,8 +197,10 @@ class _Bench:
             deadline=job.deadline,
             deps=self._deps,
             trace=job.trace,
+            _reporter=self.report,
         )
         current_ctx.set(ctx)
+        self._ctx = ctx
         result = definition.invoke(definition.decode(job.payload), ctx)
         return definition.encode_result(result, MAX_RESULT) or b"null"
 

@@ -23,6 +23,7 @@ from headrace.middleware import through
 from headrace.runtime import attempt as attempts
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.processes import ProcessJob
+from headrace.runtime.progress import ProgressNotes
 from headrace.runtime.resolve import resolve
 from headrace.runtime.shares import Shares
 from headrace.runtime.slots import CoroutineSlots, settle
@@ -70,6 +71,7 @@ class Executor:
         """By place: all that was claimed and not ended, also what waits for its slot."""
         self.leaked = 0
         """Slots that are lost to handlers that outlived their hard timeout."""
+        self.progress = ProgressNotes()
         self.shares = Shares()
         self.stops = Stops(self)
         self.idle: Callable[[], None] = lambda: None
@@ -142,6 +144,7 @@ class Executor:
             deadline=now + definition.soft_timeout_s,
             deps=self.deps,
             trace=envelope.trace,
+            _reporter=self.progress.note,
         )
         return ctx
 
@@ -184,7 +187,7 @@ class Executor:
             assert self.processes is not None
             run.job = job = ProcessJob.of(run, ctx)
             try:
-                encoded = await self.processes.run(job)
+                encoded = await self.processes.run(job, partial(self.progress.note, ctx))
             finally:
                 run.job = None
             return None if encoded == b"null" else msgspec.Raw(encoded)

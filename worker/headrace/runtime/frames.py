@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from headrace.task import Failure
+from headrace.task import Failure, Progress
 
 if TYPE_CHECKING:
     from headrace.context import Ctx
@@ -34,7 +34,14 @@ class Hello(msgspec.Struct, frozen=True):
     """None: the worker set up no logging of ours."""
 
 
-class ProcessJob(msgspec.Struct, frozen=True, eq=False):
+class Stop(msgspec.Struct, frozen=True, tag_field="is", tag="stop"):
+    """The attempt that runs is to end: its `ctx.cancelled` becomes true."""
+
+    interrupt: bool
+    """Raise CancelledError in it, too."""
+
+
+class ProcessJob(msgspec.Struct, frozen=True, eq=False, tag_field="is", tag="job"):
     """One attempt for a child process. Two jobs are never equal: the object stands for the attempt."""
 
     type: str
@@ -63,6 +70,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The failure's classes, nearest first, as `module:qualified name`."""
     retry_after_s: float | None = None
     """What a RetryAfter asks for."""
+    progress: Progress | None = None
+    """How far the job is: then this is no answer yet."""
 
 
 def frame(message: msgspec.Struct) -> bytes:

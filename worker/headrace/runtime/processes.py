@@ -16,14 +16,16 @@ from typing import Final, cast
 import msgspec
 
 from headrace.logs import JsonFormatter, TextFormatter
-from headrace.runtime.frames import Answer, Hello, ProcessJob, Unframer, frame
+from headrace.runtime.frames import Answer, Hello, ProcessJob, Stop, Unframer, frame
 from headrace.runtime.raised import HandlerFailed, to_error
-from headrace.task import Failure
+from headrace.task import Failure, Progress
 
 __all__ = ["HandlerFailed", "ProcessDied", "ProcessJob", "ProcessSlots"]
 
 logger = logging.getLogger("headrace.worker")
 
+CANCEL_S: Final = 2.0
+"""A handler that was cancelled has so long to clean up; then its process is killed."""
 START_S: Final = 60.0
 """A child that has not imported the application by then is given up."""
 CLOSE_S: Final = 5.0
@@ -67,13 +69,16 @@ class ProcessSlots:
         self._starts: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def run(self, job: ProcessJob) -> bytes:
-        """The handler's result as JSON. Raises HandlerFailed, or ProcessDied. A cancelled call kills the process."""
+    async def run(self, job: ProcessJob, on_progress: Callable[[Progress], None] = lambda progress: None) -> bytes:
+        """The handler's result as JSON; meanwhile `on_progress` gets what it says of its progress.
+
+        Raises HandlerFailed, or ProcessDied. A cancelled call kills the process.
+        """
         child = self._idle.pop() if self._idle else await self._wait(job)
         self._running[job] = child
         child.served = True
         try:
-            answer = await child.ask(job)
+            answer = await child.ask(job, on_progress)
         except asyncio.CancelledError:
             child.kill(STOPPED)
             raise
@@ -84,6 +89,19 @@ class ProcessSlots:
         if answer.failure is not None:
             raise to_error(answer)
         return bytes(answer.result)
+
+    def warn(self, job: ProcessJob) -> None:
+        """The handler's `ctx.cancelled` becomes true."""
+        if job in self._running:
+            self._running[job].tell(Stop(interrupt=False))
+
+    def cancel(self, job: ProcessJob) -> None:
+        """Raise CancelledError in the handler; after CANCEL_S its process is killed."""
+        if job not in self._running:
+            self.kill(job, "cancelled", "")
+            return
+        self._running[job].tell(Stop(interrupt=True))
+        asyncio.get_running_loop().call_later(CANCEL_S, self.kill, job, "killed because its task was cancelled", "")
 
     def kill(self, job: ProcessJob, cause: str = "killed at the hard timeout", reason: str = "timeout") -> None:
         """End the process that runs this job, and whatever that started; `run` raises ProcessDied(cause, reason)."""
@@ -186,6 +204,7 @@ class _Child(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
         self._unframer = Unframer()
         self._answer: asyncio.Future[Answer] | None = None
+        self._on_progress: Callable[[Progress], None] = lambda progress: None
         self._why: tuple[str, str] | None = None
         """Cause and reason, if it was killed or dismissed from here."""
 
@@ -209,15 +228,21 @@ class _Child(asyncio.SubprocessProtocol):
         if ready.failure is not None:
             raise ProcessDied(f"Importing the application failed: {ready.failure.type}: {ready.failure.message}")
 
-    async def ask(self, message: msgspec.Struct) -> Answer:
+    async def ask(
+        self, message: msgspec.Struct, on_progress: Callable[[Progress], None] = lambda progress: None
+    ) -> Answer:
         """Send one frame and wait for its answer. Raises ProcessDied."""
         self._answer = self._loop.create_future()
+        self._on_progress = on_progress
         if self.end.done():
             raise ProcessDied(self._obituary())
-        assert self._transport is not None
-        pipe = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
-        pipe.write(frame(message))
+        self.tell(message)
         return await self._answer
+
+    def tell(self, message: msgspec.Struct) -> None:
+        """Send one frame that has no answer of its own."""
+        assert self._transport is not None
+        cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0)).write(frame(message))
 
     def kill(self, cause: str, reason: str = "") -> None:
         """End it now, with all processes that it started."""
@@ -244,8 +269,13 @@ class _Child(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         for body in self._unframer.feed(data):
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_result(_answer(body))
+            answer = _answer(body)
+            if self._answer is None or self._answer.done():
+                continue
+            if answer.progress is not None:
+                self._on_progress(answer.progress)
+            else:
+                self._answer.set_result(answer)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if self._transport is not None and self._transport.get_returncode() is not None:

@@ -41,13 +41,19 @@ class Stops:
                 self.stop(run, "cancelled")
 
     def stop(self, run: Running, reason: str) -> None:
-        """Ask a handler to end: CancelledError in a coroutine, `ctx.cancelled` in a thread, a kill of a process."""
+        """Ask a handler to end: CancelledError in a coroutine, `ctx.cancelled` in a thread, both and then a kill in a
+        process (at a timeout only `ctx.cancelled`: the kill comes with the hard one).
+        """
         run.stop_reason = reason
         if run.ctx is not None:
             run.ctx.cancelled = True
         if run.job is not None and self._executor.processes is not None:
-            if reason != "timeout":
-                self._executor.processes.kill(run.job)
+            if reason == "timeout":
+                self._executor.processes.warn(run.job)
+            elif reason == "cancelled":
+                self._executor.processes.cancel(run.job)
+            else:
+                self._executor.processes.kill(run.job, f"killed because it was {reason}", "")
         elif run.slot is not None:
             run.slot.cancel()
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +25,11 @@ from headrace.runtime.claims import QueueClaims
 from headrace.runtime.drain import Drain
 from headrace.runtime.due import Promotions
 from headrace.runtime.executor import Executor
+from headrace.runtime.handshake import Handshake
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.policy import late_order
 from headrace.runtime.processes import ProcessSlots
+from headrace.runtime.progress import KEEP_S, Rows
 from headrace.runtime.reclaimer import Watch, crash_backoff_ms, reclaim_pass
 from headrace.runtime.reconnect import Voice, keep_connected
 from headrace.runtime.retention import purge_pass
@@ -76,6 +78,7 @@ class Worker:
         self.executor.shares.serve(list(self._claims.values()))
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
+        self._handshake = Handshake(self._claims, self.stats)
         self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings.grace_s)
         self._promotions = Promotions(self._client, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -215,12 +218,20 @@ class Worker:
         claims = self._claims[queue]
         self._promotions.learn(beat.now_ms)
         self.stats.heartbeat_s = time.time()
+        self._handshake.look()
         claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s)
+        if not self._stopping.is_set() and self._handshake.heard(queue, beat.drain):
+            self._beats.load = self._handshake.load(len(self.executor.running))
+            self._spawn(self._beat_soon())
         if beat.asked:
             self.executor.stops.cancel(set(beat.asked))
         if beat.next_due_ms is not None:
             self._promotions.plan(claims.queue, beat.next_due_ms)
         claims.reconcile()
+
+    async def _beat_soon(self) -> None:
+        with suppress(HeadraceError):  # the next beat in turn tells it, too
+            await self._beats.beat_now()
 
     def _on_beat_error(self, error: Exception) -> None:
         self.stats.redis_errors += 1
@@ -262,8 +273,11 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             self.stats.loop_lag(loop.time() - due)
             self.stats.busy = len(self.executor.running)
+            self._beats.load = self._handshake.load(self.stats.busy)
             self.executor.look_at_clock()
             self.executor.stops.watch()
+            for queue, rows in self.executor.progress.due(loop.time(), self.executor.running.values()).items():
+                self._spawn(self._tell_progress(self._claims[queue].queue, rows))
             for claims in self._claims.values():
                 claims.look(loop.time())
             self._watch_connection()
@@ -272,6 +286,12 @@ class Worker:
                 logger.error("%d handlers do not end although they are over their timeout", self.executor.leaked)
                 self.failed = True
                 self.stop()
+
+    async def _tell_progress(self, queue: Queue, rows: Rows) -> None:
+        try:
+            await self._client.call(queue.progress(self.name, rows, ttl_s=KEEP_S))
+        except HeadraceError as error:
+            logger.debug("progress was not told: %s", error)
 
     def _watch_connection(self) -> None:
         """A half-open connection is told by nobody. Two looks, since the first may come before the loop has read."""

@@ -1,8 +1,8 @@
 #!lua flags=no-writes
 -- get: where a task lies, and what lies there.
--- keys: r s 3 2 1 0 loc later body t
+-- keys: r s 3 2 1 0 loc later body progress t
 -- ARGV: 1 id
--- returns: {} unknown · {'t', record} ended · {'z', record, due ms} · {'p', record} · {place, envelope, N} waiting · {place, envelope, N, worker, claimed ms} running
+-- returns: {} unknown · {'t', record} ended · {'z', record, due ms} · {'p', record} · {place, envelope, N} waiting · {place, envelope, N, worker, claimed ms, progress or ''} running
 -- include: base carry
 local id = ARGV[1]
 local text = call('GET', K.t .. id)
@@ -16,4 +16,4 @@ local found = entry_at(digit, entry)
 local envelope, n = fields(found and found[2] or {})
 local owner, idle = owner_of(digit, entry)
 if not owner then return {place, envelope, n} end
-return {place, envelope, n, owner, digits(clock('') - idle)}
+return {place, envelope, n, owner, digits(clock('') - idle), call('HGET', K.progress .. owner, id) or ''}
