@@ -19,8 +19,12 @@ class WorkerBeat:
     """Of the tasks it ran lately; None before the first one."""
 
     def text(self) -> str:
+        return f"{self.counter} {self.load()}"
+
+    def load(self) -> str:
+        """What follows the counter."""
         mean = "" if self.mean_s is None else f" {self.mean_s * 1_000:.3f}"
-        return f"{self.counter} {self.running} {'d' if self.draining else '-'}{mean}"
+        return f"{self.running} {'d' if self.draining else '-'}{mean}"
 
 
 def parse_beat(text: str) -> WorkerBeat:

@@ -138,6 +138,13 @@ class QueueClaims:
         """Tasks claimed and asked for, divided by the weight."""
         return self.claimed + self.reserved / self.weight
 
+    def drain(self, draining: bool) -> None:
+        """Claim no more, or again. A wait that is out stays: a marker that it pops is passed on by an empty cycle."""
+        self.draining = draining
+        if not draining:
+            self._must_run = True
+            self._pump()
+
     # what ends and what begins
 
     def ended(self, report: Report) -> None:

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- beat: a worker shows that it lives, and learns what it is asked to cancel and what waits longest.
--- keys: 3 2 1 0 later ctl rev w wd
--- ARGV: 1 worker · 2 its own counter · 3 its description, JSON ('' = unchanged)
--- returns: {1 if paused, next due ms or '', {ids to cancel}, {digit, id of its oldest waiting entry, …}, server's now in ms}
+-- beat: a worker shows that it lives, and learns what it is asked to cancel, whether to drain, and what waits longest.
+-- keys: 3 2 1 0 later ctl rev w wd drain
+-- ARGV: 1 worker · 2 its own counter and what it says with it (demand.py) · 3 its description, JSON ('' = unchanged)
+-- returns: {1 if paused, next due ms or '', {ids to cancel}, {digit, id of its oldest waiting entry, …}, server's now in ms, 1 if it shall claim no more}
 -- include: base depth
 local worker = ARGV[1]
 call('HSET', K.w, worker, ARGV[2])
@@ -26,4 +26,4 @@ for _, digit in ipairs({'3', '2', '1', '0'}) do
   end
 end
 local due = call('ZRANGE', K.later, 0, 0, 'WITHSCORES')[2] or ''
-return {call('HEXISTS', K.ctl, 'paused'), due, asked, oldest, digits(clock(''))}
+return {call('HEXISTS', K.ctl, 'paused'), due, asked, oldest, digits(clock('')), call('HEXISTS', K.drain, worker)}
