@@ -101,6 +101,8 @@ class Reader:
     folder: Path
     port: int
     environ: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Other words that stand for something else here, such as the ports of further servers."""
     _jobs: dict[str, Job] = field(default_factory=dict)
     _last: str = ""
     """What the last command printed."""
@@ -144,6 +146,8 @@ class Reader:
     def do(self, block: Block) -> None:
         """Do what one block says."""
         text = block.text.replace(":8080", f":{self.port}")
+        for word, here in self.instead.items():
+            text = text.replace(word, here)
         match block.what or block.kind:
             case "skip":
                 return
@@ -163,7 +167,7 @@ class Reader:
                 self.run("python -W error example.py")
             case "text" | "json":
                 assert pattern_of(text).fullmatch(self._last), f"expected\n{text}\nbut it printed\n{self._last}"
-            case "dotenv" | "yaml" | "promql" | "acl":
+            case "dotenv" | "yaml" | "promql" | "acl" | "ini":
                 return
             case other:
                 raise AssertionError(f"nobody knows what to do with {other!r}")

@@ -86,7 +86,7 @@ def _outcome(handle: Handle[Any], views: Views, timeout: float | None) -> Any:
     if seen.state not in TERMINAL:
         return ResultTimeout(handle.id, math.inf if timeout is None else timeout, seen.state)
     try:
-        return handle.result_of(seen)
+        return handle._result_of(seen)
     except HeadraceError as error:
         return error
 
