@@ -40,11 +40,11 @@ class Handle(Generic[R]):
         Raises TaskFailed, TaskCancelled, ResultTimeout, UnknownTask, StoreUnavailable, and WrongCaller in a loop.
         """
         forbid_running_loop("Handle.get()", "await handle.aget()")
-        return self.result_of(self._connections.wait_blocking(self._queue, self.id, timeout))
+        return self._result_of(self._connections.wait_blocking(self._queue, self.id, timeout))
 
     async def aget(self, timeout: float | None = None) -> R:
         """As `get`, from asyncio."""
-        return self.result_of(await self._connections.wait(self._queue, self.id, timeout))
+        return self._result_of(await self._connections.wait(self._queue, self.id, timeout))
 
     def state(self) -> State:
         """What the task's state is now. Raises UnknownTask, StoreUnavailable, and WrongCaller in a loop."""
@@ -94,7 +94,7 @@ class Handle(Generic[R]):
         """As `retry`, from asyncio."""
         return await self._connections.arun(lambda client: actions.retry(client, self._queue, self.id))
 
-    def result_of(self, seen: TaskView) -> R:
+    def _result_of(self, seen: TaskView) -> R:
         """The result of this task, which has ended as seen. Raises TaskFailed, TaskCancelled, TaskExpired."""
         if seen.state is not State.COMPLETED:
             _raise_end(seen)
