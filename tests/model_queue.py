@@ -108,7 +108,9 @@ class ModelQueue(State):
             self.push()
         if not fresh and touch:
             self._touch()
-        return ["".join(a[0] for a in answers).encode(), *(who for letter, who, _ in answers if letter == "u")]
+        letters = "".join(a[0] for a in answers)
+        limit = [b"%d" % max_depth] if "f" in letters else []
+        return [letters.encode(), *(who for letter, who, _ in answers if letter == "u"), *limit]
 
     def _judge(self, batch: Sequence[NewTask]) -> list[tuple[str, bytes, bool]]:
         """A letter each, who holds the unique key, and whether that rests on what this very call adds."""

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, TOKEN, Api, running
+from headrace import App
+from headrace.errors import QueueFull
 from headrace.redis_settings import RedisSettings
 from headrace_api.overview import Lookout
 from headrace_api.store import Store, queue_of_namespace
@@ -115,6 +117,34 @@ async def test_limits_are_set_one_by_one_and_taken_away_by_null(redis_url: str) 
         {"max_depth": None, "rate": "100/s"},
         {"max_depth": None, "rate": None},
     ]
+
+
+async def test_a_queues_own_depth_holds_for_everyone_at_once(redis_url: str) -> None:
+    """Over HTTP and in the library, alone and in a batch; the refusal names the limit that holds."""
+    async with running(redis_url) as api:
+        await api.submitted(ORDERS)
+        await send(api, "PATCH", "/api/v1/queues/orders", {"max_depth": 2})
+        batch = await api.ask("POST", "/api/v1/tasks:batch", json={"tasks": [ORDERS, ORDERS]})
+        await api.submitted(ORDERS)
+        full = await api.submit(ORDERS)
+        other = await api.submit(EMAIL)
+        await send(api, "PATCH", "/api/v1/queues/orders", {"max_depth": 3})
+        app = App("shop", url=redis_url, queue="orders")
+
+        @app.task()
+        async def noop() -> None: ...
+
+        async with app:
+            await noop.aenqueue()
+            with pytest.raises(QueueFull) as refused:
+                await noop.aenqueue()
+        await send(api, "PATCH", "/api/v1/queues/orders", {"max_depth": None})
+        await api.submitted(ORDERS)
+    for answer, live in ((batch, 2), (full, 2)):
+        assert (answer.status, answer.code) == (429, "queue_full")
+        assert f"its limit of {live} live tasks" in answer.json["detail"]
+    assert refused.value.limit == 3
+    assert other.status == 201
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) ->
     """See what it means that a task was not stored. Raises QueueFull, UniqueHeld, and TaskConflict for
     another body under the same idempotency key."""
     if answer.status == "full":
-        raise QueueFull(accepted.queue, namespace.settings.max_depth)
+        raise QueueFull(accepted.queue, answer.limit)
     if answer.holder is not None:
         raise UniqueHeld(accepted.queue, answer.holder)
     try:

@@ -105,7 +105,7 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     )
     [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
-        raise QueueFull(accepted.queue, session.settings.max_depth)
+        raise QueueFull(accepted.queue, answer.limit)
     if answer.status != "new":
         seen = await session.look(accepted.new.id)
         if seen.envelope is None or seen.envelope.fingerprint != accepted.fingerprint:

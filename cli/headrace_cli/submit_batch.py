@@ -87,8 +87,9 @@ async def _send(session: Session, lines: list[Line], options: dict[str, Any], ta
         by_queue[each.queue].append(each)
     for queue, some in by_queue.items():
         answers = await session.door(queue).submit([each.new for each in some])
-        if any(answer.status == "full" for answer in answers):
-            raise QueueFull(queue, session.settings.max_depth)
+        full = next((answer for answer in answers if answer.status == "full"), None)
+        if full is not None:
+            raise QueueFull(queue, full.limit)
         tally.stored |= {each.new.id: "submitted" for each in some}
     return [each.new.id for each in accepted]
 

@@ -109,7 +109,7 @@ class Client:
         ids = []
         for one, answer in zip(sent, answers, strict=True):
             if answer.status == "full":
-                raise QueueFull(one.queue, self.settings.max_depth)
+                raise QueueFull(one.queue, answer.limit)
             if answer.status in {"known", "finished"} and one.fingerprint is not None:
                 yield from self.insist(partial(self._compare, one))
             ids.append(answer.holder or one.id)

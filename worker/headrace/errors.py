@@ -202,7 +202,7 @@ class QueueFull(HeadraceError):
     def __str__(self) -> str:
         return (
             f"Queue {self.queue!r} holds its limit of {self.limit} live tasks; nothing was stored. "
-            "Try again when workers have caught up, or raise HEADRACE_MAX_DEPTH."
+            "Try again when workers have caught up, or raise HEADRACE_MAX_DEPTH or the limit of the queue."
         )
 
 

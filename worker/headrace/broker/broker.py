@@ -133,6 +133,8 @@ class Queue:
     ) -> Call[list[Submitted]]:
         """Tasks enter, all or (at max_depth, 0 = none) none of the new ones; known ids are told, not added again.
 
+        A queue's own max_depth in Redis goes before the one given.
+
         At most `MAX_SUBMIT`, else ValueError: the script would fail half-way. Send the highest priority first.
         `touch` makes a call that adds nothing write all the same, so that WAIT and WAITAOF confirm something.
         """
@@ -146,8 +148,9 @@ class Queue:
         def parse(reply: list[bytes]) -> list[Submitted]:
             holders = iter(reply[1:])
             letters = reply[0].decode()
+            limit = int(reply[-1]) if "f" in letters else 0
             return [
-                Submitted(id_, STATUS[letter], next(holders).decode() if letter == "u" else None)
+                Submitted(id_, STATUS[letter], next(holders).decode() if letter == "u" else None, limit)
                 for id_, letter in zip(ids, letters, strict=True)
             ]
 

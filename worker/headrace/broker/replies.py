@@ -43,6 +43,8 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     id: str
     status: str
     holder: str | None = None
+    limit: int = 0
+    """Of a call that is refused because the queue is full: how many live tasks it may hold."""
 
 
 STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
@@ -55,7 +57,8 @@ class Report(NamedTuple):
     id: str
     outcome: str
     argument: str | int
-    """retrying: delay in ms; parked: index key (a type, or `!v<version>`); else empty."""
+    """retrying: delay in ms; parked: index key (a type, or `!v<version>`); completed: seconds to keep the record, or
+    empty for the retention of the call; else empty."""
     type: str
     record: bytes
     """`task.record(outcome, envelope, N)`."""

@@ -1,15 +1,17 @@
 #!lua
 -- submit: one or many tasks enter a queue; idempotent by id. No allow-oom: at full memory submissions are refused, work drains.
 -- keys: 3 2 1 0 loc later body ctl u once wake t
--- ARGV: 1 now in ms ('' = server's) · 2 maxDepth, live tasks (0 = none) · 3 touch: '1' = write even if nothing is new, so that WAIT confirms something
+-- ARGV: 1 now in ms ('' = server's) · 2 maxDepth, live tasks (0 = none), unless the queue has one of its own · 3 touch: '1' = write even if nothing is new, so that WAIT confirms something
 --       then per task: id · where · envelope. where = priority digit; 'u' if the envelope holds a unique key,
 --       'o<ms>:<hash>' if it refuses others under that key for so long; then '+<ms>' delay or '@<ms>' due
--- returns: {answers, holder…}: a letter a task: n new, k known and live, t known and ended, u its unique key is held (holders follow in order), f full
+-- returns: {answers, holder…}: a letter a task: n new, k known and live, t known and ended, u its unique key is held (holders follow in order), f full (the limit is the last element)
 -- include: names
 local FIRST, COMPACT = 4, 64
 local argv = ARGV
 local count, max_depth = (#argv - FIRST + 1) / 3, tonumber(argv[2])
 local letters, holders, new, live, wake = '', nil, 0, 0, false
+local own = call('HGET', K.ctl, 'max_depth')
+if own then max_depth = tonumber(own) end
 
 if count == 1 and #argv[FIRST + 1] == 1 then
   -- One plain task: the same without a table or a function, which cost as much as the commands.
@@ -21,7 +23,7 @@ if count == 1 and #argv[FIRST + 1] == 1 then
   else
     live = call('HLEN', K.loc)
     if max_depth > 0 and live >= max_depth then
-      letters = 'f'
+      letters, holders = 'f', {}
     else
       call('HSET', K.loc, id, digit .. call('XADD', K[digit], '*', 'd', argv[FIRST + 2]))
       letters, new, wake = 'n', 1, true
@@ -155,5 +157,6 @@ end
 local reply = {letters}
 if holders then
   for i = 1, count do reply[#reply + 1] = holders[i] end
+  if find(letters, 'f', 1, true) then reply[#reply + 1] = string.format('%.0f', max_depth) end
 end
 return reply
