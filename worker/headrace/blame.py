@@ -12,6 +12,7 @@ _FRAME: Final = re.compile(r'File "([^"\n]+)", line (\d+), in ([^\n]+)')
 _OTHERS: Final = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3\.\d+)[/\\]|^<")
 """Installed packages and Python's own files."""
 _SEPARATOR: Final = re.compile(r"[/\\]")
+NOWHERE: Final = "-"
 
 
 def last_failure(seen: TaskView) -> Failure | None:
@@ -29,13 +30,13 @@ def last_failure(seen: TaskView) -> Failure | None:
 
 
 def place_of(failure: Failure) -> str:
-    """`folder/file.py:function` of the innermost frame that is the application's own, '' without a traceback.
+    """`folder/file.py:function` of the innermost frame that is the application's own; `-` without a traceback.
 
     Without the line: it moves with every release, and the same fault would be two.
     """
     frames = _FRAME.findall(failure.trace)
     own = [frame for frame in frames if not _OTHERS.search(frame[0])] or frames
     if not own:
-        return ""
+        return NOWHERE
     path, _, function = own[-1]
     return f"{'/'.join(_SEPARATOR.split(path)[-2:])}:{function.strip()}"

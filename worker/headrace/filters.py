@@ -48,7 +48,7 @@ class Filter:
     errors: tuple[str, ...] = ()
     """Parts of `type: message` of the last error; case does not count."""
     exceptions: tuple[str, ...] = ()
-    """The class of the last error, exactly."""
+    """The class of the last error, with its module (`httpx.ReadTimeout`) or without."""
     places: tuple[str, ...] = ()
     """Where it was raised, `folder/file.py:function`."""
     args: tuple[Argument, ...] = ()
@@ -137,7 +137,7 @@ class Filter:
         failure = last_failure(seen)
         return failure is not None and (
             all(_folded(each) in _folded(said(failure)) for each in self.errors)
-            and (not self.exceptions or failure.type in self.exceptions)
+            and (not self.exceptions or any(_is_class(failure.type, each) for each in self.exceptions))
             and (not self.places or place_of(failure) in self.places)
         )
 
@@ -153,6 +153,11 @@ def said(failure: Failure) -> str:
 def _folded(text: str) -> bytes:
     """Without the case of ASCII letters; the script that searches in Redis knows no others."""
     return text.encode("utf-8", "surrogatepass").lower()
+
+
+def _is_class(name: str, wanted: str) -> bool:
+    """Whether a class is meant, with its modules or without."""
+    return name == wanted or name.endswith(f".{wanted}")
 
 
 def _is_named(name: str, pattern: str) -> bool:
