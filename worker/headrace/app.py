@@ -29,7 +29,7 @@ from headrace.lifespan import Lifespan, open_lifespan
 from headrace.middleware import Middleware
 from headrace.submission import Submission, TaskCall, prepare
 from headrace.task import Priority, check_queue
-from headrace.taskdef import Declaration, TaskDef, place_of
+from headrace.taskdef import Declaration, OnFailure, TaskDef, place_of
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -110,7 +110,7 @@ class App(Generic[D]):
         """Type name → definition, of every task declared so far."""
         return MappingProxyType(self._registry)
 
-    def task(
+    def task(  # noqa: PLR0913 - one keyword an option, as editors show them
         self,
         name: str | None = None,
         *,
@@ -120,18 +120,23 @@ class App(Generic[D]):
         retry: Retry | None = None,
         timeout: float | None = None,
         process: bool = False,
+        retention: float | None = None,
+        on_failure: OnFailure | None = None,
     ) -> TaskDecorator[D]:
         """Declare a task type: `@app.task()` above a function whose parameters all have types.
 
         `name` is the type (default: the function's name), `timeout` seconds for one attempt, `process` runs a sync
-        function in a process of its own that can be killed. What is not said is up to the worker's settings; a
+        function in a process of its own that can be killed. `retention` is how many seconds completed tasks are kept,
+        with their results. `on_failure(ctx, error)`, async or sync, is called in the worker after a task has ended in
+        the dead letter by an error or a timeout: at most once, and not at all if the worker dies before, or if the task
+        is there because it killed its workers. What is not said is up to the worker's settings; a
         submission may name another priority, queue and max_retries. Raises BadDefinition for what cannot work.
         """
         if callable(name):
             raise BadDefinition(place_of(name), "@app.task lacks its parentheses", "Write @app.task()")
         declared = Declaration(
             name=name, queue=queue, priority=priority, max_retries=max_retries, retry=retry, timeout=timeout,
-            process=process,
+            process=process, retention=retention, on_failure=on_failure,
         )  # fmt: skip
 
         return TaskDecorator(self, declared)

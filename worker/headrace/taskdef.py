@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -23,6 +23,11 @@ Kind = Literal["async", "sync", "process"]
 """Where a handler runs: in the event loop, in a thread, in a process of its own."""
 
 
+OnFailure = Callable[[Ctx[Any], BaseException], Any]
+"""Async or sync: what is called when a task has ended in the dead letter."""
+MAX_RETENTION_S: Final = 3_650 * 86_400.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
     """What `@app.task(…)` was told. None = not said, so settings decide (queue: the App's)."""
@@ -34,6 +39,8 @@ class Declaration:
     retry: Retry | None = None
     timeout: float | None = None
     process: bool = False
+    retention: float | None = None
+    on_failure: OnFailure | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,6 +60,8 @@ class TaskDef:
     """Seconds after which an attempt that did not heed that is given up (thread) or killed (process)."""
     declared: Declaration = field(repr=False)
 
+    retention: str = field(init=False, repr=False)
+    """Whole seconds for which completed tasks are kept, as a report takes them; empty: as the worker's settings say."""
     decode: Callable[[Payload], msgspec.Struct] = field(init=False, repr=False)
     """Payload to struct; raises InvalidPayload."""
     invoke: Callable[[Any, Ctx[Any] | None], Any] = field(init=False, repr=False)
@@ -63,6 +72,8 @@ class TaskDef:
 
     def __post_init__(self) -> None:
         set_once = object.__setattr__
+        kept = self.declared.retention
+        set_once(self, "retention", "" if kept is None else str(max(1, math.ceil(kept))))
         set_once(self, "decode", make_decode(self.name, self.parameters))
         set_once(self, "invoke", make_invoke(self.fn, self.parameters))
         set_once(self, "decode_result", msgspec.json.Decoder(self.parameters.result).decode)
@@ -76,6 +87,11 @@ class TaskDef:
     def params(self) -> type[msgspec.Struct]:
         """The struct of the payload."""
         return self.parameters.struct
+
+    @property
+    def on_failure(self) -> OnFailure | None:
+        """To be called after the final failure."""
+        return self.declared.on_failure
 
     @property
     def max_retries(self) -> int:
@@ -190,6 +206,11 @@ def _check_declaration(name: str, declared: Declaration, where: str) -> None:
         raise BadDefinition(where, str(error).removesuffix("."), "Correct it in @app.task(…)") from None
     if declared.max_retries is not None and not 0 <= declared.max_retries <= 100:
         raise BadDefinition(where, f"max_retries is {declared.max_retries!r}", "Give a whole number from 0 to 100")
+    if declared.on_failure is not None and not callable(declared.on_failure):
+        raise BadDefinition(where, f"on_failure is {declared.on_failure!r}", "Pass a function of ctx and error")
+    kept = declared.retention
+    if kept is not None and not 0 < kept <= MAX_RETENTION_S:
+        raise BadDefinition(where, f"retention is {kept!r}", "Give seconds, more than 0, up to ten years")
     timeout = declared.timeout
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise BadDefinition(where, f"timeout is {timeout!r}", "Give seconds, more than 0")

@@ -22,6 +22,7 @@ from headrace.errors import HeadraceError
 from headrace.middleware import through
 from headrace.runtime import attempt as attempts
 from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.hooks import FailureHooks
 from headrace.runtime.processes import ProcessJob
 from headrace.runtime.progress import ProgressNotes
 from headrace.runtime.resolve import resolve
@@ -72,6 +73,7 @@ class Executor:
         self.leaked = 0
         """Slots that are lost to handlers that outlived their hard timeout."""
         self.progress = ProgressNotes()
+        self.hooks = FailureHooks()
         self.shares = Shares()
         self.stops = Stops(self)
         self.idle: Callable[[], None] = lambda: None
@@ -227,11 +229,11 @@ class Executor:
         if run.abandoned or run.stop_reason == "lost":
             self._returned(run)
             return
-        encoded = None
+        encoded, definition = None, run.definition
+        assert definition is not None
         if result is not None:
-            assert run.definition is not None
             try:
-                encoded = run.definition.encode_result(result, self._max_result)
+                encoded = definition.encode_result(result, self._max_result)
             except HeadraceError as error:
                 self._failed(run, error)
                 return
@@ -240,11 +242,11 @@ class Executor:
         name = run.envelope.type
         self.stats.types[name].ended("completed", now - run.started)
         if run.carried:
-            ending = Ending(State.COMPLETED, result=encoded)
+            ending = Ending(State.COMPLETED, result=encoded, argument=definition.retention)
             told = attempts.report(run, ending, self.worker, self._ms(run.started), self._ms(now))
         else:
             record = attempts.completed_record(run, self._worker_bytes, self._ms(run.started), self._ms(now), encoded)
-            told = Report(run.place, run.envelope.id, "completed", "", name, record)
+            told = Report(run.place, run.envelope.id, "completed", definition.retention, name, record)
         if self._log_success:
             self._log(run, "completed", now)
         run.claims.ended(told)
@@ -258,17 +260,20 @@ class Executor:
         if run.stop_reason == "cancelled":
             ending = Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled"))
         else:
-            ending = attempts.classify(attempts.meant(error, run), run, self.rng)
-        self.end(run, ending)
+            error = attempts.meant(error, run)
+            ending = attempts.classify(error, run, self.rng)
+        self.end(run, ending, error)
 
-    def end(self, run: Running, ending: Ending) -> None:
-        """Report an ending that is not plain success."""
+    def end(self, run: Running, ending: Ending, error: BaseException | None = None) -> None:
+        """Report an ending that is not plain success; `error` is what the handler raised."""
         now = self._loop.time()
         started = run.started or now
         self.running.pop(run.place, None)
         told = attempts.report(run, ending, self.worker, self._ms(started), self._ms(now))
         self._count(run, ending, now - started)
         self._log(run, ending.outcome.value, now, ending.failure)
+        if ending.outcome is State.FAILED:
+            self.hooks.expect(run, ending, error)
         run.claims.ended(told)
         if not self.running:
             self.idle()
@@ -326,6 +331,7 @@ class Executor:
 
     def answered(self, reports: list[Report], verdicts: dict[bytes, bytes]) -> None:
         """Redis' verdicts on reports that were not accepted anew, by place."""
+        self.hooks.answered(reports, verdicts)
         if not verdicts:
             return
         for report in reports:

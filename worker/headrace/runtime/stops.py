@@ -83,7 +83,8 @@ class Stops:
         elif run.stop_reason == "cancelled":
             self._executor.end(run, Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled")))
         else:
-            self._executor.end(run, attempts.classify(attempts.timed_out(run), run, self._executor.rng))
+            error = attempts.timed_out(run)
+            self._executor.end(run, attempts.classify(error, run, self._executor.rng), error)
         run.abandoned = True
         if not self._executor.running:
             self._executor.idle()

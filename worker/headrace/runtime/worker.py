@@ -113,6 +113,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         executor = self.executor
         executor.deps = await stack.enter_async_context(self.app.lifespan())
+        executor.hooks.deps = executor.deps
+        stack.push_async_callback(executor.hooks.close)
         executor.threads = ThreadSlots(loop, self.settings.concurrency)
         stack.callback(executor.threads.close)
         if any(definition.kind == "process" for definition in self.executor.registry.values()):

@@ -4,7 +4,8 @@
 -- ARGV: 1 worker · 2 free slots (0 = only report) · 3 order of streams, e.g. rs3210 · 4 now in ms ('' = server's) · 5 touch ('1' = always write)
 --       6 retention in s of completed and cancelled · 7 journal cap, entries
 --       then per group of reports: stream digit · outcome (completed retrying parked failed cancelled) · argument · type · how many,
---       and so often: entry id · id · record.  argument: retrying: delay in ms; parked: index key; else ''
+--       and so often: entry id · id · record.  argument: retrying: delay in ms; parked: index key;
+--       completed: its own retention in s; else ''
 -- returns: {{place, verdict, …}, flags, next due ms or '', {{digit, entry id, envelope, entry id, envelope, …}, …}, {place, N, …}}
 --       verdicts (only of reports not accepted now): dup (accepted before) stale (somebody else's since) gone (no trace)
 --       flags: 1 paused, 2 a group is missing (make the queue again); claims by stream; N only of claims that have one
@@ -79,6 +80,7 @@ if #argv >= FIRST then
   while a <= #argv do
     local digit, outcome, argument, kind, last = argv[a], argv[a + 1], argv[a + 2], argv[a + 3], a + 2 + 3 * argv[a + 4]
     local stream, entries, accepted, cancelled = K[digit], {}, 0, 0
+    local keep = outcome == 'completed' and argument ~= '' and argument or ttl
     for i = a + 5, last, 3 do
       local entry, id, text, became = argv[i], argv[i + 1], argv[i + 2], outcome
       if stream and call('XACK', stream, GROUP, entry) == 1 then
@@ -90,7 +92,7 @@ if #argv >= FIRST then
         end
         local ends = true
         if became == 'completed' or became == 'cancelled' then
-          call('SET', records .. id, text, 'EX', ttl)
+          call('SET', records .. id, text, 'EX', keep)
         else
           ends = unusual().enter(became, id, text, argument)
         end

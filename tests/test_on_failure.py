@@ -1,0 +1,224 @@
+"""What is called after a task has ended in the dead letter; and how long completed ones are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from headrace import App, BadDefinition, Ctx, Retry, TaskFailed
+from headrace.broker.broker import Report
+from headrace.context import current_ctx
+from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.hooks import FailureHooks
+from headrace.task import Failure, State
+from worker_harness import Desk, eventually, working
+
+Heard = list[tuple[str, int, BaseException]]
+
+
+@pytest.fixture
+async def desk(redis_url: str) -> AsyncIterator[Desk]:
+    desk = Desk(redis_url)
+    yield desk
+    await desk.close()
+
+
+async def heard(calls: Heard) -> tuple[str, int, BaseException]:
+    """The one call, once it has come."""
+
+    async def look() -> Heard:
+        return calls
+
+    await eventually(look)
+    [call] = calls
+    return call
+
+
+@pytest.mark.parametrize("hook_is", ["async", "sync"])
+@pytest.mark.parametrize("task_is", ["async", "sync"])
+async def test_it_is_called_once_after_the_last_failure(desk: Desk, redis_url: str, hook_is: str, task_is: str) -> None:
+    """With the attempt's ctx and what the handler raised, when the record says failed."""
+    calls: Heard = []
+    threads: list[bool] = []
+
+    async def in_loop(ctx: Ctx[Any], error: BaseException) -> None:
+        assert (await desk.look(ctx.id)).state is State.FAILED
+        calls.append((ctx.id, ctx.attempt, error))
+
+    def in_thread(ctx: Ctx[Any], error: BaseException) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        assert current_ctx.get() is ctx
+        calls.append((ctx.id, ctx.attempt, error))
+
+    app = App("t")
+    hook = in_loop if hook_is == "async" else in_thread
+
+    @app.task(retry=Retry(1, base_s=0.001), on_failure=hook)
+    async def fails() -> None:
+        raise LookupError("nothing there")
+
+    @app.task(retry=Retry(1, base_s=0.001), on_failure=hook)
+    def fails_in_thread() -> None:
+        raise LookupError("nothing there")
+
+    task_id = await desk.submit("fails" if task_is == "async" else "fails_in_thread")
+    async with working(app, redis_url):
+        named, attempt, error = await heard(calls)
+    assert (named, attempt) == (task_id, 2)
+    assert isinstance(error, LookupError) and str(error) == "nothing there"
+    assert threads in ([], [False])
+    assert len(calls) == 1
+
+
+async def test_a_timeout_and_a_payload_that_does_not_fit_are_failures_too(desk: Desk, redis_url: str) -> None:
+    """The one as TimeoutError, the other as TaskFailed, for its handler never ran; both with the deps."""
+    calls: dict[str, tuple[Any, BaseException]] = {}
+
+    async def deps() -> AsyncIterator[str]:
+        yield "shared"
+
+    def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        calls[ctx.type] = (ctx.deps, error)
+
+    app = App("t", deps=deps)
+
+    @app.task(timeout=0.01, max_retries=0, on_failure=hook)
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    @app.task(on_failure=hook)
+    async def takes(n: int) -> None: ...
+
+    await desk.submit("slow")
+    await desk.submit("takes", {"n": "many"})
+
+    async def both() -> bool:
+        return len(calls) == 2
+
+    async with working(app, redis_url):
+        await eventually(both)
+    assert calls["slow"][0] == calls["takes"][0] == "shared"
+    assert isinstance(calls["slow"][1], TimeoutError)
+    assert isinstance(calls["takes"][1], TaskFailed) and calls["takes"][1].type == "invalid_payload"
+
+
+async def test_what_it_raises_is_logged_and_changes_nothing(
+    desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task stays failed, and the worker works on."""
+    app = App("t")
+
+    def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        raise ConnectionError("nobody to tell")
+
+    @app.task(max_retries=0, on_failure=hook)
+    async def fails() -> None:
+        raise LookupError
+
+    @app.task()
+    async def works() -> str:
+        return "well"
+
+    with caplog.at_level(logging.ERROR, "headrace.attempt"):
+        async with working(app, redis_url):
+            failed = await desk.ended(await desk.submit("fails"))
+
+            async def logged() -> bool:
+                return any("on_failure of fails raised" in line for line in caplog.messages)
+
+            await eventually(logged)
+            assert (await desk.ended(await desk.submit("works"))).state is State.COMPLETED
+    assert (await desk.look(failed.id)).state is State.FAILED
+
+
+async def test_a_retry_a_success_and_a_cancellation_call_nothing(desk: Desk, redis_url: str) -> None:
+    """Only the end in the dead letter does; a stopping worker lets a call end."""
+    calls: list[str] = []
+    app, begun = App("t"), asyncio.Event()
+
+    async def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        await asyncio.sleep(0.1)
+        calls.append(ctx.type)
+
+    @app.task(retry=Retry(1, base_s=0.001), on_failure=hook)
+    async def second_time(ctx: Ctx) -> None:
+        if ctx.attempt == 1:
+            raise LookupError
+
+    @app.task(on_failure=hook)
+    async def hangs() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @app.task(max_retries=0, on_failure=hook)
+    async def fails() -> None:
+        raise LookupError
+
+    async with working(app, redis_url):
+        await desk.ended(await desk.submit("second_time"))
+        hanging = await desk.submit("hangs")
+        await begun.wait()
+        await desk.client.call(desk.queue.cancel(hanging))
+        await desk.ended(hanging)
+        await desk.ended(await desk.submit("fails"))
+    assert calls == ["fails"]
+
+
+@pytest.mark.parametrize(("verdict", "called"), [(None, 1), (b"dup", 1), (b"stale", 0), (b"gone", 0)])
+async def test_only_an_accepted_report_calls(verdict: bytes | None, called: int) -> None:
+    """A stale worker's failure is not the task's."""
+    calls: list[str] = []
+
+    def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        calls.append(ctx.type)
+
+    app = App("t")
+
+    @app.task(on_failure=hook)
+    async def fails() -> None: ...
+
+    hooks, run = FailureHooks(), Running(None, b"1-1", b"", b"")  # type: ignore[arg-type] # nobody asks it
+    run.definition = app.registry["fails"]
+    run.ctx = Ctx(id="a", type="fails", queue="default", attempt=1, epoch=1, deadline=0.0, deps=None)
+    hooks.expect(run, Ending(State.FAILED, Failure("X")), LookupError())
+    report = Report(b"1-1", "a", "failed", "", "fails", b"")
+    for _ in range(2):
+        hooks.answered([report], {b"1-1": verdict} if verdict else {})
+    await hooks.close()
+    assert len(calls) == called
+
+
+@pytest.mark.parametrize("options", [{"on_failure": "tell"}, {"retention": 0}, {"retention": 1e10}])
+def test_bad_declarations_are_refused_at_import(options: dict[str, Any]) -> None:
+    """With the option's name."""
+    with pytest.raises(BadDefinition, match=next(iter(options))):
+        App("t").task(**options)(_nothing)
+
+
+async def _nothing() -> None: ...
+
+
+async def test_a_type_keeps_its_completed_tasks_as_long_as_it_says(desk: Desk, redis_url: str) -> None:
+    """Also after a retry; other types, and failed tasks, are kept as the settings say."""
+    app = App("t")
+
+    @app.task(retention=90, retry=Retry(1, base_s=0.001))
+    async def short(ctx: Ctx, fails: int) -> None:
+        if ctx.attempt <= fails:
+            raise LookupError
+
+    @app.task()
+    async def as_set() -> None: ...
+
+    async with working(app, redis_url, retention_s=1000.0):
+        ids = [await desk.submit("short", {"fails": fails}) for fails in (0, 1, 2)]
+        ids.append(await desk.submit("as_set"))
+        for task_id in ids:
+            await desk.ended(task_id)
+    lives = [await desk.client.command("TTL", desk.queue.keys["t"] + task_id) for task_id in ids]
+    assert [85 < lives[0] <= 90, 85 < lives[1] <= 90, lives[2], 990 < lives[3] <= 1000] == [True, True, -1, True]

@@ -1,0 +1,80 @@
+"""`on_failure`: what an application wants done when a task of its own has ended in the dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from headrace.broker.broker import Report
+from headrace.context import Ctx, current_ctx
+from headrace.errors import TaskFailed
+from headrace.runtime import attempt as attempts
+from headrace.runtime.attempt import Ending, Running
+
+if TYPE_CHECKING:
+    from headrace.taskdef import OnFailure
+
+logger = logging.getLogger("headrace.attempt")
+
+LEAVE_S: Final = 5.0
+"""A worker that stops waits so long for hooks that still run."""
+
+
+class FailureHooks:
+    """Of one worker, in its event loop. A hook runs once Redis has accepted the report; its own errors are logged."""
+
+    def __init__(self) -> None:
+        self.deps: Any = None
+        self._expected: dict[bytes, tuple[Running, BaseException]] = {}
+        """By place: reports of final failures that are on their way."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def expect(self, run: Running, ending: Ending, error: BaseException | None) -> None:
+        """The final failure of a task is about to be reported."""
+        if run.definition is None or run.definition.on_failure is None:
+            return
+        failure = ending.failure
+        if error is None:  # it never began: its payload does not fit
+            error = TaskFailed(run.envelope.id, failure.type if failure else "", failure.message if failure else "")
+        self._expected[run.place] = (run, error)
+
+    def answered(self, reports: Sequence[Report], verdicts: dict[bytes, bytes]) -> None:
+        """Reports were answered; those without a verdict, or with `dup`, were accepted."""
+        if not self._expected:
+            return
+        for report in reports:
+            told = self._expected.pop(report.place, None)
+            if told is not None and verdicts.get(report.place, b"dup") == b"dup":
+                task = asyncio.get_running_loop().create_task(self._call(*told))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, run: Running, error: BaseException) -> None:
+        definition = run.definition
+        assert definition is not None and definition.on_failure is not None
+        ctx = run.ctx or msgspec.structs.replace(attempts.unstarted(run), deps=self.deps)
+        current_ctx.set(ctx)
+        try:
+            async with asyncio.timeout(definition.soft_timeout_s):
+                await _told(definition.on_failure, ctx, error)
+        except Exception:  # it is the application's, and the task has ended
+            logger.exception("on_failure of %s raised; the task stays failed", ctx.type, extra={"ctx": ctx})
+
+    async def close(self) -> None:
+        """Wait a little for those that run, then cancel them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LEAVE_S)
+        for task in self._tasks:
+            task.cancel()
+
+
+async def _told(hook: OnFailure, ctx: Ctx[Any], error: BaseException) -> None:
+    if inspect.iscoroutinefunction(hook):
+        await hook(ctx, error)
+    else:
+        await asyncio.to_thread(hook, ctx, error)
