@@ -88,8 +88,8 @@ class Calls:
 
 
 def _sorted_asked(raw: list[Any]) -> list[Any]:
-    paused, due, asked, oldest, now = raw
-    return [paused, due, sorted(asked), oldest, now]
+    paused, due, asked, oldest, *rest = raw
+    return [paused, due, sorted(asked), oldest, *rest]
 
 
 def _by_name(raw: list[Any]) -> dict[bytes, tuple[bytes, bytes, int]]:

@@ -443,7 +443,8 @@ class ModelQueue(State):
         asked = sorted(task.id.encode() for task in self.live() if task.asked == worker)
         heads = [(digit, self.waiting(digit)[:1]) for digit in "3210"]
         oldest = [part for digit, head in heads for entry in head for part in (digit.encode(), entry.id.encode())]
-        return [int(self.paused), self.next_due(), asked, oldest, ANY]
+        nobody_drains = 0  # the handshake touches no task
+        return [int(self.paused), self.next_due(), asked, oldest, ANY, nobody_drains]
 
     def reconcile(self, worker: str, known: Sequence[str]) -> list[list[bytes]] | str:
         if len(self.groups) < len(STREAMS):
