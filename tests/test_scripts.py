@@ -119,6 +119,13 @@ def paused(stage: Stage) -> None:
     stage.desk.pause()
 
 
+def own_depth(limit: int) -> Seed:
+    def set_it(stage: Stage) -> None:
+        stage.desk.wire.pipeline(("HSET", stage.desk.queue.keys["ctl"], "max_depth", limit))
+
+    return set_it
+
+
 def then(*steps: Seed) -> Seed:
     """One after the other."""
 
@@ -135,6 +142,10 @@ def ends(outcome: str, argument: int | str = "") -> Act:
 
 def submits(*batch: Any, **options: Any) -> Act:
     return lambda s: s.desk.submit(*batch, **options)
+
+
+def forgets(*ended: tuple[str, str]) -> Act:
+    return lambda s: s.desk.wire.run(s.desk.queue.forget(ended))
 
 
 def claimed(worker: str, slots: int) -> Act:
@@ -165,6 +176,10 @@ SUBMIT = [
     Row("refuses all new ones when full", waiting, submits(new(B), new(A), new(C), max_depth=2),
         ["full", "known", "full"], {"1": "a"}),
     Row("fills up to the limit", waiting, submits(new(B), max_depth=2), ["new"], {"1": "a b", "wake": "1"}),
+    Row("asks for the limit of the queue first", then(waiting, own_depth(1)), submits(new(B), max_depth=9), ["full"],
+        {"1": "a", "ctl": "max_depth"}),
+    Row("lets in more than the settings say", then(waiting, own_depth(9)), submits(new(B), new(C), max_depth=1),
+        ["new", "new"], {"1": "a b c", "ctl": "max_depth", "wake": "1"}),
     Row("pushes no marker while paused", paused, submits(new(B)), ["new"], {"1": "a b", "ctl": "paused"}),
 ]  # fmt: skip
 
@@ -235,6 +250,15 @@ PASSES = [
 ]  # fmt: skip
 
 REQUESTS = [
+    Row("forget the dead", dead, forgets((A, ""), (B, "")), ["deleted", "unknown"], {"stats": "failed:noop=1"}),
+    Row("forget the completed", completed, forgets((A, "")), ["deleted"], {"stats": "completed:noop=1"}),
+    Row("forget the one that was seen", dead, lambda s: forgets((A, s.claims[0].place))(s), ["deleted"],
+        {"stats": "failed:noop=1"}),
+    Row("forget none that ended again since", dead, forgets((A, "1777-0")), ["other"],
+        {"t": "a=failed[1,1,0,0]", "dead": "a@+0", "stats": "failed:noop=1"}),
+    Row("forget none that lives", waiting, forgets((A, "")), ["live"], {"1": "a"}),
+    Row("cancel only who waits", running, lambda s: s.desk.wire.run(s.desk.queue.cancel(A, if_waiting=True)),
+        "processing", {"1": "a<w"}),
     Row("cancel who waits", waiting_unique, lambda s: s.desk.cancel(A), "cancelled",
         {"t": "a=cancelled[0,0,0,0]~", "stats": "cancelled=1", "journal": "a::cancelled"}),
     Row("cancel the delayed", delayed, lambda s: s.desk.cancel(A), "cancelled",
