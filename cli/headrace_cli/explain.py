@@ -38,9 +38,9 @@ def command(code: str | None, output: str) -> None:
     from .error_codes import known_codes
 
     every = [_meanings(each)[0] | {"code": each} for each in known_codes()]
-    columns = [
-        Column[dict[str, str]]("CODE", lambda each: each["code"]),
-        Column[dict[str, str]]("WHAT_HAPPENED", lambda each: each["happened"]),
+    columns: list[Column[dict[str, str]]] = [
+        Column("CODE", lambda each: each["code"]),
+        Column("WHAT_HAPPENED", lambda each: each["happened"]),
     ]
     show_all(every, Listing(columns, lambda each: each["code"], "There are none."), output)
 

@@ -27,6 +27,8 @@ _COMMANDS: Final = {
     "task": ("task", "Look at tasks, list, cancel and retry them."),
     "queue": ("queue", "List queues; pause, resume, limit and empty them."),
     "types": ("types", "List the task types that workers know."),
+    "workers": ("workers", "List the workers, and what they run."),
+    "errors": ("errors", "Group failed tasks by what went wrong."),
     "replay-dead": ("replay_dead", "Start failed tasks over, all or those of a filter."),
     "token": ("token", "Make tokens for the HTTP API."),
     "bench": ("bench", "Measure tasks a second through this machine and its Redis."),

@@ -17,6 +17,7 @@ import click
 from headrace import audit
 from headrace.broker.broker import Queue, TaskView, view
 from headrace.broker.client import AsyncClient
+from headrace.connections import Connections
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
 from headrace.redis_settings import RedisSettings
@@ -42,6 +43,8 @@ class Session:
         self.lookout = Lookout(self.store, settings.namespace)
         self.client = AsyncClient(redis, "headrace-cli")
         """For what the library offers; it has the patience of `RedisSettings.timeout_s`, not that of the API."""
+        self.connections = Connections(redis.url, settings.namespace)
+        """What the library does to single tasks, with its patience and its durability."""
         self._redis = redis
         self._doors: dict[str, Door] = {}
 
@@ -77,6 +80,7 @@ class Session:
         await self.types.aclose()
         await self.lookout.aclose()
         await self.client.aclose()
+        await self.connections.aclose()
         await self.store.aclose()
 
 

@@ -120,22 +120,25 @@ def cancel(ids: tuple[str, ...], force: bool, output: str, **_: Any) -> int:
 
 
 async def _cancel(session: Session, task_id: str, force: bool) -> Outcome:
-    from headrace.errors import UnknownTask, WrongState
+    from headrace import actions
 
     from .many import Outcome
 
-    seen = await session.look(task_id)
-    retention_s = max(1, int(session.settings.retention_s))
-    found = await session.store.read(session.queue(seen.queue).cancel(seen.id, force=force, retention_s=retention_s))
-    if found == "unknown":
+    queue = _queue_of(task_id)
+    state = await session.connections.arun(lambda client: actions.cancel(client, queue, task_id, force))
+    await session.record("task.cancel", task_id, queue, force=force)
+    return Outcome(task_id, state, "its worker was asked to end it" if state == "processing" else "cancelled")
+
+
+def _queue_of(task_id: str) -> str:
+    """Raises UnknownTask for a text that is no id."""
+    from headrace.errors import UnknownTask
+    from headrace.task import queue_of
+
+    queue = queue_of(task_id)
+    if queue is None:
         raise UnknownTask(task_id)
-    if found in {"asked", "cancelled"}:
-        await session.record("task.cancel", task_id, seen.queue, force=force)
-    if found == "asked":
-        return Outcome(task_id, "processing", "its worker was asked to end it")
-    if found != "cancelled":
-        raise WrongState(task_id, found, "cancelled")
-    return Outcome(task_id, "cancelled", "cancelled")
+    return queue
 
 
 @command.command(
@@ -157,20 +160,11 @@ def retry(ids: tuple[str, ...], output: str, **_: Any) -> int:
 
 
 async def _retry(session: Session, task_id: str) -> Outcome:
-    from headrace.errors import WrongState
-    from headrace.task import State
+    from headrace import actions
 
     from .many import Outcome
 
-    seen = await session.look(task_id)
-    queue = session.queue(seen.queue)
-    if seen.state is State.FAILED:
-        found = await session.store.read(queue.replay(seen.id, seen.last_place))
-        if found not in {"replayed", "pending"}:
-            raise WrongState(task_id, found, "retried")
-    elif seen.state in {State.SCHEDULED, State.RETRYING}:
-        await session.store.read(queue.promote([seen.id]))
-    elif seen.state is not State.PENDING:
-        raise WrongState(task_id, seen.state, "retried")
-    await session.record("task.retry", task_id, seen.queue)
-    return Outcome(task_id, "pending", "pending")
+    queue = _queue_of(task_id)
+    state = await session.connections.arun(lambda client: actions.retry(client, queue, task_id))
+    await session.record("task.retry", task_id, queue)
+    return Outcome(task_id, state, state)

@@ -1,0 +1,478 @@
+"""The commands that list, change many tasks, measure: the five forms, the exit codes, what stands on which stream."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+import pytest
+
+from command_line import Command, clean_environ, run
+from headrace import App, Permanent
+from headrace.errors import UnknownTask
+from headrace_cli import main
+from headrace_cli.commands_page import every_command
+from headrace_cli.progress import LINE_S, Bar
+from headrace_cli.records import Column, Listing, show_all, span
+from redis_server import RedisServer
+from worker_harness import Desk, working
+
+PUBLISHED = (
+    '{"schema": {"type": "object", "properties": {"name": {"type": "string"}, "loud": {"type": "boolean"}}, '
+    '"required": ["name"], "additionalProperties": false}, "hash": "x", "doc": "Greet somebody.\\nPolitely.", '
+    '"queue": "default", "priority": 2, "max_retries": 3, "timeout_s": 300}'
+)
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+Headrace = Callable[..., Done]
+
+
+@pytest.fixture
+def headrace(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Headrace:
+    """Runs a command in this process with an empty Redis."""
+    monkeypatch.chdir(tmp_path)
+    for name in set(os.environ) - set(clean_environ()):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADRACE_URL", redis_url)
+
+    def command(*args: str, stdin: str = "") -> Done:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        return Done(main.run(list(args)), *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def published(redis_server: RedisServer, redis_url: str) -> None:
+    redis_server.redis.hset("hr:{default}:types", "greet", PUBLISHED)
+
+
+def submitted(headrace: Headrace, count: int, *more: str) -> list[str]:
+    lines = "".join(f'{{"name": "n{number}"}}\n' for number in range(count))
+    done = headrace("submit", "greet", "--batch", "-", *more, stdin=lines)
+    assert done.code == main.OK, done.err
+    return done.out.split()
+
+
+# -- forms
+
+
+RECORDS = [{"name": "a", "count": 12_345, "what": None}, {"name": "b\x1b[31m", "count": 7, "what": "x" * 200}]
+LISTING: Listing[dict[str, Any]] = Listing(
+    (
+        Column("NAME", lambda each: each["name"]),
+        Column("COUNT", lambda each: each["count"]),
+        Column("ON", lambda each: each["count"] > 10, wide=True),
+        Column("WHAT", lambda each: each["what"]),
+    ),
+    name=lambda each: str(each["name"]),
+    none="There is nothing.",
+)
+
+
+def test_a_table_aligns_numbers_to_the_right_and_shows_no_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    show_all(RECORDS, LISTING, "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["NAME        COUNT  WHAT", "a          12,345  -"]
+    assert lines[2].startswith(r"b\x1b[31m       7  xxx")
+
+
+def test_wide_adds_columns_and_name_prints_names_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    show_all(RECORDS, LISTING, "wide")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "12,345", "yes", "-"]
+    show_all(RECORDS[:1], LISTING, "name")
+    assert capsys.readouterr().out == "a\n"
+
+
+def test_json_and_yaml_hold_the_whole_record(capsys: pytest.CaptureFixture[str]) -> None:
+    show_all(RECORDS, LISTING, "json")
+    assert json.loads(capsys.readouterr().out) == RECORDS
+    show_all(RECORDS, LISTING, "yaml")
+    assert msgspec.yaml.decode(capsys.readouterr().out) == RECORDS
+
+
+@pytest.mark.parametrize(("form", "out"), [("table", ""), ("name", ""), ("json", "[]\n"), ("yaml", "[]\n")])
+def test_nothing_is_a_note_to_people_and_an_empty_list_to_programs(
+    form: str, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_all([], LISTING, form)
+    told = capsys.readouterr()
+    assert told.out == out
+    assert told.err == ("There is nothing.\n" if form == "table" else "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, None), (0.04, "0.0s"), (9.96, "10.0s"), (12.9, "12s"), (200, "3m20s"), (7_200, "2h"), (370_000, "4d6h")],
+)
+def test_a_span_has_two_units_at_most(seconds: float | None, said: str | None) -> None:
+    assert span(seconds) == said
+
+
+LISTS = [("queue", "ls"), ("task", "ls"), ("types",), ("workers", "--quick"), ("errors",), ("explain",)]
+
+
+@pytest.mark.parametrize("args", LISTS, ids=" ".join)
+def test_every_list_has_the_five_forms_and_nothing_but_data_on_standard_output(
+    args: tuple[str, ...], headrace: Headrace
+) -> None:
+    for form in ("table", "wide", "name"):
+        done = headrace(*args, "-o", form)
+        assert (done.code, "\x1b" in done.out) == (main.OK, False)
+        assert done.out == "" or args == ("explain",)
+    from_json = headrace(*args, "-o", "json").data
+    assert msgspec.yaml.decode(headrace(*args, "-o", "yaml").out) == from_json
+    assert isinstance(from_json, list)
+
+
+# -- examples
+
+
+def example_lines() -> list[str]:
+    lines = [line for _, command in every_command(main.cli, "headrace") for line in command.examples.splitlines()]
+    calls = [re.sub(r"\s{2,}#.*", "", line) for line in lines]
+    return [call for call in calls if "headrace" in call]
+
+
+@pytest.mark.parametrize("line", example_lines())
+def test_an_example_of_a_help_is_a_command_line_that_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = re.sub(r'^eval "|\)"?', "", line).replace("$(", "| ").replace(" <", " | <").replace(" >", " | >")
+    parts = [list(part) for bar, part in itertools.groupby(shlex.split(text), "|".__eq__) if not bar]
+    for part in parts:
+        if "headrace" in part:
+            understand(part[part.index("headrace") + 1 :])
+
+
+def understand(args: list[str]) -> None:
+    for name in args:
+        if re.fullmatch(r"\w+\.(ndjson|csv|json)", name):
+            Path(name).touch()
+    command: click.Command = main.cli
+    ctx = click.Context(command, info_name="headrace")
+    while isinstance(command, click.Group):
+        _, found, args = command.resolve_command(ctx, args)
+        assert found is not None
+        command = found
+    with command.make_context(command.name, args):
+        pass
+
+
+# -- submit --batch
+
+
+@pytest.mark.usefixtures("published")
+def test_a_batch_stores_a_task_a_line_and_prints_ids_in_their_order(headrace: Headrace) -> None:
+    ids = submitted(headrace, 1_100, "--priority", "low")
+    assert len(set(ids)) == 1_100
+    [queue] = headrace("queue", "ls", "-o", "json").data
+    assert queue["pending"] == 1_100
+    shown = headrace("task", "get", ids[0], ids[1_099], "-o", "json").data
+    assert [each["payload"]["name"] for each in shown] == ["n0", "n1099"]
+    assert {each["priority"] for each in shown} == {0}
+
+
+@pytest.mark.usefixtures("published")
+def test_lines_without_a_type_are_whole_submissions_for_any_queue(headrace: Headrace) -> None:
+    lines = '{"type": "greet", "payload": {"name": "a"}}\n\n{"type": "later", "queue": "nightly", "delay": 60}\n'
+    done = headrace("submit", "--batch", "-", "-o", "json", stdin=lines)
+    assert done.code == main.OK
+    assert [each["status"] for each in done.data] == ["submitted", "submitted"]
+    queues = {each["queue"]: each for each in headrace("queue", "ls", "-o", "json").data}
+    assert (queues["default"]["pending"], queues["nightly"]["scheduled"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("published")
+def test_refused_lines_are_named_and_stop_no_other(headrace: Headrace) -> None:
+    done = headrace("submit", "greet", "--batch", "-", stdin='{"name": "a"}\n{"nmae": "b"}\nnone\n{"name": "c"}\n')
+    assert done.code == main.FAILED
+    assert len(done.out.split()) == 2
+    assert "Line 2: The payload does not fit task type 'greet': /payload/nmae" in done.err
+    assert "Line 3: " in done.err
+    assert "2 tasks were stored, 2 lines were refused." in done.err
+
+
+@pytest.mark.usefixtures("published")
+def test_a_full_queue_stops_a_batch_and_says_how_to_go_on(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_MAX_DEPTH", "700")
+    lines = '{"name": "x"}\n' * 1_000
+    done = headrace("submit", "greet", "--batch", "-", stdin=lines)
+    assert done.code == main.FAILED
+    assert "500 tasks were stored. Go on with the same command and --skip 500" in done.err
+    monkeypatch.setenv("HEADRACE_MAX_DEPTH", "5000")
+    rest = headrace("submit", "greet", "--batch", "-", "--skip", "500", stdin=lines)
+    assert len(rest.out.split()) == 500
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("submit", "greet", "{}", "--batch", "-"),
+        ("submit", "--batch", "-", "--priority", "low"),
+        ("submit", "greet", "--batch", "nowhere.ndjson"),
+        ("submit",),
+    ],
+)
+def test_a_batch_that_says_too_much_is_refused(args: tuple[str, ...], headrace: Headrace) -> None:
+    assert headrace(*args).code == main.USAGE
+
+
+async def test_a_batch_waits_for_all_and_fails_if_any_failed(headrace: Headrace, redis_url: str) -> None:
+    app: App[None] = App("t")
+
+    @app.task()
+    async def greet(name: str) -> str:
+        if name == "n1":
+            raise Permanent("not this one")
+        return name
+
+    async with working(app, redis_url):
+        lines = "".join(f'{{"name": "n{number}"}}\n' for number in range(3))
+        done = run_beside("submit", "greet", "--batch", "-", "--wait", "-o", "json", stdin=lines, url=redis_url)
+        ended = await done
+    assert ended.code == main.FAILED
+    assert sorted(each["status"] for each in ended.data) == ["completed", "completed", "failed"]
+    assert "2 completed, 1 failed" in ended.err
+
+
+async def run_beside(*args: str, url: str, stdin: str = "") -> Done:
+    """A command in a process of its own, while the loop of the test goes on."""
+    import asyncio
+
+    done = await asyncio.to_thread(run, *args, cwd=Path.cwd(), stdin=stdin, HEADRACE_URL=url)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+# -- many tasks
+
+
+def test_ids_come_from_standard_input_and_one_that_fails_stops_no_other(headrace: Headrace) -> None:
+    ids = submitted(headrace, 3)
+    unknown = str(uuid.uuid4())
+    done = headrace("task", "cancel", "-", "-o", "json", stdin="\n".join([ids[0], unknown, ids[1]]))
+    assert done.code == main.FAILED
+    assert done.data == [{"task_id": ids[0], "status": "cancelled"}, {"task_id": ids[1], "status": "cancelled"}]
+    assert str(UnknownTask(unknown)) in done.err
+    assert headrace("task", "get", "-", "-o", "name", stdin="\n".join(ids)).out.split() == ids
+
+
+def test_what_a_command_changes_is_in_the_audit_log(headrace: Headrace, redis_server: RedisServer) -> None:
+    [task_id] = submitted(headrace, 1)
+    headrace("queue", "pause", "default")
+    headrace("task", "cancel", task_id)
+    entries: Any = redis_server.redis.xrange("hr:{default}:audit")
+    actions = [json.loads(text)["action"] for _, fields in entries for text in fields.values()]
+    assert actions == ["queue.pause", "task.cancel"]
+
+
+def test_a_filter_finds_tasks_and_its_names_go_into_other_commands(headrace: Headrace) -> None:
+    ids = submitted(headrace, 5)
+    headrace("submit", "other", "{}")
+    assert set(headrace("task", "ls", "type:greet", "-o", "name").out.split()) == set(ids)
+    some = headrace("task", "ls", "type:greet", "--limit", "2", "-o", "json")
+    assert len(some.data) == 2
+    assert "There may be more" in some.err
+    assert headrace("task", "ls", "args.name:n3").out.splitlines()[1].startswith(ids[3])
+    wrong = headrace("task", "ls", "stat:failed")
+    assert wrong.code == main.USAGE
+    assert "did you mean 'state'?" in wrong.err
+
+
+async def test_dead_letters_are_grouped_and_start_over(headrace: Headrace, redis_url: str) -> None:
+    app: App[None] = App("t")
+
+    @app.task()
+    async def greet(name: str) -> None:
+        raise Permanent("no disk")
+
+    async with working(app, redis_url):
+        desk = Desk(redis_url)
+        for number in range(3):
+            await desk.ended(await desk.submit("greet", {"name": f"n{number}"}))
+        await desk.close()
+    url = redis_url
+    [group] = (await run_beside("errors", "-o", "json", url=url)).data
+    assert (group["count"], group["type"], group["message"]) == (3, "greet", "no disk")
+    found = await run_beside("task", "ls", *group["filter"].split(), "-o", "name", url=url)
+    assert len(found.out.split()) == 3
+    asked = await run_beside("replay-dead", url=url)
+    assert asked.code == main.USAGE
+    assert "--yes" in asked.err
+    dry = await run_beside("replay-dead", "--dry-run", url=url)
+    assert (dry.code, dry.out) == (main.OK, "3 tasks would be retried\n")
+    done = await run_beside("replay-dead", "type:greet", "--yes", url=url)
+    assert (done.code, done.out) == (main.OK, "3 tasks retried\n")
+    [queue] = (await run_beside("queue", "ls", "-o", "json", url=url)).data
+    assert (queue["pending"], queue["dead_letters"]) == (3, 0)
+
+
+def test_a_queue_is_purged_of_what_waits(headrace: Headrace) -> None:
+    submitted(headrace, 4)
+    headrace("submit", "greet", '{"name": "x"}', "--delay", "60")
+    job = headrace("queue", "purge", "default", "--yes", "-o", "json").data
+    assert (job["action"], job["done"], job["failed"]) == ("cancel", 5, {})
+    [queue] = headrace("queue", "ls", "-o", "json").data
+    assert (queue["live"], queue["pending"]) == (0, 0)
+    assert headrace("queue", "purge", "nowhere", "--yes").code == main.FAILED
+
+
+def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
+    submitted(headrace, 1)
+    assert headrace("queue", "limit", "default", "--max-depth", "10", "--rate", "5/s").code == main.OK
+    limits = headrace("queue", "get", "default", "-o", "json").data["limits"]
+    assert limits == {"max_depth": 10, "rate": "5/s"}
+    assert "10 live tasks, 5/s submissions" in headrace("queue", "get", "default").out
+    headrace("queue", "limit", "default", "--rate", "none")
+    assert headrace("queue", "get", "default", "-o", "json").data["limits"] == {"max_depth": 10, "rate": None}
+    assert headrace("queue", "limit", "default", "--rate", "fast").code == main.USAGE
+    assert headrace("queue", "limit", "default").code == main.USAGE
+
+
+# -- types, workers
+
+
+@pytest.mark.usefixtures("published")
+def test_types_are_listed_with_their_arguments(headrace: Headrace) -> None:
+    assert headrace("types").out.splitlines()[1].split() == ["greet", "default", "high", "name,", "loud?"]
+    assert "Greet somebody." in headrace("types", "-o", "wide").out
+    one = headrace("types", "greet").out
+    assert "timeout    300 s" in one
+    assert '"additionalProperties": false' in one
+    assert "Did you mean 'greet'?" in headrace("types", "gret").err
+
+
+async def test_workers_are_listed_with_what_they_run_and_whether_they_live(redis_url: str, tmp_path: Path) -> None:
+    import asyncio
+
+    app: App[None] = App("t")
+    begun = asyncio.Event()
+
+    @app.task()
+    async def wait() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    async with working(app, redis_url, grace_s=0.1, concurrency=4):
+        desk = Desk(redis_url)
+        task_id = await desk.submit("wait")
+        await begun.wait()
+        [worker] = (await run_beside("workers", "-o", "json", url=redis_url)).data
+        await desk.close()
+    assert (worker["state"], worker["busy"], worker["slots"], worker["queues"]) == ("running", 1, 4, ["default"])
+    assert [each["id"] for each in worker["running"]] == [task_id]
+
+
+def test_a_worker_that_was_killed_is_shown_as_dead(headrace: Headrace, redis_server: RedisServer) -> None:
+    submitted(headrace, 1)
+    redis_server.redis.hset("hr:{default/default}:w", "gone:1", "17")
+    listed = headrace("workers").out.splitlines()
+    assert listed[1].split()[:2] == ["gone:1", "dead"]
+
+
+# -- watching, waiting
+
+
+def test_watch_shows_the_queues_again_when_they_changed(headrace: Headrace, redis_url: str, tmp_path: Path) -> None:
+    submitted(headrace, 1)
+    with Command("queue", "ls", "--watch", cwd=tmp_path, HEADRACE_URL=redis_url) as watching:
+        watching.wait_for(r"default +1 ")
+        submitted(headrace, 1)
+        watching.wait_for(r"default +2 ")
+        assert watching.stop() == main.INTERRUPTED
+    assert watching.output.count("QUEUE") == 2
+    assert "Traceback" not in watching.output
+
+
+def test_ctrl_c_while_waiting_says_how_to_wait_again(redis_url: str, tmp_path: Path) -> None:
+    with Command("submit", "greet", "--wait", cwd=tmp_path, HEADRACE_URL=redis_url) as waiting:
+        task_id = waiting.wait_for(r"^([0-9a-f-]{36})$|\n([0-9a-f-]{36})\n")[0].strip()
+        assert waiting.stop() == main.INTERRUPTED
+    assert f"headrace task get {task_id} --wait" in waiting.output
+    done = run("task", "get", task_id, "--wait", "--timeout", "0.1", cwd=tmp_path, HEADRACE_URL=redis_url)
+    assert done.returncode == main.TIMED_OUT
+
+
+def test_ctrl_c_in_a_batch_says_where_to_go_on(redis_url: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "tasks.ndjson"
+    os.mkfifo(pipe)
+    command = Command("submit", "greet", "--batch", str(pipe), cwd=tmp_path, HEADRACE_URL=redis_url)
+    with command as sending, pipe.open("w") as lines:
+        lines.write('{"name": "x"}\n' * 500)
+        lines.flush()
+        sending.wait_for(r"(?:[0-9a-f-]{36}\n){500}")
+        sending.send(signal.SIGINT)
+        assert sending.end() == main.INTERRUPTED
+    assert "500 tasks were stored. Go on with the same command and --skip 500" in sending.output
+
+
+# -- bench, progress
+
+
+def test_bench_measures_and_leaves_nothing(headrace: Headrace, redis_server: RedisServer) -> None:
+    done = headrace("bench", "--tasks", "600", "-o", "json")
+    assert done.code == main.OK, done.err
+    assert [(each["step"], each["tasks"]) for each in done.data] == [("submit", 600), ("drain", 600)]
+    assert all(each["tasks_per_s"] > 0 for each in done.data)
+    assert redis_server.redis.keys("*") == []
+
+
+def test_bench_asks_before_it_puts_another_machine_under_load(headrace: Headrace) -> None:
+    done = headrace("bench", "--redis", "redis://:secret@192.0.2.1:6379/0")
+    assert done.code == main.USAGE
+    assert "--yes" in done.err
+    assert "secret" not in done.err
+
+
+def test_a_bar_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with Bar("submitted", 4_000, clock=lambda: now) as bar:
+        bar.to(10)
+        now = LINE_S
+        bar.to(2_000, "3 failed")
+        now += 1
+        bar.to(3_000)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "submitted 2,000 of 4,000, 200/s, 3 failed\n"
+
+
+def test_a_bar_is_drawn_in_a_terminal_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    now = 0.0
+    with Bar("submitted", 4_000, clock=lambda: now) as bar:
+        bar.to(10)
+        assert terminal.getvalue() == ""
+        now = 2.0
+        bar.to(2_000, "3 failed")
+    assert "submitted" in terminal.getvalue()
+    assert "2000/4000" in terminal.getvalue()
+    assert "1,000/s  3 failed" in terminal.getvalue()
