@@ -26,6 +26,9 @@ PATIENCE_S: Final = 20.0
 DAMAGED_PATIENCE_S: Final = 0.1
 
 
+_SUBMITTING: Final = tuple(route for route in ROUTES if route.submits)
+
+
 def requests(seed: int) -> Iterator[tuple[bytes, bool]]:
     """Requests, and whether each is whole."""
     dice = random.Random(seed)
@@ -36,7 +39,7 @@ def requests(seed: int) -> Iterator[tuple[bytes, bool]]:
 
 
 def _request(dice: random.Random) -> bytes:
-    route = dice.choice(ROUTES)
+    route = dice.choice(_SUBMITTING if dice.random() < 0.3 else ROUTES)
     method = (
         route.method
         if dice.random() < 0.9

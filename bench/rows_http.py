@@ -132,12 +132,12 @@ def bare_server() -> Iterator[HttpServer]:
 
 
 @contextmanager
-def api_server(server: Server) -> Iterator[HttpServer]:
-    """`headrace api`, with one token."""
+def api_server(server: Server, **more: str) -> Iterator[HttpServer]:
+    """`headrace api`, with one token; `more` variables win."""
     port = free_port()
     variables = {"HEADRACE_URL": server.settings.url, "HEADRACE_TOKENS": f"bench:{TOKEN}", "PORT": str(port)}
     command = [sys.executable, "-m", "headrace_cli", "api"]
-    with _process(command, clean_environment(**variables), port) as pid:
+    with _process(command, clean_environment(**variables | more), port) as pid:
         yield HttpServer(pid, port)
 
 
