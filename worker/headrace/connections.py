@@ -53,6 +53,7 @@ class _Loop:
         """Submit, together with whoever else does in this loop."""
         door = self._doors.get(step.queue.name)
         if door is None:
+
             async def send(tasks: list[NewTask], began: float) -> list[Submitted]:
                 answers: list[Submitted] = await self.run(replace(step, tasks=tasks).alone())
                 return answers
@@ -72,8 +73,7 @@ class Connections:
         self._namespace = namespace
         self._environ = environ
         self._lock = threading.Lock()
-        self._client: Client | None = None
-        self._redis: RedisSettings | None = None
+        self._found: tuple[Client, RedisSettings] | None = None
         self._sync: SyncClient | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
@@ -82,11 +82,12 @@ class Connections:
         return self._prepare()[0]
 
     def _prepare(self) -> tuple[Client, RedisSettings]:
-        with self._lock:
-            if self._client is None or self._redis is None:
-                self._redis = RedisSettings.from_env(self._environ, self._url)
-                self._client = Client(ClientSettings.from_env(self._environ, namespace=self._namespace))
-            return self._client, self._redis
+        if self._found is None:
+            with self._lock:
+                if self._found is None:
+                    redis = RedisSettings.from_env(self._environ, self._url)
+                    self._found = Client(ClientSettings.from_env(self._environ, namespace=self._namespace)), redis
+        return self._found
 
     def now_ms(self) -> int:
         """Unix time in ms: when what is submitted now was submitted."""
@@ -152,13 +153,14 @@ class Connections:
         return here.watches[queue]
 
     def _here(self) -> _Loop:
-        from headrace.broker.client import AsyncClient
-
-        client, redis = self._prepare()
         loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            self._loops[loop] = _Loop(AsyncClient(redis), client.settings)
-        return self._loops[loop]
+        here = self._loops.get(loop)
+        if here is None:
+            from headrace.broker.client import AsyncClient
+
+            client, redis = self._prepare()
+            here = self._loops[loop] = _Loop(AsyncClient(redis), client.settings)
+        return here
 
     def close(self) -> None:
         """Close the connection of synchronous callers; a later call opens another."""

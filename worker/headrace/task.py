@@ -99,7 +99,9 @@ _TAG: Final = re.compile(TAG)
 MAX_TAGS: Final = 16
 """Tags a task may have."""
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_ID: Final = re.compile(rf"(?:({LABEL})\.)?({_UUID})")
+_ID: Final = re.compile(rf"({LABEL})\.{_UUID}")
+_PLAIN_ID: Final = re.compile(_UUID)
+"""Of the default queue. Apart, because most are, and to find no label in one costs as much as all the rest."""
 
 
 def check_queue(name: str) -> str:
@@ -156,10 +158,10 @@ def queue_id(queue: str, value: uuid.UUID) -> str:
 
 def queue_of(task_id: str) -> str | None:
     """The queue an id belongs to; None for a text that is no id."""
+    if _PLAIN_ID.fullmatch(task_id):
+        return DEFAULT_QUEUE
     match = _ID.fullmatch(task_id)
-    if match is None or match[1] == DEFAULT_QUEUE:
-        return None
-    return match[1] or DEFAULT_QUEUE
+    return None if match is None or match[1] == DEFAULT_QUEUE else match[1]
 
 
 class Envelope(

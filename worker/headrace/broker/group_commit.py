@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,7 +46,7 @@ class GroupCommit:
         self._where = where
         self._waiting: deque[_Unit] = deque()
         self._bytes_waiting = 0
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._wanted = False
 
@@ -60,6 +60,8 @@ class GroupCommit:
 
         Raises whatever `send` raises, to every caller of that group; StoreTimeout if too much waits already.
         """
+        if not self.busy:
+            return await self._submit_alone(tasks)
         size = sum(len(task.envelope) for task in tasks)
         if self._bytes_waiting + size > MAX_WAITING and self._waiting:
             raise StoreTimeout(self._where, f"{len(self._waiting)} requests wait already")
@@ -72,6 +74,20 @@ class GroupCommit:
             self._loop.call_soon(self._start)
         return await unit.answer
 
+    async def _submit_alone(self, tasks: Sequence[NewTask]) -> Answers:
+        """Who finds nobody here goes at once: the turns of the loop that it takes to gather a group cost it a third."""
+        done = self._loop.create_future()
+        self._calls.add(done)
+        try:
+            return await self._send(list(tasks), self._loop.time())
+        except HeadraceError as error:
+            if isinstance(error, StoreUnavailable):
+                self._refuse_waiting(error)
+            raise _for(tasks, error) from error
+        finally:
+            done.set_result(None)
+            self._next(done)
+
     def _start(self) -> None:
         self._wanted = False
         while self._waiting and len(self._calls) < MAX_CALLS:
@@ -79,7 +95,7 @@ class GroupCommit:
             self._calls.add(call)
             call.add_done_callback(self._next)
 
-    def _next(self, call: asyncio.Task[None]) -> None:
+    def _next(self, call: asyncio.Future[None]) -> None:
         self._calls.discard(call)
         self._start()
 
@@ -97,12 +113,16 @@ class GroupCommit:
         try:
             await self._settle(group, self._loop.time())
         except StoreUnavailable as error:
-            # Those behind would only wait as long for the same news.
-            _refuse([*group, *self._waiting], error)
-            self._waiting.clear()
-            self._bytes_waiting = 0
+            _refuse(group, error)
+            self._refuse_waiting(error)
         except Exception as error:
             _refuse(group, error)
+
+    def _refuse_waiting(self, error: Exception) -> None:
+        """They would only wait as long for the same news."""
+        _refuse(self._waiting, error)
+        self._waiting.clear()
+        self._bytes_waiting = 0
 
     async def _settle(self, group: list[_Unit], began: float) -> bool:
         """Store a group and answer its callers. True if the queue has not room for one task."""
@@ -133,14 +153,14 @@ def _tell(group: Sequence[_Unit], answers: Answers) -> None:
         at += size
 
 
-def _refuse(group: Sequence[_Unit], error: Exception) -> None:
+def _refuse(group: Iterable[_Unit], error: Exception) -> None:
     for unit in group:
         if not unit.answer.done():
-            unit.answer.set_exception(_for(unit, error))
+            unit.answer.set_exception(_for(unit.tasks, error))
 
 
-def _for(unit: _Unit, error: Exception) -> Exception:
+def _for(tasks: Sequence[NewTask], error: Exception) -> Exception:
     """An error of its own for each caller: a shared one would collect the stacks of all."""
     if isinstance(error, DurabilityUnconfirmed):
-        return DurabilityUnconfirmed([task.id for task in unit.tasks], error.durability)
+        return DurabilityUnconfirmed([task.id for task in tasks], error.durability)
     return type(error)(*error.args) if isinstance(error, HeadraceError) else error
