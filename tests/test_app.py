@@ -16,7 +16,6 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-import headrace
 from conftest import StartRedis
 from headrace import (
     App,
@@ -113,22 +112,6 @@ def envelope_of(broker: SyncClient, handle: Handle[Any]) -> tasks.Envelope:
     assert found is not None
     text = found.text if found.place[0] in "rs3210" else tasks.cut(found.text)[1]
     return tasks.decode_envelope(text)
-
-
-# The public surface
-
-
-def test_public_names() -> None:
-    """What may be imported from headrace is this, and everything named is there."""
-    assert headrace.__all__ == sorted(headrace.__all__)
-    assert set(headrace.__all__) == {
-        "App", "BadDefinition", "BadSetting", "Batch", "ConfigError", "Ctx", "DurabilityUnconfirmed", "FieldError", "Handle",
-        "HeadraceError", "InvalidPayload", "InvalidTask", "Middleware", "Permanent", "Priority", "QueueFull",
-        "ResultTimeout", "Retry", "RetryAfter", "State", "StoreFull", "StoreTimeout", "StoreUnavailable", "Task",
-        "TaskCall", "TaskCancelled", "TaskConflict", "TaskExpired", "TaskDef", "TaskFailed", "TooLarge",
-        "Progress", "Unique", "UnknownSetting", "UnknownTask", "WrongCaller", "WrongState", "__version__",
-    }  # fmt: skip
-    assert all(hasattr(headrace, name) for name in headrace.__all__)
 
 
 # Declaring

@@ -1,6 +1,6 @@
 """What type checkers say of user code: right calls pass, wrong ones are refused, results are inferred.
 
-The snippet marks each line that must be refused with `# error`; every other line must pass, in mypy and in pyright.
+Each line that must be refused is marked with `# error`; every other line must pass, in mypy and in pyright.
 """
 
 from __future__ import annotations
@@ -117,45 +117,121 @@ App("x", middleware=(deps,))  # error
 app.task(prio="high")  # error
 """
 
+WRONG = """
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import assert_type
+
+from examples.thirty_lines import app, crunch, resize
+from headrace import Batch, Handle, HeadraceError, Retry, Unique
+from headrace.testing import Enqueued, Testing
+
+
+async def batches() -> None:
+    batch = await app.abatch(resize.call(url) for url in ["s3://cat"])
+    assert_type(batch, Batch[str])
+    assert_type(batch[0], Handle[str])
+    assert_type(batch[1:], tuple[Handle[str], ...])
+    assert_type(await batch.aresults(timeout=5), list[str])
+    assert_type(await batch.aoutcomes(), list[str | HeadraceError])
+    mixed: Batch[str | float] = await app.abatch([resize.call("s3://cat"), crunch.call([1])])
+    assert_type(await mixed.aresults(), list[str | float])
+    assert_type(app.batch([crunch.call([1])]).results(), list[float])
+    await app.abatch(resize.call(3) for _ in range(3))  # error
+    await app.abatch([resize("s3://cat")])  # error
+    await app.abatch(resize.aenqueue("s3://cat") for _ in range(3))  # error
+    await app.abatch(resize.call("s3://cat"))  # error
+    await app.abatch(url for url in ["s3://cat"])  # error
+    numbers: Batch[int] = await app.abatch([crunch.call([1])])  # error
+    words: list[str] = await mixed.aresults()  # error
+    print(numbers, words)
+
+
+def options() -> None:
+    resize.using(delay=timedelta(hours=1), tags=("acme",), expires=60, unique=Unique("k", until=60))
+    resize.using(delay="5")  # error
+    resize.using(eta=5)  # error
+    resize.using(tags=3)  # error
+    resize.using(unique=3)  # error
+    resize.using(expires="soon")  # error
+    resize.using(queue=datetime.now())  # error
+    Retry("5")  # error
+    Retry(5, on=OSError())  # error
+    app.task(timeout="30")  # error
+    app.task(process="yes")  # error
+
+
+async def results() -> None:
+    handle = await resize.aenqueue("s3://cat")
+    width: int = await handle.aget()  # error
+    handle.get(timeout="5")  # error
+    total: str = crunch.enqueue([1]).get()  # error
+    missing: None = await resize.run("s3://cat")  # error
+    print(width, total, missing)
+
+
+def tests(headrace: Testing) -> None:
+    assert_type(headrace.assert_enqueued(resize, url="s3://cat"), Enqueued)
+    assert_type(headrace.work(raises=False, delayed=True), int)
+    headrace.advance(timedelta(hours=1))
+    headrace.assert_enqueued("resize")  # error
+    headrace.work(True)  # error
+    headrace.advance("1 h")  # error
+    headrace.enqueud  # error
+"""
+
 ROOT = Path(__file__).resolve().parent.parent
-EXPECTED = [number for number, line in enumerate(SNIPPET.splitlines(), 1) if line.endswith("# error")]
+TEXTS = {
+    "snippet.py": SNIPPET,
+    "wrong.py": WRONG,
+    "example.py": (ROOT / "examples/thirty_lines.py").read_text(),
+}
+MARKED = {
+    (name, number)
+    for name, text in TEXTS.items()
+    for number, line in enumerate(text.splitlines(), 1)
+    if line.endswith("# error")
+}
+"""The lines that must be refused."""
 
 
 @pytest.fixture
-def snippet(tmp_path: Path) -> Path:
-    file = tmp_path / "snippet.py"
-    file.write_text(SNIPPET, "utf-8")
-    return file
+def folder(tmp_path: Path) -> Path:
+    """All of them in one: a checker needs most of its time to start."""
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    return tmp_path
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Neither checker may fetch anything: what is not here is a skip."""
     yield os.environ | {
-        "MYPYPATH": str(ROOT / "worker"),
+        "MYPYPATH": f"{ROOT / 'worker'}:{ROOT}",
         "npm_config_offline": "true",
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
     }
 
 
-def test_mypy_agrees_with_the_marks(snippet: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_mypy_agrees_with_the_marks(folder: Path, environment: dict[str, str]) -> None:
     """mypy --strict refuses exactly the marked lines."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={tmp_path / 'cache'}"]
-    run = subprocess.run(
-        [*command, str(snippet)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    found = re.findall(r"snippet\.py:(\d+): error", run.stdout)
-    assert sorted({int(number) for number in found}) == EXPECTED, run.stdout + run.stderr
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={folder / 'cache'}"]
+    run = subprocess.run([*command, *TEXTS], env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    found = re.findall(r"^(\w+\.py):(\d+): error", run.stdout, re.MULTILINE)
+    assert {(name, int(number)) for name, number in found} == MARKED, run.stdout + run.stderr
 
 
-def test_pyright_agrees_with_the_marks(snippet: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_pyright_agrees_with_the_marks(folder: Path, environment: dict[str, str]) -> None:
     """pyright refuses exactly the marked lines."""
-    config = {"extraPaths": [str(ROOT / "worker")], "typeCheckingMode": "strict", "reportUnusedFunction": False}
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
-    report = run_pyright(tmp_path, environment)
+    config = {
+        "extraPaths": [str(ROOT / "worker"), str(ROOT)], "typeCheckingMode": "strict", "reportUnusedFunction": False,
+    }  # fmt: skip
+    (folder / "pyrightconfig.json").write_text(json.dumps(config))
+    report = run_pyright(folder, environment)
     errors = [each for each in report.generalDiagnostics if each.severity == "error"]
-    text = "\n".join(f"{each.range.start.line + 1}: {each.message}" for each in errors)
-    assert sorted({each.range.start.line + 1 for each in errors}) == EXPECTED, text
+    text = "\n".join(f"{each.file}:{each.range.start.line + 1}: {each.message}" for each in errors)
+    assert {(Path(each.file).name, each.range.start.line + 1) for each in errors} == MARKED, text
 
 
 class Position(msgspec.Struct):
@@ -167,6 +243,7 @@ class Range(msgspec.Struct):
 
 
 class Diagnostic(msgspec.Struct):
+    file: str
     severity: str
     message: str
     range: Range

@@ -64,7 +64,10 @@ class Batch(Sequence[Handle[R]], Generic[R]):
         return _all_or_raise(await self.aoutcomes(timeout))
 
     def outcomes(self, timeout: float | None = None) -> list[R | HeadraceError]:
-        """As `results`, but with the error in place of the result for each task that did not complete."""
+        """As `results`, but with the error in place of the result for each task that did not complete.
+
+        Raises StoreUnavailable, and WrongCaller in a running event loop.
+        """
         forbid_running_loop("Batch.results()", "await batch.aresults()")
         return self._read(self._connections.wait_all_blocking(self._ids(), timeout), timeout)
 

@@ -45,7 +45,7 @@ class Declaration:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TaskDef:
-    """One task type."""
+    """One task type: its function, how its payload is read, and its limits."""
 
     name: str
     fn: Callable[..., Any]
