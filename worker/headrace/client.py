@@ -8,6 +8,7 @@ the same id, until a deadline; a queue is made known when this process first mee
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.broker import durability as durable
 from headrace.broker.broker import Call, NewTask, Queue, Submitted, TaskView, view
+from headrace.broker.shared import shared_call
 from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
@@ -85,6 +87,7 @@ class Client:
         self._queues: dict[str, Queue] = {}
         self._ready: set[str] = set()
         self._reached = False
+        self._secret: bytes | None = None
 
     def queue(self, name: str) -> Queue:
         """The transitions of this queue."""
@@ -105,6 +108,8 @@ class Client:
 
         At most `MAX_SUBMIT`. Raises as `submit` does.
         """
+        if any(one.named is not None for one in sent):
+            sent = yield from self.insist(partial(self._named, sent))
         answers = yield from self.insist(lambda: self._submit_once(sent))
         ids = []
         for one, answer in zip(sent, answers, strict=True):
@@ -114,6 +119,14 @@ class Client:
                 yield from self.insist(partial(self._compare, one))
             ids.append(answer.holder or one.id)
         return ids
+
+    def _named(self, sent: Sequence[Submission]) -> Steps[Sequence[Submission]]:
+        """The same, with the ids that their idempotency keys make."""
+        secret = self._secret
+        if secret is None:
+            proposal = secrets.token_hex(32)
+            secret = self._secret = yield Run(shared_call("secret", self.settings.namespace, (proposal,), bytes))
+        return [one if one.named is None else one.named(secret) for one in sent]
 
     def _submit_once(self, sent: Sequence[Submission]) -> Steps[list[Submitted]]:
         queue, durability = self.queue(sent[0].queue), self.settings.durability[sent[0].queue]
@@ -154,6 +167,7 @@ class Client:
             except (StoreUnavailable, DurabilityUnconfirmed) as error:
                 # Redis may come back empty, or be another server; then nothing is known of our queues there.
                 self._ready.clear()
+                self._secret = None
                 self._reached |= isinstance(error, DurabilityUnconfirmed | StoreTimeout)
                 if isinstance(error, StoreFull) or not self._reached or self._clock() + pause > give_up:
                     raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -92,14 +94,20 @@ class Submission:
     new: NewTask
     fingerprint: str | None
     """Set when the caller chose the id or a key: tells a repetition from another submission under the same name."""
+    named: Callable[[bytes], Submission] | None = None
+    """From the namespace's secret to this submission with the id that its idempotency key makes; None: `id` is final."""
 
 
-def prepare(call: TaskCall[R], settings: ClientSettings, now_ms: int, trace: str | None = None) -> Submission:
-    """Make a submission. `trace` is the W3C traceparent to hand on. Raises InvalidTask, TooLarge."""
+def prepare(
+    call: TaskCall[R], settings: ClientSettings, now_ms: int, trace: str | None = None, secret: bytes | None = None
+) -> Submission:
+    """Make a submission. `trace` is the W3C traceparent to hand on, `secret` the namespace's, which only an idempotency
+    key needs: without it `Submission.named` is set. Raises InvalidTask, TooLarge.
+    """
     definition, options = call.definition, call.options
     if len(call.payload) > settings.max_payload:
         raise TooLarge("payload", len(call.payload), settings.max_payload)
-    maker = _Maker(call, settings)
+    maker = _Maker(call, settings, secret)
     queue = maker.queue()
     task_id = maker.task_id(queue)
     priority = maker.priority()
@@ -130,13 +138,17 @@ def prepare(call: TaskCall[R], settings: ClientSettings, now_ms: int, trace: str
         unique is not None,
         once,
     )
-    return Submission(task_id, queue, new, fingerprint)
+    named = None
+    if options.key is not None and secret is None:
+        named = partial(prepare, call, settings, now_ms, trace)
+    return Submission(task_id, queue, new, fingerprint, named)
 
 
 class _Maker:
     """The options of one call being read; each method reads one and refuses what it cannot be."""
 
-    def __init__(self, call: TaskCall[R], settings: ClientSettings) -> None:
+    def __init__(self, call: TaskCall[R], settings: ClientSettings, secret: bytes | None) -> None:
+        self.secret = secret
         self.definition = call.definition
         self.options = call.options
         self.settings = settings
@@ -168,8 +180,11 @@ class _Maker:
         if options.id is not None and options.key is not None:
             raise self.refuse("/key", "stands beside an id", "give one of them: a key makes the id")
         if options.key is not None:
-            parts = (self.settings.namespace, queue, self.definition.name, self._key("/key", options.key))
-            return queue_id(queue, uuid.UUID(_digest("headrace/key", *parts)))
+            key = self._key("/key", options.key)
+            if self.secret is not None:
+                return key_id(
+                    self.secret, queue, "headrace/key", self.settings.namespace, queue, self.definition.name, key
+                )
         if options.id is None:
             return new_id(queue)
         if queue_of(options.id) != queue:
@@ -262,10 +277,17 @@ def held_for(seconds: float, hashed: str) -> str:
     return f"{math.ceil(seconds * 1000)}:{hashed}"
 
 
+def key_id(secret: bytes, queue: str, *parts: str) -> str:
+    """The id that these parts make in a queue. Nobody without the namespace's secret can find it out by guessing."""
+    return queue_id(queue, uuid.UUID(bytes=hmac.digest(secret, _joined(parts), hashlib.sha256)[:16]))
+
+
 def _digest(*parts: str | bytes) -> str:
-    """128 bits that name these parts; no two lists of parts give the same text to hash."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        hasher.update(b"%d:" % len(data) + data)
-    return hasher.hexdigest()[:32]
+    """128 bits that name these parts."""
+    return hashlib.sha256(_joined(parts)).hexdigest()[:32]
+
+
+def _joined(parts: Iterable[str | bytes]) -> bytes:
+    """No two lists of parts give the same text."""
+    texts = (part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
+    return b"".join(b"%d:%b" % (len(text), text) for text in texts)
