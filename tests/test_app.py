@@ -327,6 +327,21 @@ def test_key_makes_one_task(app: App[None], broker: SyncClient) -> None:
         count.using(key="order-7").enqueue("u", 2)
 
 
+def test_the_id_of_a_key_needs_the_secret_of_the_namespace(app: App[None], redis_url: str) -> None:
+    """All processes agree on it, and nobody finds it out by guessing keys; with another secret it is another."""
+    first = declare(app).using(key="order-7").enqueue("u", 1)
+    other = make_app(redis_url)
+    assert declare(other).using(key="order-7").enqueue("u", 1).id == first.id
+    other.close()
+    call: TaskCall[Page] = TaskCall(declare(make_app()).definition, b'{"url":"u","words":1}', Options(key="order-7"))
+    unnamed = prepare(call, ClientSettings(), 5)
+    assert unnamed.named is not None and unnamed.id != first.id
+    named = unnamed.named(b"x")
+    assert len({named.id, unnamed.named(b"y").id, first.id}) == 3
+    assert named.named is None and tasks.decode_envelope(named.new.envelope).id == named.id
+    assert named.id == unnamed.named(b"x").id
+
+
 def test_id_of_the_caller(app: App[None]) -> None:
     """A chosen id is kept, and repeated it makes one task."""
     count, task_id = declare(app), tasks.new_id()

@@ -95,7 +95,7 @@ class Submission:
     fingerprint: str | None
     """Set when the caller chose the id or a key: tells a repetition from another submission under the same name."""
     named: Callable[[bytes], Submission] | None = None
-    """From the namespace's secret to this submission with the id that its idempotency key makes; None: `id` is final."""
+    """From the namespace's secret to this submission under the id that its idempotency key makes; None: it has it."""
 
 
 def prepare(
