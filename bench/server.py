@@ -62,6 +62,7 @@ class Server:
             "appendonly": "yes" if self.aof else "no",
             "appendfsync": "everysec",
             "auto-aof-rewrite-percentage": "0",
+            "stream-node-max-bytes": "2048",
             "loglevel": "warning",
             "logfile": str(self.folder / "log"),
         }

@@ -189,7 +189,8 @@ class EmbeddedRedis:
             return [sys.executable, "-m", "headrace_cli.fake_redis", str(port)]
         listen = ["--bind", HOST, "--port", str(port), "--protected-mode", "yes"]
         keep = ["--dir", ".", "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        return [str(binary.path), *listen, *keep, "--maxmemory-policy", "noeviction"]
+        # Nodes of streams half as long as by default: to delete an entry Redis walks through its node.
+        return [str(binary.path), *listen, *keep, "--maxmemory-policy", "noeviction", "--stream-node-max-bytes", "2048"]
 
     def _await_ready(self, process: subprocess.Popen[bytes], last: Last) -> None:
         deadline = time.monotonic() + _START_S
