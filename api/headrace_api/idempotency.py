@@ -54,7 +54,7 @@ class Keys:
 
     async def namer(self, subject: str, key: str) -> Callable[..., str]:
         """The function from a queue (and a number within a batch) to an id. Raises StoreUnavailable."""
-        secret = self._secret or await self._read_secret()
+        secret = await self.secret()
 
         def task_id(queue: str, index: int = 0) -> str:
             parts = (self._namespace, queue, subject, key, str(index))
@@ -63,6 +63,10 @@ class Keys:
             return queue_id(queue, uuid.UUID(bytes=digest[:16]))
 
         return task_id
+
+    async def secret(self) -> bytes:
+        """The namespace's secret, the same for all replicas; made by whoever first asks. Raises StoreUnavailable."""
+        return self._secret or await self._read_secret()
 
     async def _read_secret(self) -> bytes:
         name = NamespaceKeys(self._namespace)["secret"]

@@ -12,6 +12,8 @@ from .problems import KINDS
 
 _OF_HTTP: Final[Mapping[str, tuple[int, str]]] = {
     "bad_query": (400, "A parameter after `?` does not exist or has no such value"),
+    "invalid_filter": (400, "A word of the filter is unknown, or has a value that it cannot have"),
+    "bad_cursor": (400, "The cursor is none of this list"),
     "bad_idempotency_key": (400, "The Idempotency-Key is not one header of 1 to 255 visible ASCII characters"),
     "unknown_route": (404, "A part of the path cannot be one, so there is nothing there"),
     "bad_body": (400, "The body ended early or is badly framed"),

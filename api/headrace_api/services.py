@@ -148,6 +148,9 @@ MAX_IDLE_WATCHES: Final = 32
 """Queues of a namespace whose journal keeps its connection although nobody waits."""
 
 
+LOOKS_AT_ONCE: Final = 2
+
+
 @dataclass(slots=True)
 class Services:
     """One API process. Made within the event loop that it serves."""
@@ -163,6 +166,8 @@ class Services:
     connections: Connections = field(init=False)
     closing: bool = False
     """Set when the process is about to stop."""
+    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS_AT_ONCE))
+    """Of lists: each holds Redis for some milliseconds at a time."""
     _namespaces: dict[str, Namespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

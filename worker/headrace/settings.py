@@ -201,6 +201,8 @@ class ApiSettings(ClientSettings):
     """Tasks a second that bulk jobs of one process act on, so that workers have most of Redis' time."""
     audit_length: int = setting(50_000, whole(100, 10_000_000, "entries"))
     """Entries of a namespace's audit log, about; the oldest are dropped."""
+    scan_budget: int = setting(10_000, whole(100, 10_000_000, "tasks"))
+    """Tasks that are looked at for one page of a list; those over 4 KiB count as several."""
     schemas: str = setting("warn", choice("off", "warn", "enforce"))
     """Payloads at the door: not checked (off), checked for known types (warn), others refused (enforce)."""
     log_level: str = setting("info", _LEVELS)
