@@ -9,6 +9,7 @@ import click
 
 from .command import Command, LazyGroup
 from .main import cli
+from .markdown import table
 
 __all__ = ["every_command", "page"]
 
@@ -34,8 +35,8 @@ What takes more than a second shows a bar in a terminal and a line every ten sec
 def page() -> str:
     """The whole page."""
     commands = list(every_command(cli, "headrace"))
-    rows = "".join(f"| [`{path}`](#{_anchor(path)}) | {_summary(each)} |\n" for path, each in commands)
-    return "\n".join([HEAD, "| command | does |\n|---|---|\n" + rows, *(_part(*each) for each in commands)])
+    rows = ((f"[`{path}`](#{_anchor(path)})", _summary(each)) for path, each in commands)
+    return "\n".join([HEAD, table(("command", "does"), rows), *(_part(*each) for each in commands)])
 
 
 def every_command(command: click.Command, path: str) -> Iterator[tuple[str, Command]]:
@@ -56,7 +57,7 @@ def _anchor(path: str) -> str:
 
 
 def _summary(command: Command) -> str:
-    return _cell(_paragraphs(command)[0].split(". ")[0].removesuffix("."))
+    return _paragraphs(command)[0].split(". ")[0].removesuffix(".")
 
 
 def _paragraphs(command: Command) -> list[str]:
@@ -69,15 +70,17 @@ def _part(path: str, command: Command) -> str:
     usage = " ".join([path, *command.collect_usage_pieces(ctx)])
     told = "\n\n".join(_paragraphs(command))
     options = [each for each in command.params if isinstance(each, click.Option) and each.expose_value]
-    rows = "".join(_row(ctx, each) for each in options)
-    table = f"| option | meaning |\n|---|---|\n{rows}\n" if rows else ""
-    return f"## {path}\n\n```text\n{usage}\n```\n\n{told}\n\n{table}```sh\n{command.examples}\n```\n"
+    options_table = table(("option", "meaning"), (_row(ctx, each) for each in options))
+    parts = [
+        f"## {path}\n",
+        f"```text\n{usage}\n```\n",
+        f"{told}\n",
+        options_table,
+        f"```sh\n{command.examples}\n```\n",
+    ]
+    return "\n".join(part for part in parts if part)
 
 
-def _row(ctx: click.Context, option: click.Option) -> str:
+def _row(ctx: click.Context, option: click.Option) -> tuple[str, str]:
     names, meaning = option.get_help_record(ctx) or ("", "")
-    return f"| `{_cell(names)}` | {_cell(meaning)} |\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return f"`{names}`", meaning

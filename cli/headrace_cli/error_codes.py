@@ -96,6 +96,12 @@ PYTHON: Final = (
         "send it again with the same ids",
     ),
     Raised(
+        "InvalidFilter",
+        "invalid_filter",
+        "a filter cannot be understood; `.errors` says where",
+        "correct the word that the sentence names",
+    ),
+    Raised(
         "InvalidRequest",
         "invalid_request",
         "an order about queues or many tasks is wrong; `.errors` says where",
@@ -108,6 +114,7 @@ PYTHON: Final = (
         "check the id; records are kept for `HEADRACE_RETENTION_S`",
     ),
     Raised("UnknownQueue", "unknown_queue", "the namespace has no such queue", "see `headrace queue ls`"),
+    Raised("UnknownType", "unknown_type", "no worker has published such a type", "see `headrace types`"),
     Raised("UnknownBulk", "unknown_bulk", "no bulk job has this id any more", "see `GET /api/v1/bulk`"),
     Raised(
         "WrongCount",

@@ -32,6 +32,12 @@ HTTP: Final = (
         "correct what `errors` names",
         400,
     ),
+    Told(
+        "bad_cursor",
+        "the cursor is none of this list: it was cut or changed, or is of another filter or namespace",
+        "send the same filter with each `next`, or begin without a cursor",
+        400,
+    ),
     Told("bad_idempotency_key", "not one header of 1 to 255 visible ASCII characters", "send a UUID", 400),
     Told("bad_body", "the body ended early, or is badly framed", "use an HTTP library", 400),
     Told("bad_http", "not HTTP/1.1", "use an HTTP library", 400),
@@ -64,6 +70,12 @@ HTTP: Final = (
         "unknown_queue",
         "the namespace has no such queue",
         "`detail` names one that is close; `GET /api/v1/queues` has all",
+        404,
+    ),
+    Told(
+        "unknown_type",
+        "no worker has published a type of this name",
+        "`detail` names one that is close; `GET /api/v1/types` has all",
         404,
     ),
     Told(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from .error_codes import COMMANDS, HTTP, PYTHON
+from .markdown import table
 
 __all__ = ["page"]
 
@@ -49,11 +49,11 @@ def page() -> str:
     commands = ((_anchored(each.code, seen), each.happened, each.remedy) for each in COMMANDS)
     parts = [
         HEAD,
-        _table(("status", "code", "what happened", "what to do"), http),
+        table(("status", "code", "what happened", "what to do"), http),
         AFTER_HTTP,
-        _table(("class", "code", "raised when", "what to do"), python),
+        table(("class", "code", "raised when", "what to do"), python),
         "\n## Of commands\n",
-        _table(("code", "what happened", "what to do"), commands),
+        table(("code", "what happened", "what to do"), commands),
     ]
     return "\n".join(parts).replace("\n\n\n", "\n\n")
 
@@ -63,8 +63,3 @@ def _anchored(code: str, seen: set[str]) -> str:
     first = code not in seen
     seen.add(code)
     return f'<a id="{code}"></a>`{code}`' if first else f"`{code}`"
-
-
-def _table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

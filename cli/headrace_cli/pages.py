@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from . import commands_page, errors_page, settings_page
+from . import commands_page, errors_page, http_page, metrics_page, settings_page
 
 __all__ = ["PAGES"]
 
@@ -20,6 +20,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page.page,
     "commands.md": commands_page.page,
     "errors.md": errors_page.page,
+    "http.md": http_page.page,
+    "metrics.md": metrics_page.page,
 }
 """File in docs/ → what makes it."""
 

@@ -20,6 +20,8 @@ import click
 from headrace.environment import Settings, variable
 from headrace.settings import ApiSettings, ClientSettings, Limits, WorkerSettings
 
+from .markdown import table
+
 HEAD: Final = """\
 # Settings
 
@@ -77,16 +79,11 @@ DEFAULTS: Final = {
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, _table(("variable", "meaning"), ((f"`{name}`", text) for name, text in REDIS.items()))]
+    parts = [HEAD, table(("variable", "meaning"), ((f"`{name}`", text) for name, text in REDIS.items()))]
     for cls, title, who in SECTIONS:
         rows = ((f"`{variable(each)}`", _default(each), _allowed(each), _meaning(cls, each)) for each in _own(cls))
-        parts += [f"## {title}\n\n{who}\n", _table(("variable", "default", "allowed", "meaning"), rows)]
+        parts += [f"## {title}\n\n{who}\n", table(("variable", "default", "allowed", "meaning"), rows)]
     return "\n".join(parts)
-
-
-def _table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _own(cls: type[Settings]) -> Iterator[Field[Any]]:
