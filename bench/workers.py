@@ -91,7 +91,7 @@ class Workers:
             time.sleep(0.02)
 
     def _ready(self) -> int:
-        return sum(1 for seen in self.server.call(self.server.queue.workers()) if seen.beat.isdigit())
+        return sum(1 for seen in self.server.call(self.server.queue.workers()) if seen.beat[:1].isdigit())
 
     def check(self) -> None:
         """MeasureError with the log's end if a process is gone."""
