@@ -309,7 +309,7 @@ def test_the_tasks_of_a_dead_worker_go_on_within_a_second_with_the_cause(dev: De
     assert (task["status"], task["result"], task["crashes"]) == ("completed", 2, 1)
     assert task["log"][0]["cause"] == cause
     assert task["log"][0]["outcome"] == "crashed"
-    command.wait_for(rf"w1 ended \({cause}\); \d tasks? handed on; it is started again")
+    command.wait_for(rf"w1 ended \({cause}\); \d tasks? handed on \([0-9a-f]{{8}}[^)]*\); it is started again")
     neighbour = result(url, bystander)
     assert neighbour["status"] == "completed"
     assert len(workers(command)) == 1

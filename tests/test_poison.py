@@ -45,7 +45,7 @@ def test_poison_ends_in_the_dead_letter_and_its_neighbours_complete(
         poison = ids.pop(5)
         pill = http("GET", f"{url}/api/v1/tasks/{poison}?wait=30")
         neighbours = [http("GET", f"{url}/api/v1/tasks/{task_id}?wait=30") for task_id in ids]
-        command.wait_for(rf"1 failed \(pill {poison}\)")
+        command.wait_for(rf"error: task {poison} \(pill\) failed: crash 3 of its workers, the last one \S+ \({cause}\)")
         metrics = http("GET", f"{url}/metrics")
         assert command.stop() == 0
     assert (pill["status"], pill["crashes"], pill["error"]["type"]) == ("failed", 3, "Crashed")

@@ -22,6 +22,11 @@ _SHOWN: Final = {"time", "level", "logger", "message", "exception", "task_id", "
 _DIM: Final = {"trace_id", "attempt"}
 
 
+def short(task_id: str) -> str:
+    """Enough of an id to find it again on the screen."""
+    return task_id[-36:][:8]
+
+
 class Screen:
     """Prints lines; colours them in a terminal. `raw` leaves the lines of children as they are (JSON for machines)."""
 
@@ -64,7 +69,7 @@ class Screen:
             self._print(now, who, "info", clean(line, 4_096))
             return
         facts = "".join(f" {name}={value}" for name, value in record.items() if name not in _SHOWN | _DIM)
-        task = f" {self.style(str(record['task_id'])[-36:][:8], dim=True)}" if "task_id" in record else ""
+        task = f" {self.style(short(str(record['task_id'])), dim=True)}" if "task_id" in record else ""
         text = f"{record['message']}{self.style(facts, dim=True)}{task}"
         trace = record.get("exception")
         self._print(_local(record["time"]), who, record["level"], f"{text}\n{trace}" if trace else text)

@@ -21,7 +21,7 @@ from headrace.metrics import WorkerCollector, exposition
 from headrace.runtime.reclaimer import NAMED, NOTHING
 from headrace.runtime.stats import TypeStats, WorkerStats
 
-from .dev_lines import Screen
+from .dev_lines import Screen, short
 from .dev_metrics import Sums
 from .dev_process import WorkerCommand, WorkerProcess, describe_exit
 from .dev_store import Store, session_name
@@ -188,10 +188,11 @@ class Workers:
 def _told(done: Reclaimed) -> str:
     parts = []
     if moved := len(done.handed_on):
-        parts.append(f"{moved} task{'' if moved == 1 else 's'} handed on")
-    if done.buried:
-        named = ", ".join(f"{each.type or 'unknown'} {each.id}" for each in done.buried[:NAMED])
-        parts.append(f"{len(done.buried)} failed ({named}{', …' if len(done.buried) > NAMED else ''})")
+        named = ", ".join(short(task_id) for task_id in done.handed_on[:NAMED])
+        more = ", …" if moved > NAMED else ""
+        parts.append(f"{moved} task{'' if moved == 1 else 's'} handed on ({named}{more})")
+    if done.buried:  # each has a line of its own
+        parts.append(f"{len(done.buried)} failed")
     return f" {', '.join(parts)};" if parts else ""
 
 

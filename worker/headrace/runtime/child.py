@@ -96,7 +96,7 @@ class _Pipes:
             self._output.write(frame(answer))
             self._output.flush()
 
-    def report(self, ctx: Ctx[Any], progress: Progress) -> None:
+    def report(self, progress: Progress) -> None:
         """Tell the worker how far the job is; from any thread of the handler."""
         with self._writing:
             self._progress = progress
@@ -159,7 +159,7 @@ class _Bench:
         self._deps = deps
         self._ctx: Ctx[Any] | None = None
         """Of the job that runs."""
-        self.report: Callable[[Ctx[Any], Progress], None] | None = None
+        self.report: Callable[[Progress], None] = lambda progress: None
         signal.signal(_INTERRUPT, self._interrupted)
 
     def run(self, job: ProcessJob) -> Answer:
@@ -171,6 +171,11 @@ class _Bench:
         except BaseException as error:  # also SystemExit: it ends the attempt, not the process
             return to_answer(error)
         return Answer(result=msgspec.Raw(result))
+
+    def _said(self, ctx: Ctx[Any], progress: Progress) -> None:
+        """What a thread that a handler left behind says is not of the job that runs now."""
+        if ctx is self._ctx:
+            self.report(progress)
 
     def stop(self, asked: Stop) -> None:
         """In the thread that reads: the job that runs is to end."""
@@ -197,7 +202,7 @@ class _Bench:
             deadline=job.deadline,
             deps=self._deps,
             trace=job.trace,
-            _reporter=self.report,
+            _reporter=self._said,
         )
         current_ctx.set(ctx)
         self._ctx = ctx

@@ -30,7 +30,7 @@ local handed_on, buried = {}, {}
 local function note_buried(id, envelope, crashes)
   local start = match(envelope, '^{"v":%d+,"p":[0-3],"i":"[^"]+"()')
   local rest = start and sub(envelope, start) or ''
-  local type = match(rest, '^,"t":"([^"]+)"') or match(rest, '^,"u":"[^"]+","t":"([^"]+)"') or ''
+  local type = match(rest, '^,"t":"([%w_.:%-]+)"') or match(rest, '^,"u":"[^"]+","t":"([%w_.:%-]+)"') or ''
   buried[#buried + 1], buried[#buried + 2], buried[#buried + 3] = id, type, crashes
 end
 
