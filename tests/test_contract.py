@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pytest
 
@@ -35,15 +35,13 @@ from headrace import (
     Unique,
     UnknownTask,
 )
-from headrace.broker.broker import Call, Queue
+from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
 from headrace.task import new_id
 from headrace.testing import Testing
 from redis_server import Missing, RedisServer
 from worker_harness import eventually, shares, working
-
-R = TypeVar("R")
 
 
 class Side(Protocol):
@@ -53,9 +51,6 @@ class Side(Protocol):
 
     async def work(self, app: App[Any]) -> None:
         """Do all that there is to do, also what is delayed or tried again."""
-
-    async def call(self, call: Call[R]) -> R:
-        """Carry out a transition."""
 
 
 class InProcess:
@@ -68,9 +63,6 @@ class InProcess:
 
     async def work(self, app: App[Any]) -> None:
         await self._testing.awork(raises=False, delayed=True)
-
-    async def call(self, call: Call[R]) -> R:
-        return self._testing.carry_out(call, "default")
 
 
 class Real:
@@ -90,9 +82,6 @@ class Real:
                     return depth.live == depth.parked
 
                 await eventually(idle)
-
-    async def call(self, call: Call[R]) -> R:
-        return await self._client.call(call)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -365,6 +354,29 @@ async def test_a_type_that_no_worker_knows_waits(side: Side, app: App[None], ran
     assert ran == [2]
 
 
+async def test_a_dead_letter_can_start_over(side: Side, app: App[None], ran: list[str]) -> None:
+    @app.task(retry=Retry(0))
+    async def mended() -> str:
+        ran.append("")
+        if len(ran) < 2:
+            raise ValueError("broken")
+        return "fine"
+
+    handle = await mended.aenqueue()
+    await side.work(app)
+    assert [seen.id async for seen in app.inspect.tasks("state:failed error:broken")] == [handle.id]
+    assert await handle.aretry() is State.PENDING
+    await side.work(app)
+    assert await handle.aget() == "fine"
+
+
+async def test_a_delayed_task_can_be_hurried(side: Side, app: App[None], ran: list[int]) -> None:
+    handle = await noting(app, ran).using(delay=600).aenqueue(1)
+    assert await handle.aretry() is State.PENDING
+    await side.work(app)
+    assert ran == [1]
+
+
 # -- names
 
 
@@ -413,7 +425,7 @@ async def test_a_cancelled_task_does_not_run(side: Side, app: App[None], ran: li
     note = noting(app, ran)
     waiting, delayed = await note.aenqueue(1), await note.using(delay=60).aenqueue(2)
     for handle in (waiting, delayed):
-        assert await side.call(Queue("default").cancel(handle.id)) == "cancelled"
+        assert await handle.acancel() is State.CANCELLED
         with pytest.raises(TaskCancelled):
             await handle.aget()
     await side.work(app)
@@ -437,7 +449,7 @@ async def test_a_running_task_can_be_cancelled(side: Side, app: App[None], ran: 
         return "began" in ran
 
     await eventually(began)
-    assert await side.call(Queue("default").cancel(handle.id)) == "asked"
+    assert await handle.acancel() is State.PROCESSING
     await working
     with pytest.raises(TaskCancelled):
         await handle.aget()

@@ -136,6 +136,17 @@ def test_an_assertion_that_fails_says_what_there_is(headrace: Testing) -> None:
         headrace.assert_not_enqueued(crunch)
 
 
+def test_a_type_of_the_same_name_elsewhere_is_another_one(headrace: Testing) -> None:
+    def resize_here(size: int) -> None: ...
+
+    tenant, twin = App("tenant", namespace="tenant").task("resize"), App("twin").task("resize")
+    tenant(resize_here).enqueue(3)
+    headrace.assert_not_enqueued(resize)
+    twin(resize_here).enqueue(3)
+    with pytest.raises(AssertionError, match=r"resize\(size=3\)\n      The payload does not fit"):
+        headrace.assert_enqueued(resize, url="s3://cat")
+
+
 def test_a_long_list_is_cut(headrace: Testing) -> None:
     for number in range(12):
         crunch.enqueue([number])
@@ -222,8 +233,15 @@ def test_tasks_that_submit_each_other_are_stopped(headrace: Testing, monkeypatch
         await again.aenqueue()
 
     again.enqueue()
+    with pytest.raises(AssertionError, match="still work after 10 attempts"):
+        headrace.work(limit=10)
     with pytest.raises(AssertionError, match="still work after 20 attempts"):
-        headrace.work()
+        resize.using(priority="low").enqueue("never").get()
+
+
+def test_a_limit_that_is_just_reached_is_fine(headrace: Testing) -> None:
+    app.batch(crunch.call([number]) for number in range(5))
+    assert headrace.work(limit=5) == 5
 
 
 def test_process_handlers_run_in_a_thread(headrace: Testing) -> None:

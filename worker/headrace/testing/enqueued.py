@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.broker.broker import TaskView
 from headrace.decorator import Task
-from headrace.errors import nearest
+from headrace.errors import InvalidPayload, nearest
 from headrace.task import Priority
 
 SHOWN = 10
@@ -25,6 +25,7 @@ class Enqueued:
     type: str
     arguments: Mapping[str, Any]
     """Those of the call, as JSON has them; a default is not among them."""
+    namespace: str
     queue: str
     priority: Priority
     delay_s: float
@@ -32,7 +33,7 @@ class Enqueued:
     tags: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, seen: TaskView, now_ms: int) -> Enqueued:
+    def of(cls, seen: TaskView, namespace: str, now_ms: int) -> Enqueued:
         """A task that was submitted at that time."""
         envelope = seen.envelope
         assert envelope is not None
@@ -41,6 +42,7 @@ class Enqueued:
             id=seen.id,
             type=envelope.type,
             arguments=msgspec.json.decode(envelope.payload),
+            namespace=namespace,
             queue=seen.queue,
             priority=Priority(envelope.priority),
             delay_s=delay_s,
@@ -54,16 +56,13 @@ class Enqueued:
 def find(enqueued: Sequence[Enqueued], task: Task[..., Any], wanted: Mapping[str, Any]) -> Enqueued | None:
     """The first one of this type whose arguments have these values. AssertionError for an unknown argument."""
     _check_names(task, wanted)
-    for each in enqueued:
-        if each.type == task.definition.name and not _differences(each, task, wanted):
-            return each
-    return None
+    return next((each for each in _of_type(enqueued, task) if not _differences(each, task, wanted)), None)
 
 
 def not_found(enqueued: Sequence[Enqueued], task: Task[..., Any], wanted: Mapping[str, Any]) -> str:
     """What there is instead: that type's tasks, the most alike first, with what differs; else all."""
     name = task.definition.name
-    same = [(each, _differences(each, task, wanted)) for each in enqueued if each.type == name]
+    same = [(each, _differences(each, task, wanted)) for each in _of_type(enqueued, task)]
     if not same:
         others = "".join(f"\n  {each}" for each in enqueued[:SHOWN]) + _rest(len(enqueued))
         there = f"These were:{others}" if enqueued else "Nothing was."
@@ -73,6 +72,11 @@ def not_found(enqueued: Sequence[Enqueued], task: Task[..., Any], wanted: Mappin
     for each, differences in same[:SHOWN]:
         lines += [f"  {each}", *(f"      {difference}" for difference in differences)]
     return "\n".join(lines) + _rest(len(same))
+
+
+def _of_type(enqueued: Sequence[Enqueued], task: Task[..., Any]) -> list[Enqueued]:
+    namespace = task.app.connections.client().settings.namespace
+    return [each for each in enqueued if (each.type, each.namespace) == (task.definition.name, namespace)]
 
 
 def _rest(number: int) -> str:
@@ -94,7 +98,10 @@ def _check_names(task: Task[..., Any], wanted: Mapping[str, Any]) -> None:
 
 def _differences(each: Enqueued, task: Task[..., Any], wanted: Mapping[str, Any]) -> list[str]:
     """What of the wanted values is otherwise there: one line an argument. Defaults count as given."""
-    sent = task.definition.decode(msgspec.json.encode(each.arguments))
+    try:
+        sent = task.definition.decode(msgspec.json.encode(each.arguments))
+    except InvalidPayload as error:  # another App has a type of this name
+        return [str(error)]
     return [
         f"{name}: {getattr(sent, name)!r}, not {value!r}"
         for name, value in wanted.items()

@@ -25,8 +25,8 @@ from headrace.testing.store import Clock, Store
 
 R = TypeVar("R")
 
-LIMIT: Final = 10_000
-"""Attempts after which `work` takes it that tasks submit each other without end."""
+LIMIT: Final = 1_000
+"""Attempts after which it is taken that tasks submit each other without end."""
 
 
 class Testing:
@@ -84,20 +84,20 @@ class Testing:
 
     # work
 
-    def work(self, *, raises: bool = True, delayed: bool = False) -> int:
+    def work(self, *, raises: bool = True, delayed: bool = False, limit: int = LIMIT) -> int:
         """Run what is due, in the order in which a worker takes it, also what is submitted meanwhile.
 
         Each App's lifespan is entered for it and left at the end. What a handler raises is raised here at once, with
         its task retrying or failed, as its type says; with `raises=False` it is left at that, and the work goes on.
         With `delayed` the clock moves on to whatever is due next (a delay, a retry), until nothing is.
 
-        Returns how many attempts were made. Raises AssertionError after 10,000 of them, TaskFailed for a task that got
-        to no handler, and WrongCaller in a running event loop.
+        Returns how many attempts were made. Raises AssertionError if there is still work after `limit` of them,
+        TaskFailed for a task that got to no handler, and WrongCaller in a running event loop.
         """
         forbid_running_loop("headrace.work()", "await headrace.awork()")
-        return asyncio.run(self.awork(raises=raises, delayed=delayed))
+        return asyncio.run(self.awork(raises=raises, delayed=delayed, limit=limit))
 
-    async def awork(self, *, raises: bool = True, delayed: bool = False) -> int:
+    async def awork(self, *, raises: bool = True, delayed: bool = False, limit: int = LIMIT) -> int:
         """As `work`, from asyncio."""
         attempts = 0
         async with self._crew() as crew:
@@ -105,16 +105,17 @@ class Testing:
                 attempts += 1
                 if raises and attempted.error is not None:
                     _raise(attempted)
-                if attempts >= LIMIT:
-                    raise AssertionError(f"There is still work after {LIMIT:,} attempts. Do tasks submit each other?")
+                _check_limit(attempts, limit)
         return attempts
 
     async def work_until(self, over: Callable[[], bool], timeout_s: float | None) -> None:
         """Work until `over()` says so, nothing is left, or the clock has moved by so many seconds."""
         give_up = math.inf if timeout_s is None else self.clock.ms() + timeout_s * 1000
+        attempts = 0
         async with self._crew() as crew:
             while not over() and await self._step(crew, give_up):
-                continue
+                attempts += 1
+                _check_limit(attempts, LIMIT)
         if not over() and math.isfinite(give_up):
             self.clock.move_to(math.ceil(give_up))
 
@@ -188,7 +189,7 @@ class Testing:
         assert name is not None
         found = self._store.call(self.queue(name, namespace).get(task_id))
         assert found is not None
-        self.enqueued.append(Enqueued.of(view(task_id, name, found), self.clock.ms()))
+        self.enqueued.append(Enqueued.of(view(task_id, name, found), namespace, self.clock.ms()))
 
 
 class _Shared:
@@ -198,6 +199,11 @@ class _Shared:
         self.crew = crew
         self.stack = stack
         self.users = 0
+
+
+def _check_limit(attempts: int, limit: int) -> None:
+    if attempts > limit:
+        raise AssertionError(f"There is still work after {limit:,} attempts. Do tasks submit each other without end?")
 
 
 def _raise(attempted: Attempted) -> None:
