@@ -17,6 +17,7 @@ import openapi_check
 from headrace import task as tasks
 from headrace.broker.broker import Cycle, Queue, Report
 from headrace.broker.client import AsyncClient
+from headrace.broker.publishing import publish
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Attempt, Counters, Failure
@@ -154,7 +155,7 @@ class Worker:
     async def publish(self, name: str, description: Any, namespace: str = "default") -> None:
         """As a worker does that knows a type."""
         text = description if isinstance(description, bytes) else msgspec.json.encode(description)
-        await self.client.call(Queue("default", namespace).enlist(types={name: text}))
+        await self.client.call(publish(namespace, {name: text}))
 
     async def somebody_blocks(self) -> None:
         """Until a client waits in a blocking call."""

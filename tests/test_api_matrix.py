@@ -16,7 +16,7 @@ from api_kit import EMAIL, Answer, Api, running
 from headrace_api.app import ROUTES
 
 Least = Literal["open", "read", "submit", "operate", "admin"]
-Names = Literal["id", "queue", "body", "bodies", "filter", "job", "nothing"]
+Names = Literal["id", "queue", "body", "bodies", "filter", "job", "type", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Row:
     """The narrowest scope that may use it."""
     names: Names
     """How a request names a queue: by the id or the queue in its path, by `queue` in its body or in each of its
-    `tasks`, by a filter; by a job that acts on it (here one that does not exist); or not at all."""
+    `tasks`, by a filter; by a job that acts on it or a type that goes there (here none
+    that exists); or not at all."""
     body: Any = None
     """A body that is in order."""
 
@@ -35,6 +36,9 @@ class Row:
 EXPECTED: Final[Mapping[str, Row]] = {
     "POST /api/v1/tasks": Row("submit", "body", EMAIL),
     "POST /api/v1/tasks:batch": Row("submit", "bodies", {"tasks": [EMAIL]}),
+    "GET /api/v1/tasks": Row("read", "nothing"),
+    "GET /api/v1/errors": Row("read", "nothing"),
+    "GET /api/v1/workers": Row("read", "nothing"),
     "GET /api/v1/tasks/{id}": Row("read", "id"),
     "DELETE /api/v1/tasks/{id}": Row("submit", "id"),
     "POST /api/v1/tasks/{id}:cancel": Row("submit", "id"),
@@ -50,6 +54,8 @@ EXPECTED: Final[Mapping[str, Row]] = {
     "GET /api/v1/bulk/{job}": Row("operate", "job"),
     "DELETE /api/v1/bulk/{job}": Row("operate", "job"),
     "GET /api/v1/audit": Row("admin", "nothing"),
+    "GET /api/v1/types": Row("read", "nothing"),
+    "GET /api/v1/types/{type}": Row("read", "type"),
     "GET /api/v1/stats": Row("read", "nothing"),
     "GET /health": Row("open", "nothing"),
     "GET /readyz": Row("open", "nothing"),
@@ -58,6 +64,8 @@ EXPECTED: Final[Mapping[str, Row]] = {
     "GET /openapi.json": Row("open", "nothing"),
     "GET /docs": Row("open", "nothing"),
 }
+REFUSED: Final = {"job": "unknown_bulk", "type": "unknown_type"}
+"""Codes for what is in a queue that the token does not cover, where it is not `forbidden_queue`."""
 MAY: Final[Mapping[Least, set[str]]] = {
     "open": {"", "read", "submit", "operate", "admin"},
     "read": {"read", "operate", "admin"},
@@ -109,7 +117,7 @@ async def ask(api: Api, route: str, role: str, queue: str, task_id: str) -> Answ
     elif row.names == "filter":
         body = row.body | {"filter": f"queue:{queue}"}
     headers = {"Authorization": f"Bearer {secret_of(role)}"} if role else {}
-    path = path.replace("{id}", task_id).replace("{queue}", queue).replace("{job}", NO_JOB)
+    path = path.replace("{id}", task_id).replace("{queue}", queue).replace("{job}", NO_JOB).replace("{type}", "none")
     return await api.ask(method, path, json=body, headers=headers)
 
 
@@ -157,7 +165,7 @@ async def test_a_token_of_other_queues(redis_url: str) -> None:
             if row.names == "nothing":
                 if answer.status != 200 or HIDDEN in answer.text or "canary" in answer.text:
                     wrong.append((route, answer.status, answer.text[:500]))
-            elif {answer.code, nothing.code} != {"unknown_bulk" if row.names == "job" else "forbidden_queue"}:
+            elif {answer.code, nothing.code} != {REFUSED.get(row.names, "forbidden_queue")}:
                 wrong.append((route, answer.status, answer.text[:500]))
         after = await dump(api, "hr:{default/")
         covered = [await ask(api, route, "mine", "mine-1", f"mine-1.{NOBODYS}") for route in EXPECTED]
@@ -175,7 +183,7 @@ async def test_a_token_of_another_namespace(redis_url: str) -> None:
         for route, row in sorted(EXPECTED.items(), key=lambda each: each[1].names != "nothing"):
             own = row.names in {"body", "bodies"}  # what it submits goes to a queue of its own
             answer = await ask(api, route, "bank", "vault" if own else HIDDEN, task_id)
-            allowed = {"id": {404}, "queue": {404}, "job": {404}}.get(row.names, {200, 201})
+            allowed = {"id": {404}, "queue": {404}, "job": {404}, "type": {404}}.get(row.names, {200, 201})
             seen = "canary" in answer.text or (row.names == "nothing" and HIDDEN in answer.text)
             if answer.status not in allowed or seen:
                 wrong.append((route, answer.status, answer.text[:500]))
@@ -198,6 +206,7 @@ async def test_no_route_lets_foreign_pages_in(redis_url: str, origin: str) -> No
         for route in EXPECTED:
             method, _, path = route.partition(" ")
             path = path.replace("{id}", NOBODYS).replace("{queue}", "default").replace("{job}", NO_JOB)
+            path = path.replace("{type}", "none")
             before = await api.ask("OPTIONS", path, headers=headers)
             answer = await api.ask(method, path, headers=headers)
             assert before.code == "wrong_method", route

@@ -10,7 +10,9 @@ import pytest
 from redis.exceptions import ResponseError
 
 from headrace.broker.broker import Call, Queue
+from headrace.broker.publishing import publish
 from headrace.broker.scripts import all_scripts, without_shebang
+from headrace.broker.shared import shared_call
 from model_desk import Desk
 from model_picture import picture
 from model_redis import RefusedError, Wire, Word
@@ -63,7 +65,9 @@ def test_one_call(desk: Desk, row: Row) -> None:
 
 
 def test_the_scripts_of_no_row_run_too(desk: Desk) -> None:
-    assert desk.wire.run(desk.queue.enlist(types={"noop": b"{}"}))
+    assert desk.wire.run(desk.queue.enlist())
+    assert desk.wire.run(publish("default", {"noop": b"{}"})) == 0
+    assert desk.wire.run(shared_call("types", "default", (), len)) == 2
     assert desk.depth().live == 0
     assert desk.workers() == {}
     assert desk.state(task_id(1)) == "absent"

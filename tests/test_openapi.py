@@ -31,7 +31,7 @@ def test_the_document_is_openapi_3_1() -> None:
 
 def test_every_reference_leads_somewhere() -> None:
     """And every component is used."""
-    used = set(re.findall(r'"\$ref": "(#/[^"]+)"', json.dumps(DOCUMENT)))
+    used = set(re.findall(r'"\$ref": "(#/components/[^"]+)"', json.dumps(DOCUMENT)))
     assert all(resolve({"$ref": ref}) for ref in used)
     made = {f"#/components/{kind}/{name}" for kind in ("schemas", "responses") for name in DOCUMENT["components"][kind]}
     assert made - used == set()

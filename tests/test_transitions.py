@@ -80,10 +80,9 @@ def test_the_history_keeps_eight_attempts(desk: Desk) -> None:
     assert (len(seen.attempts), seen.counters.attempts) == (8, 10)
 
 
-def test_enlist_is_bounded_and_keeps_types(desk: Desk) -> None:
-    assert desk.wire.run(desk.queue.enlist(max_queues=1, types={"noop": b"{}"}))
+def test_enlist_is_bounded(desk: Desk) -> None:
     assert desk.wire.run(desk.queue.enlist(max_queues=1))
-    assert desk.wire.command("HGETALL", "hr:{default}:types") == [b"noop", b"{}"]
+    assert desk.wire.run(desk.queue.enlist(max_queues=1))
     desk.wire.command("SADD", "hr:{default}:queues", "x")
     desk.wire.command("SREM", "hr:{default}:queues", desk.queue.name)
     assert not desk.wire.run(desk.queue.enlist(max_queues=1))

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
-from . import audit_routes, batch, bulk_routes, openapi_routes, queue_routes, system, tasks
+from . import audit_routes, batch, bulk_routes, listing, openapi_routes, queue_routes, system, tasks, type_routes
 from .endpoint import endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
@@ -22,9 +22,11 @@ _PART: Final = re.compile(r"{(\w+)}")
 ROUTES: Final = (
     *tasks.ROUTES,
     *batch.ROUTES,
+    *listing.ROUTES,
     *queue_routes.ROUTES,
     *bulk_routes.ROUTES,
     *audit_routes.ROUTES,
+    *type_routes.ROUTES,
     *system.ROUTES,
     *openapi_routes.ROUTES,
 )

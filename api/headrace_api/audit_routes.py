@@ -24,7 +24,8 @@ class AuditQuery(msgspec.Struct, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="entries of a page")] = 50
     cursor: Annotated[
-        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}-[0-9]{1,19}$")] | None, Meta(description="`next` of the page before")
+        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}-[0-9]{1,19}$")] | None,
+        Meta(description="`next` of the page before"),
     ] = None
 
 

@@ -76,6 +76,7 @@ _TASK: Final[dict[str, Any]] = {
     ],
     "tags": [],
     "expires_at": None,
+    "progress": None,
 }
 TASKS: Final[dict[str, Any]] = {"It ended well, the second time": _TASK}
 

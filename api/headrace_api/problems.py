@@ -42,6 +42,7 @@ from headrace.errors import (
     UnknownBulk,
     UnknownQueue,
     UnknownTask,
+    UnknownType,
     WrongCount,
     WrongState,
 )
@@ -86,6 +87,7 @@ KINDS: Final[Mapping[type[HeadraceError], Kind]] = {
     InvalidFilter: Kind(400, "The filter is refused"),
     UnknownTask: Kind(404, "No such task"),
     UnknownQueue: Kind(404, "No such queue"),
+    UnknownType: Kind(404, "No such type"),
     UnknownBulk: Kind(404, "No such bulk job"),
     WrongState: Kind(409, "The task is in another state"),
     WrongCount: Kind(409, "Another number of tasks than expected"),

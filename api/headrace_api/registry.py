@@ -1,7 +1,6 @@
 """What the workers published of the types they know: schema, queue, defaults. Kept here for two seconds at a time.
 
-During a rollout old and new workers publish in turn, so the description before the last one still counts: a payload
-passes if either accepts it.
+During a rollout old and new workers know a type in two versions: a payload passes if either accepts it.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import msgspec
 from headrace.broker.connection import RedisError
 from headrace.broker.keys import NamespaceKeys
 from headrace.errors import FieldError, nearest
+from headrace.known_types import Described, described, grouped
 from headrace.task import check_queue
 
 from .schema_check import MAX_ERRORS, Check, Errors, accepts_all, compile_schema
@@ -28,31 +28,20 @@ STALE_S: Final = 0.25
 """Seconds after which an unknown type is looked for once more: its worker may just have started."""
 
 
-class _Described(msgspec.Struct, frozen=True):
-    """The parts of a published description that the door reads."""
-
-    schema: dict[str, Any] = {}
-    hash: str = ""
-    queue: str | None = None
-    priority: int | None = None
-    max_retries: int | None = None
-
-
-_decode: Final = msgspec.json.Decoder(_Described).decode
-
-
 @dataclass(frozen=True, slots=True)
 class KnownType:
     """A type that some worker has published."""
 
     name: str
-    text: bytes
-    described: _Described
+    texts: list[bytes]
+    """What was published of each version, the newest first."""
+    described: Described
+    """The newest version."""
     checks: tuple[Check, ...]
-    """The latest schema's first; the one before it, too, if it was another."""
+    """Of each version."""
 
     def errors(self, payload: Any) -> list[FieldError]:
-        """What is wrong with a payload, by the latest schema; nothing, if any schema accepts it."""
+        """What is wrong with a payload, by the newest version; nothing, if any accepts it."""
         first: Errors = ()
         for check in self.checks:
             errors = check(payload)
@@ -121,24 +110,21 @@ class Types:
             reply = await self._store.command("HGETALL", self._key)
         except RedisError:
             reply = []  # no rights, or something foreign under our key: then no type is known
-        rows = zip(reply[::2], reply[1::2], strict=True)
-        known = (self._known(name.decode("utf-8", "replace"), text) for name, text in rows)
-        self._types = {each.name: each for each in known}
+        self._types = {name: self._known(name, texts) for name, texts in grouped(reply).items()}
         self._read_at = self._clock()
 
-    def _known(self, name: str, text: bytes) -> KnownType:
+    def _known(self, name: str, texts: list[bytes]) -> KnownType:
         before = self._types.get(name)
-        if before is not None and before.text == text:
+        if before is not None and before.texts == texts:
             return before
-        try:
-            described = _decode(text)
-        except msgspec.DecodeError:
-            # Written by something foreign, or by a later version: known by name only.
-            return KnownType(name, text, _Described(), (accepts_all,))
-        if described.queue is not None and not is_queue(described.queue):
-            described = msgspec.structs.replace(described, queue=None)
-        earlier = before.checks[:1] if before is not None and before.described.hash != described.hash else ()
-        return KnownType(name, text, described, (compile_schema(described.schema), *earlier))
+        # What something foreign or a later version wrote is known by name only.
+        read = [described(text) for text in texts]
+        newest = read[0] or Described()
+        if newest.queue is not None and not is_queue(newest.queue):
+            newest = msgspec.structs.replace(newest, queue=None)
+        return KnownType(
+            name, texts, newest, tuple(compile_schema(each.schema) if each else accepts_all for each in read)
+        )
 
     async def aclose(self) -> None:
         """Stop reading."""

@@ -18,6 +18,7 @@ HeadraceError
 │   └── InvalidFilter          the words that say which tasks are meant cannot be understood
 ├── UnknownTask                no task has this id (any more)
 ├── UnknownQueue               the namespace has no such queue
+├── UnknownType                no worker has published such a type
 ├── UnknownBulk                no bulk job has this id (any more)
 ├── WrongCount                 a bulk order fits another number of tasks than its caller expected; nothing was done
 ├── TooManyBulks               as many bulk jobs run as may; try later
@@ -42,7 +43,15 @@ from collections.abc import Sequence
 
 from headrace.error_base import FieldError, HeadraceError, nearest
 from headrace.error_base import ended as _ended
-from headrace.order_errors import InvalidFilter, InvalidRequest, TooManyBulks, UnknownBulk, UnknownQueue, WrongCount
+from headrace.order_errors import (
+    InvalidFilter,
+    InvalidRequest,
+    TooManyBulks,
+    UnknownBulk,
+    UnknownQueue,
+    UnknownType,
+    WrongCount,
+)
 
 __all__ = [
     "BadDefinition",
@@ -72,6 +81,7 @@ __all__ = [
     "UnknownQueue",
     "UnknownSetting",
     "UnknownTask",
+    "UnknownType",
     "WrongCaller",
     "WrongCount",
     "WrongState",

@@ -44,6 +44,20 @@ class UnknownQueue(HeadraceError):
         return f"There is no queue {self.queue!r}. {hint}"
 
 
+class UnknownType(HeadraceError):
+    """No worker has published a type of this name; `meant` is one that is close."""
+
+    code = "unknown_type"
+
+    def __init__(self, name: str, meant: str | None = None) -> None:
+        super().__init__(name, meant)
+        self.name, self.meant = name, meant
+
+    def __str__(self) -> str:
+        hint = f"Did you mean {self.meant!r}?" if self.meant else "Start a worker that knows it."
+        return f"No worker has published a type {self.name!r}. {hint}"
+
+
 class UnknownBulk(HeadraceError):
     """No bulk job has this id: it never existed, or it ended so long ago that it was forgotten."""
 

@@ -320,10 +320,9 @@ class Queue:
         """Whoever beats or holds something."""
         return self._call("workers", (), parse_workers)
 
-    def enlist(self, *, max_queues: int = 1_000, types: dict[str, bytes] | None = None) -> Call[bool]:
-        """List this queue, publish types. False if the namespace has too many queues."""
-        pairs = [part for pair in (types or {}).items() for part in pair]
-        return self._call("enlist", (self.name, max_queues, *pairs), bool)
+    def enlist(self, *, max_queues: int = 1_000) -> Call[bool]:
+        """List this queue. False if the namespace has too many queues."""
+        return self._call("enlist", (self.name, max_queues), bool)
 
 
 def _time(now_ms: int | None) -> str:

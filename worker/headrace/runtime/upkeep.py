@@ -13,6 +13,7 @@ import msgspec
 from headrace.broker import durability
 from headrace.broker.broker import Queue
 from headrace.broker.connection import Connection
+from headrace.broker.publishing import publish, renew
 from headrace.errors import HeadraceError
 from headrace.runtime.claims import QueueClaims
 from headrace.runtime.reconnect import Voice
@@ -44,7 +45,8 @@ class Upkeep:
         await durability.check(claims.durability, connection)
         queue = claims.queue
         claims.epoch, _ = await connection.call(queue.init(connection.run_id))
-        listed = await connection.call(queue.enlist(max_queues=self._max_queues, types=self._types))
+        await connection.call(publish(queue.namespace, self._types))
+        listed = await connection.call(queue.enlist(max_queues=self._max_queues))
         if not listed and self._unlisted.may_speak(asyncio.get_running_loop().time()):
             logger.warning(
                 "queue %s is served but not listed: its namespace has HEADRACE_MAX_QUEUES (%d) queues already",
@@ -52,6 +54,11 @@ class Upkeep:
                 self._max_queues,
             )
         await self.release(queue, connection)
+
+    async def renew(self, namespace: str, connection: Connection) -> None:
+        """Our types stay published as versions that are known by somebody. Raises HeadraceError."""
+        if await connection.call(renew(namespace, self._types)):
+            await connection.call(publish(namespace, self._types))
 
     async def release(self, queue: Queue, connection: Connection) -> None:
         """Tasks that were parked for want of a handler that is here become pending."""

@@ -19,6 +19,7 @@ import msgspec
 from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
+from headrace.broker.publishing import RENEW_S
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.claims import QueueClaims
@@ -150,6 +151,7 @@ class Worker:
             self._spawn(self._purge(claims))
         self._spawn(keep_connected(self.redis, "headrace-claims", self._connected, self._disconnected, voice))
         self._spawn(self._watch())
+        self._spawn(self._renew())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -266,6 +268,15 @@ class Worker:
                 self.stats.purged += sum(await purge_pass(self._client, claims.queue, self.settings, now_ms))
             except HeadraceError as error:
                 logger.debug("dead letters were not purged: %s", error)
+
+    async def _renew(self) -> None:
+        namespace = next(iter(self._claims.values())).queue.namespace
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self._upkeep.renew(namespace, await self._client.connection())
+            except HeadraceError as error:
+                logger.debug("the types were not renewed: %s", error)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
