@@ -131,6 +131,11 @@ async def test_a_call_of_another_app_is_refused(app: App[None]) -> None:
         await app.abatch([call(make_app(), "double")(1)])
 
 
+async def test_what_is_no_call_is_told(app: App[None]) -> None:
+    with pytest.raises(TypeError, match=r"as task\.call\(…\) makes them, not 'double'"):
+        await app.abatch(["double"])  # type: ignore[arg-type]
+
+
 async def test_an_empty_batch_sends_nothing(redis_url: str) -> None:
     app = make_app()  # its Redis cannot be reached
     batch: Batch[int] = await app.abatch([])
@@ -191,6 +196,13 @@ async def test_results_are_told_by_the_journal_without_a_poll_a_task(
         assert await waiting == [2 * number for number in range(100, 300)]
     # Each task is looked at before and after, however long it took; the rest are the worker's cycles, of 5 at most.
     assert scripts_run(redis_server) < 2 * 200 + 200
+
+
+async def test_many_are_looked_at_in_slices(app: App[None], redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.waiting.SLICE", 3)
+    batch = await app.abatch(call(app, "double")(number) for number in range(100, 110))
+    async with working(app, redis_url):
+        assert await batch.aresults(timeout=10) == [2 * number for number in range(100, 110)]
 
 
 async def test_what_did_not_complete_is_told_in_its_place(app: App[None], redis_url: str) -> None:

@@ -119,9 +119,11 @@ class Plan(Generic[R]):
 
     @classmethod
     def of(cls, app: App[Any], calls: Iterable[TaskCall[R]]) -> Plan[R]:
-        """Check every call. Raises InvalidTask, TooLarge, ConfigError; nothing is sent then."""
+        """Check every call. Raises InvalidTask, TooLarge, ConfigError, TypeError; nothing is sent then."""
         given = tuple(calls)
         for call in given:
+            if not isinstance(call, TaskCall):
+                raise TypeError(f"A batch takes calls, as task.call(…) makes them, not {call!r}.")
             if app.registry.get(call.definition.name) is not call.definition:
                 wrong = FieldError("/type", f"is not of {app!r}", "submit it in a batch of its own App")
                 raise InvalidTask(call.definition.name, [wrong])

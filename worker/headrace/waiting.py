@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from headrace.broker.broker import TaskView
 from headrace.connections import Views
 from headrace.errors import UnknownTask
 from headrace.journal import LOOK_S, Ends, JournalWatch
 from headrace.task import TERMINAL, queue_of
+
+SLICE: Final = 500
+"""Tasks that are looked at in one round trip."""
 
 Look = Callable[[str, Collection[str]], Awaitable[Views]]
 """(queue, ids) → these tasks as they are now."""
@@ -46,15 +50,24 @@ def by_queue(task_ids: Iterable[str]) -> Mapping[str, list[str]]:
 
 async def _of_queue(queue: str, ids: Sequence[str], give_up: float | None, watch: JournalWatch, look: Look) -> Views:
     async with watch.of_each(ids) as ends:
-        views = await look(queue, ids)
+        views = await _look_at(queue, ids, look)
         while open_ids := [task_id for task_id in ids if not _is_over(views[task_id])]:
             left = None if give_up is None else give_up - time.monotonic()
             if left is not None and left <= 0:
                 break
             told = await _told(ends, LOOK_S if left is None else min(LOOK_S, left))
             # Without news all are looked at, since the journal is history that may be cut.
-            views |= await look(queue, [task_id for task_id in open_ids if task_id in told] if told else open_ids)
+            news = [task_id for task_id in open_ids if task_id in told] if told else open_ids
+            views |= await _look_at(queue, news, look)
         return views
+
+
+async def _look_at(queue: str, ids: Sequence[str], look: Look) -> Views:
+    """In slices: the results of 100,000 tasks at once would have to wait in Redis' memory for us to read them."""
+    views: Views = {}
+    for start in range(0, len(ids), SLICE):
+        views |= await look(queue, ids[start : start + SLICE])
+    return views
 
 
 def _is_over(seen: TaskView | None) -> bool:
