@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, TOKEN, Api, running
+from conftest import StartRedis
 from headrace import audit
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.shared import shared_call
 from headrace.bulk import LEASE_MS, MAX_RUNNING, Jobs
 from headrace.bulk_job import Chosen, Order
+from headrace.settings import Durabilities
 from headrace.task import Envelope, Failure, encode_envelope, new_id
 from headrace_api import bulk_driver
 from worker_harness import eventually
@@ -362,6 +364,58 @@ async def test_a_step_that_was_done_already_counts_once(redis_url: str, action: 
     ]
 
 
+async def test_redis_may_go_away_in_the_middle(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever call the loss hits, the job goes on, and each task is done and counted once."""
+    monkeypatch.setattr(bulk_driver, "AGAIN_S", 0.01)
+    async with running(redis_url, bulk_rate=5_000) as api:
+        await add(api, 2_000)
+        job = await order(api, {"action": "cancel", "filter": "type:noop"})
+        killed = 0
+        while killed < 10:
+            await asyncio.sleep(0.02)
+            clients = (await api.worker.client.command("CLIENT", "LIST")).decode().splitlines()
+            for name in (line.split()[0].removeprefix("id=") for line in clients if "name=headrace-api-bulk" in line):
+                killed += await api.worker.client.command("CLIENT", "KILL", "ID", name)
+        seen = await ended(api, job["id"])
+        queue = await depth(api)
+    assert (seen["state"], seen["found"], seen["done"], seen["failed"]) == ("done", 2_000, 2_000, {})
+    assert queue["cancelled"] == 2_000
+
+
+async def test_what_somebody_else_wrote_hinders_no_other_job(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(redis_url, bulk_rate=100_000) as api:
+        [task_id] = await add(api, 1)
+        for number, order_ in enumerate((b"no JSON", b'{"action":"explode","queues":[]}')):
+            foreign = f"{number}" * 20
+            await api.worker.client.command("ZADD", "hr:{default}:bulk", 1, foreign)
+            key = f"hr:{{default}}:bulk:{foreign}"
+            await api.worker.client.command("HSET", key, "order", order_, "begun", 1, "owner", "x", "until", 1)
+        jobs = Jobs(api.worker.client, "default")
+        job_id = await pretend_dead_process(api, jobs, {"action": "cancel", "ids": [task_id]}, [])
+        job = await jobs.get(job_id)
+
+        async def is_ended() -> bool:
+            return (await jobs.get(job_id)).ended_at is not None
+
+        await eventually(is_ended)
+        listed = (await api.get(BULK)).json["jobs"]
+    assert job.state == "running"
+    assert [each["id"] for each in listed] == [job_id]
+    assert "A bulk job in Redis cannot be read" in caplog.text
+
+
+async def test_replays_are_confirmed_as_the_queue_asks(start_redis: StartRedis) -> None:
+    """Durability fsync holds for what a bulk job replays as for what is submitted."""
+    server = start_redis(appendfsync="always")
+    async with running(server.url, bulk_rate=100_000, durability=Durabilities.parse("fsync")) as api:
+        await add(api, 5)
+        await fail_all(api)
+        job = await ended(api, (await order(api, {"action": "retry", "filter": ""}))["id"])
+        touched = await api.worker.client.command("HGET", "hr:{default/default}:ctl", "touch")
+    assert (job["state"], job["done"]) == ("done", 5)
+    assert int(touched) > 0, "a write that WAITAOF can confirm followed the replays"
+
+
 async def test_a_process_that_lost_its_job_changes_nothing_of_it(redis_url: str) -> None:
     """It was only slow: its step may be repeated, but only the owner counts."""
     async with running(redis_url) as api:
@@ -408,10 +462,12 @@ async def test_a_token_acts_in_its_own_queues_only(redis_url: str) -> None:
         everyone = {"Authorization": "Bearer the-token-of-everyone-else"}
         theirs = await api.ask("POST", BULK, json={"action": "cancel", "filter": "type:noop"}, headers=everyone)
         hidden = await api.get(f"{BULK}/{theirs.json['id']}")
+        by_id = await api.ask("POST", BULK, json={"action": "cancel", "ids": foreign}, headers=everyone)
+        hidden_too = await api.get(f"{BULK}/{by_id.json['id']}")
         listed = (await api.get(BULK)).json["jobs"]
     assert (job["done"], job["queues"]) == (3, ["mail-out"])
     assert codes == {"forbidden_queue"}
-    assert hidden.code == "unknown_bulk"
+    assert {hidden.code, hidden_too.code} == {"unknown_bulk"}
     assert [each["id"] for each in listed] == [job["id"]]
 
 

@@ -64,6 +64,9 @@ class Bulks:
             except HeadraceError as error:
                 logger.warning("Bulk job %s goes on in %g s. %s", bulk_id, AGAIN_S, error)
                 await asyncio.sleep(AGAIN_S)
+            except Exception:
+                logger.exception("Bulk job %s cannot be carried out here", bulk_id)
+                return
             else:
                 return lookout.forget()
 
@@ -74,6 +77,9 @@ class Bulks:
                     found = await self.jobs(namespace).take(self._owner)
                 except HeadraceError:
                     continue  # the store counts and logs it
+                except Exception:  # something foreign wrote it; the other jobs must go on
+                    logger.exception("A bulk job in Redis cannot be read")
+                    continue
                 if found is not None:
                     logger.info("Bulk job %s is carried on here", found.id)
                     self._carry_out(namespace, found.id)

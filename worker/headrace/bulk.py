@@ -23,7 +23,7 @@ from headrace.bulk_job import Action, BulkJob, Chosen, Count, Kept, Order, Work,
 from headrace.errors import FieldError, InvalidRequest, TooManyBulks, UnknownBulk, WrongCount
 from headrace.filters import Filter
 from headrace.queues import Caller
-from headrace.task import State
+from headrace.task import State, queue_of
 
 _ID: Final = re.compile(r"[0-9a-f]{20}")
 MAX_IDS: Final = 1_000
@@ -116,14 +116,19 @@ class Jobs:
 
     async def _queues(self, order: Order, filter: Filter | None) -> list[Queue]:
         if filter is None:
-            return []
+            named = {name for each in order.ids if (name := queue_of(each)) is not None}
+            return [Queue(name, self.namespace) for name in sorted(named)]
         given = order.queues
         names = await queues.names(self._client, self.namespace) if given is None else sorted(given)
         return [Queue(name, self.namespace) for name in names if not filter.queues or name in filter.queues]
 
     async def get(self, bulk_id: str) -> BulkJob:
         """The job as it is now. Raises UnknownBulk."""
-        return job_of(bulk_id, await self._read(bulk_id))
+        fields = await self._read(bulk_id)
+        try:
+            return job_of(bulk_id, fields)
+        except (msgspec.DecodeError, ValueError):  # something foreign wrote it
+            raise UnknownBulk(bulk_id) from None
 
     async def ls(self) -> list[BulkJob]:
         """Those that are kept, newest first."""
