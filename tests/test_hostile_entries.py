@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from headrace import task
 from headrace.broker.keys import STREAMS
@@ -100,7 +101,7 @@ def test_a_place_that_is_none_makes_nothing_fail(desk: Desk, place: str) -> None
     assert desk.view(A) is not None
     assert desk.replay(A) == "pending"
     assert desk.hand_back("w", place) == (0, True)
-    assert desk.report(report._replace(place=b"1" + b"9-9", id=A)) == [b"stale"]
+    assert desk.report(replace(report, place=b"1" + b"9-9", id=A)) == [b"stale"]
     assert desk.cancel(A) == "cancelled"
     assert desk.state(A) == "cancelled"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from headrace import task
 from headrace.broker.broker import NewTask, Queue, Reclaim
@@ -85,7 +86,7 @@ def test_results_and_past_attempts_stay_out(desk: Desk) -> None:
     again = desk.one()
     line = task.encode_attempt(task.Attempt(again.place, "completed", "w", 1, 2, result=msgspec.Raw(b'{"x":[1,"r"]}')))
     carried = task.extend(again.carried, task.Counters(2, 1), line)
-    report = again.report("completed")._replace(record=task.record("completed", again.envelope, carried))
+    report = replace(again.report("completed"), record=task.record("completed", again.envelope, carried))
     assert desk.report(report) == []
     [seen] = listed(desk)
     assert (seen.state, seen.result, len(seen.attempts), seen.counters.attempts) == (State.COMPLETED, None, 1, 2)

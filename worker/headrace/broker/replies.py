@@ -50,7 +50,7 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
 STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """How an attempt ended."""
 
     place: bytes
@@ -321,12 +321,13 @@ def number(text: bytes | None) -> int | None:
 def report_args(reports: Sequence[Report]) -> list[bytes | str | int]:
     """Reports as the script takes them: what they have in common once, then entry id, id and record of each."""
     groups: dict[tuple[bytes, str, str | int, str], list[bytes | str | int]] = {}
-    for place, id_, outcome, argument, kind, record in reports:
-        group = (place[:1], outcome, argument, kind)
+    for report in reports:
+        place = report.place
+        group = (place[:1], report.outcome, report.argument, report.type)
         rows = groups.get(group)
         if rows is None:
             rows = groups[group] = []
-        rows += (place[1:], id_, record)
+        rows += (place[1:], report.id, report.record)
     args: list[bytes | str | int] = []
     for group, rows in groups.items():
         args += (*group, len(rows) // 3)
