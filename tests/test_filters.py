@@ -110,6 +110,8 @@ def task(state: State = State.FAILED, payload: Any = None, **changes: Any) -> Ta
         ("exception:Timeout", False),
         ("exception:x.ReadTimeout", False),
         ("place:shop/tasks.py:fetch", True),
+        ("place:tasks.py:fetch", True),
+        ("place:asks.py:fetch", False),
         ("place:shop/tasks.py:read", False),
         ("since:2s", True),
         ("since:500ms", False),

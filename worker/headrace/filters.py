@@ -50,7 +50,7 @@ class Filter:
     exceptions: tuple[str, ...] = ()
     """The class of the last error, with its module (`httpx.ReadTimeout`) or without."""
     places: tuple[str, ...] = ()
-    """Where it was raised, `folder/file.py:function`."""
+    """Where it was raised, `folder/file.py:function`, or without the folder."""
     args: tuple[Argument, ...] = ()
     since: Moment | None = None
     """Of ended tasks the end counts, of all others the submission."""
@@ -138,7 +138,7 @@ class Filter:
         return failure is not None and (
             all(_folded(each) in _folded(said(failure)) for each in self.errors)
             and (not self.exceptions or any(_is_class(failure.type, each) for each in self.exceptions))
-            and (not self.places or place_of(failure) in self.places)
+            and (not self.places or any(_is_at(place_of(failure), each) for each in self.places))
         )
 
 
@@ -153,6 +153,11 @@ def said(failure: Failure) -> str:
 def _folded(text: str) -> bytes:
     """Without the case of ASCII letters; the script that searches in Redis knows no others."""
     return text.encode("utf-8", "surrogatepass").lower()
+
+
+def _is_at(place: str, wanted: str) -> bool:
+    """Whether a place is meant, with its folder or without."""
+    return place == wanted or place.endswith(f"/{wanted}")
 
 
 def _is_class(name: str, wanted: str) -> bool:
