@@ -19,7 +19,7 @@ def queue_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def type_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The types that workers published."""
-    return _names(ctx, "types", "HKEYS", incomplete)
+    return [name for name in _names(ctx, "types", "HKEYS", incomplete) if "#" not in name]
 
 
 def _names(ctx: click.Context, key: str, command: str, incomplete: str) -> list[str]:

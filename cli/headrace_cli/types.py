@@ -48,22 +48,20 @@ def command(name: str | None, output: str, **_: Any) -> None:
 async def _described(session: Session) -> list[Described]:
     import msgspec
 
-    from headrace.broker.keys import NamespaceKeys
+    from headrace.known_types import look
+    from headrace.listing import carry_out
 
-    reply = await session.store.command("HGETALL", NamespaceKeys(session.settings.namespace)["types"])
-    rows = sorted(zip(reply[::2], reply[1::2], strict=True))
-    return [{"type": name.decode(errors="replace"), **msgspec.json.decode(text)} for name, text in rows]
+    found = await carry_out(look(session.settings.namespace), session.store)
+    return [{key: value for key, value in msgspec.to_builtins(each).items() if value is not None} for each in found]
 
 
 def _named(name: str, found: list[Described]) -> Described:
-    from headrace.errors import ConfigError, nearest
+    from headrace.errors import UnknownType, nearest
 
     for each in found:
         if each["type"] == name:
             return each
-    meant = nearest(name, (each["type"] for each in found))
-    hint = f"Did you mean {meant!r}?" if meant else "`headrace types` lists those there are"
-    raise ConfigError(f"No worker has published a type {name!r}", hint)
+    raise UnknownType(name, nearest(name, (each["type"] for each in found)))
 
 
 def _listing() -> Any:
@@ -78,6 +76,7 @@ def _listing() -> Any:
             Column("PRIORITY", lambda each: Priority(each.get("priority", 1)).name.lower()),
             Column("RETRIES", lambda each: each.get("max_retries"), wide=True),
             Column("TIMEOUT", lambda each: span(each.get("timeout_s")), wide=True),
+            Column("WORKERS", lambda each: each.get("workers"), wide=True),
             Column("HASH", lambda each: each.get("hash"), wide=True),
             Column("ARGUMENTS", _arguments),
             Column("DOES", lambda each: each.get("doc", "").partition("\n")[0], wide=True),

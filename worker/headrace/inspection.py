@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from headrace import failures, roster
+from headrace import failures, known_types, roster
 from headrace.broker.broker import Queue, TaskView
 from headrace.broker.shared import shared_call
 from headrace.client import Client, Run, Steps
@@ -14,6 +14,7 @@ from headrace.connections import Connections
 from headrace.failures import Failures
 from headrace.filters import Filter
 from headrace.handle import forbid_running_loop
+from headrace.known_types import TypeView
 from headrace.listing import BUDGET, LIMIT, Ask, Page, Position, look_through
 from headrace.roster import LOOK_AGAIN_S, WorkerInfo
 
@@ -85,6 +86,15 @@ class Inspector:
         return self._ask(
             "inspect.workers_sync()", "await inspect.workers()", lambda queues: roster.look(queues, again_s=again_s)
         )
+
+    async def types(self) -> list[TypeView]:
+        """The types that workers know, by name, with their schemas and how many workers know each."""
+        return await self._connections.arun(lambda client: known_types.look(client.settings.namespace))
+
+    def types_sync(self) -> list[TypeView]:
+        """As `types`."""
+        forbid_running_loop("inspect.types_sync()", "await inspect.types()")
+        return self._connections.run(lambda client: known_types.look(client.settings.namespace))
 
     async def _aask(self, asked: Asked[R]) -> R:
         return await self._connections.arun(lambda client: _of_all(client, asked))

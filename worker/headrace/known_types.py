@@ -76,12 +76,15 @@ def _pairs(reply: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def look(
-    namespace: str, queues: Sequence[Queue], lives: Callable[[str], bool] = lambda worker: True
+    namespace: str, queues: Sequence[Queue] | None = None, lives: Callable[[str], bool] = lambda worker: True
 ) -> Steps[list[TypeView]]:
-    """The types of a namespace by name, with how many workers of these queues know each.
+    """The types of a namespace by name, with how many workers of these queues (None: of all) know each.
 
     `lives` says of a worker that beats whether it still does.
     """
+    if queues is None:
+        names: list[bytes] = yield Run(shared_call("queues", namespace, (), lambda reply: reply))
+        queues = [Queue(name.decode(), namespace) for name in names]
     published = grouped((yield Run(shared_call("types", namespace, (), lambda reply: reply))))
     knowing = yield from _knowing(queues, lives)
     return [view(name, texts, knowing[name]) for name, texts in published.items()]
