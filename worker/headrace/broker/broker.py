@@ -17,19 +17,17 @@ from headrace import task as tasks
 
 from .demand import Demand, parse_demand
 from .keys import STREAMS, NamespaceKeys, QueueKeys
+from .reclaiming import Buried, Reclaim, Reclaimed, parse_reclaimed
 from .replies import (
     MAX_ITEMS,
     STATUS,
     Beat,
-    Buried,
     Claim,
     Cycle,
     Depth,
     Found,
     Held,
     NewTask,
-    Reclaim,
-    Reclaimed,
     Report,
     StreamDepth,
     Submitted,
@@ -41,7 +39,6 @@ from .replies import (
     parse_depth,
     parse_found,
     parse_held,
-    parse_reclaimed,
     parse_workers,
     report_args,
     view,

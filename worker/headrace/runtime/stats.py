@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from headrace.task import Priority
 
 if TYPE_CHECKING:
-    from headrace.broker.replies import Reclaimed
+    from headrace.broker.reclaiming import Reclaimed
 
 DURATION_BUCKETS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
