@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "dev": ("dev", "The whole system here: Redis, API, workers, reload on save."),
     "worker": ("worker", "Run the tasks of an application."),
     "api": ("api", "Serve the HTTP API."),
+    "operator": ("operator", "Scale WorkerPools of a Kubernetes cluster."),
     "submit": ("submit", "Submit a task, or many."),
     "task": ("task", "Look at tasks, list, cancel and retry them."),
     "queue": ("queue", "List queues; pause, resume, limit and empty them."),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .fleet import Fleet, Key
-from .manifests import Pool
+from .manifests import Pool, Ref
 from .news import News
 
 
@@ -41,10 +41,10 @@ class Cluster(Protocol):
         """These go first when the number is lowered, or no longer."""
         ...
 
-    async def show(self, pool: Pool, status: dict[str, Any]) -> None:
+    async def show(self, pool: Ref, status: dict[str, Any]) -> None:
         """Show this status."""
         ...
 
-    async def tell(self, pool: Pool, news: News) -> None:
+    async def tell(self, pool: Ref, news: News) -> None:
         """Post an Event."""
         ...

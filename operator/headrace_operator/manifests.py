@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,14 @@ class InvalidTemplate(InvalidSpec):
     """A pod template that no worker can be made of."""
 
 
+class Ref(NamedTuple):
+    """Names one WorkerPool object, whatever its spec says."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One WorkerPool as the manifests need it."""
@@ -44,6 +52,10 @@ class Pool:
     spec: PoolSpec
     tenant: str = "default"
     """The headrace namespace, which is a prefix of the keys."""
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(self.namespace, self.name, self.uid)
 
 
 def deployment(pool: Pool, *, allow_service_accounts: bool = False) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,7 +22,7 @@ from .looker import Looker, Place
 from .manifests import Pool, fingerprint
 from .news import Event, News, Teller, of_decision, scaled
 from .observed import Moment, Observed, QueueLoad, Unreadable
-from .spec import Mode
+from .spec import InvalidSpec, Mode
 from .status import Condition
 
 logger = logging.getLogger("headrace.operator")
@@ -66,16 +67,40 @@ class Steering:
         self._tried: dict[str, int] = {}
         """Queue → parked tasks that the present template had its chance at."""
         self._template = ""
-        self._written: int | None = None
         self._last_scale: datetime | None = None
         self._resumed = False
         self.troubles: dict[str, Condition] = {}
+        self.loads: tuple[QueueLoad, ...] | None = None
+        """What the last look found; None if it failed."""
+        self.scalings: Counter[tuple[str, str]] = Counter()
+        """(up or down, reason) → changes of the number."""
+        self._seen: Seen | None = None
 
     def replaced(self, pool: Pool, generation: int) -> None:
         """The resource was changed."""
         if pool.spec.mode is not self.pool.spec.mode and self.pool.spec.mode is Mode.PAUSED:
             self._resumed = True
         self.pool, self.generation = pool, generation
+
+    @property
+    def wanted(self) -> int:
+        """What the last decision would like to have, before the caps that pools share."""
+        if self.decision is None:
+            return 0
+        return min(max(self.decision.replicas, self.decision.needed), self.pool.spec.scaling.max_replicas)
+
+    def figures(self, fleet: Fleet) -> dict[str, int]:
+        """For metrics."""
+        scaling, decision, seen = self.pool.spec.scaling, self.decision, self._seen
+        return {
+            "desired": fleet.asked_for if decision is None else decision.replicas,
+            "recommended": 0 if decision is None else decision.needed,
+            "ready": fleet.ready,
+            "busy": 0 if seen is None else seen.busy,
+            "draining": 0 if seen is None else seen.draining,
+            "min": scaling.min_replicas,
+            "max": scaling.max_replicas,
+        }
 
     def places(self) -> list[Place]:
         """The queues that this pool's decisions look at."""
@@ -93,6 +118,10 @@ class Steering:
             written = await self._carry_out(seen, decision, looker, cluster, at)
             self._learn(seen, decision, written, at)
             self.troubles.pop("AbleToScale", None)
+            self.troubles.pop("TemplateValid", None)
+        except InvalidSpec as error:
+            self.troubles["TemplateValid"] = Condition("TemplateValid", False, "InvalidTemplate", str(error))
+            seen = self._see(look, cluster.fleet(self.key), at)
         except ClusterError as error:
             reason = (
                 "Refused"
@@ -124,6 +153,7 @@ class Steering:
             if wrong
             else tuple(self._load(place, demand) for place, demand in demands.items())
         )
+        self.loads = None if isinstance(loads, Unreadable) else loads
         return Seen(fleet, demands, loads, workforce.replicas(fleet, demands.values(), at.s))
 
     def _give_chance(self) -> None:
@@ -158,8 +188,9 @@ class Steering:
             target = max(wanted, fleet.asked_for - plan.fewer)
         if target != fleet.asked_for:
             await cluster.scale(self.key, target, fleet)
-            await self._tell(cluster, scaled(fleet.asked_for, target, decision), at)
-            self._last_scale, self._written = at.wall, target
+            await self.tell(cluster, scaled(fleet.asked_for, target, decision), at)
+            self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
+            self._last_scale = at.wall
         return target
 
     def _plan(self, seen: Seen, wanted: int, at: Moment) -> Shrink:
@@ -210,13 +241,14 @@ class Steering:
     # what people see
 
     async def _show(self, seen: Seen, cluster: Cluster, at: Moment) -> None:
+        self._seen = seen
         self._watch_pods(seen.fleet)
         await self._tell_all(cluster, seen, at)
         fresh = status.build(self._report(seen), self._shown, at.wall)
         if not status.due(fresh, self._shown, self._shown_s, at.s):
             return
         try:
-            await cluster.show(self.pool, fresh)
+            await cluster.show(self.pool.ref, fresh)
         except ClusterError as error:
             logger.warning("pool %s: its status was not written: %s", self.key, error)
             return
@@ -245,23 +277,24 @@ class Steering:
         wrong = {condition.reason for condition in self.troubles.values()}
         for condition in self.troubles.values():
             if condition.reason in _TOLD:
-                await self._tell(cluster, News(_TOLD[condition.reason], condition.message), at)
+                await self.tell(cluster, News(_TOLD[condition.reason], condition.message), at)
         news = None if self.decision is None else of_decision(self.decision)
         if news is not None:
-            await self._tell(cluster, news, at)
+            await self.tell(cluster, news, at)
         if self._resumed:
             self._resumed = False
-            await self._tell(cluster, News(Event.RESUMED, f"mode {self.pool.spec.mode}"), at)
+            await self.tell(cluster, News(Event.RESUMED, f"mode {self.pool.spec.mode}"), at)
         told = {news.reason} if news is not None else set()
         self.teller.over(*(event for event in _PASSING if event not in told and event.value not in wrong))
 
-    async def _tell(self, cluster: Cluster, news: News, at: Moment) -> None:
+    async def tell(self, cluster: Cluster, news: News, at: Moment) -> None:
+        """Post an Event, unless the same was posted a moment ago."""
         told = self.teller.tell(news, at.s)
         if told is None:
             return
         logger.info("pool %s: %s: %s", self.key, told.reason, told.message)
         try:
-            await cluster.tell(self.pool, told)
+            await cluster.tell(self.pool.ref, told)
         except ClusterError as error:
             logger.warning("pool %s: an Event was not posted: %s", self.key, error)
 

@@ -1,0 +1,100 @@
+"""A container that ended is proof: what its worker ran is handed on at once, with the cause on the attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+
+import msgspec
+
+from headrace.broker.broker import Queue, Reclaim, WorkerSeen
+from headrace.broker.client import AsyncClient
+from headrace.errors import HeadraceError
+
+from .fleet import Ended, Key, Pod
+from .looker import Looker, Place
+from .news import Event, News
+from .workforce import pod_of
+
+logger = logging.getLogger("headrace.operator")
+
+
+class HandOn:
+    """Remembers which ends it has acted on; the watch shows each of them many times."""
+
+    def __init__(self, looker: Looker) -> None:
+        self._looker = looker
+        self._done: dict[tuple[Key, str], Ended] = {}
+
+    def is_new(self, key: Key, pod: Pod) -> bool:
+        """Whether this pod shows an end that was not acted on yet."""
+        if pod.ended is None:
+            return False
+        known = self._done.get((key, pod.name))
+        return known is None or (known.at_s, known.cause) != (pod.ended.at_s, pod.ended.cause)
+
+    def forget(self, key: Key, name: str) -> None:
+        """The pod is gone."""
+        self._done.pop((key, name), None)
+
+    async def act(self, key: Key, pod: Pod, places: Iterable[Place]) -> list[News]:
+        """Hand on what the dead workers of this pod held, in all its queues. Returns what people should know."""
+        assert pod.ended is not None
+        self._done[key, pod.name] = pod.ended
+        counts = await asyncio.gather(*(self._in_queue(pod, place) for place in places))
+        tasks = sum(counts)
+        news = [] if pod.ended.harmless else [News(Event.WORKER_DIED, f"pod {pod.name}: {pod.ended.cause}")]
+        if tasks:
+            charged = "free of charge" if pod.ended.harmless else f"charged with a crash ({pod.ended.cause})"
+            news.append(News(Event.TASKS_HANDED_ON, f"{tasks} tasks of pod {pod.name} were handed on, {charged}"))
+        return news
+
+    async def _in_queue(self, pod: Pod, place: Place) -> int:
+        client, queue = self._looker.client(place.connection), self._looker.queue(place)
+        assert pod.ended is not None
+        if client is None:
+            return 0
+        try:
+            seen = await client.call(queue.workers())
+            dead = [each.name for each in seen if is_dead(each, pod.name, pod.ended)]
+            return sum([await self._take(client, queue, name, pod.ended) for name in dead])
+        except HeadraceError as error:
+            # Its beats stop, so another worker takes over when they have been missed for long enough.
+            logger.warning("tasks of pod %s were not handed on at once: %s", pod.name, error)
+            return 0
+
+    async def _take(self, client: AsyncClient, queue: Queue, worker: str, ended: Ended) -> int:
+        if ended.harmless:
+            return await _hand_back(client, queue, worker)
+        order = Reclaim(worker, "*", secrets.token_hex(8), cause=ended.cause)
+        taken = 0
+        while True:
+            done = await client.call(queue.reclaim(order))
+            taken += done.taken
+            if done.what != "moved":
+                return taken
+
+
+async def _hand_back(client: AsyncClient, queue: Queue, worker: str) -> int:
+    taken, more = 0, True
+    while more:
+        count, more = await client.call(queue.hand_back(worker, leave=True))
+        taken += count
+    return taken
+
+
+class _Info(msgspec.Struct):
+    started_ms: int = 0
+
+
+def is_dead(worker: WorkerSeen, pod: str, ended: Ended) -> bool:
+    """Whether this is a boot of that pod from before its container ended: a later one lives."""
+    if pod_of(worker.name) != pod:
+        return False
+    try:
+        started_ms = msgspec.json.decode(worker.info, type=_Info).started_ms if worker.info else 0
+    except msgspec.DecodeError:
+        started_ms = 0
+    return started_ms < ended.alive_from_ms

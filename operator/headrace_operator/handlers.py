@@ -1,0 +1,74 @@
+"""kopf's part: watch, list and resync. What it shows goes into our store; nothing is patched or posted here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import kopf
+
+from .fleet import Key, Pod
+from .kube import Watched
+from .loop import ControlLoop
+from .manifests import MANAGED, POOL
+
+logger = logging.getLogger("headrace.operator")
+
+ENDLESS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 30) + (30,) * 10_000
+"""Seconds between tries of a request of kopf's: ten minutes without an API server must not end the process."""
+
+PodSeen = Callable[[Key, Pod, bool], None]
+
+
+def watchers(
+    loop: ControlLoop, watched: Watched, on_pod: PodSeen, on_invalid: Callable[[dict[str, Any], str], None]
+) -> kopf.OperatorRegistry:
+    """What kopf watches, and where it goes."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.event("headrace.dev", "v1alpha1", "workerpools", registry=registry)
+    async def pool(type: str | None, body: kopf.Body, **_: Any) -> None:
+        raw = _plain(body)
+        if type == "DELETED":
+            loop.lost_pool(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+            return
+        error = loop.saw_pool(raw)
+        if error is not None:
+            on_invalid(raw, str(error))
+
+    @kopf.on.event("apps", "v1", "deployments", registry=registry, labels={POOL: kopf.PRESENT})
+    async def deployment(type: str | None, body: kopf.Body, **_: Any) -> None:
+        watched.saw_deployment(_plain(body), deleted=type == "DELETED")
+
+    @kopf.on.event("", "v1", "pods", registry=registry, labels={POOL: kopf.PRESENT})
+    async def pod(type: str | None, body: kopf.Body, **_: Any) -> None:
+        seen = watched.saw_pod(_plain(body), deleted=type == "DELETED")
+        if seen is not None:
+            on_pod(*seen, type == "DELETED")
+
+    return registry
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Server-side filters, endless patience, no posting, names of our own."""
+    settings = kopf.OperatorSettings()
+    managed = ",".join(f"{name}={value}" for name, value in MANAGED.items())
+    settings.watching.label_selectors["apps", "deployments"] = managed
+    settings.watching.label_selectors["", "pods"] = managed
+    settings.networking.error_backoffs = ENDLESS
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.persistence.finalizer = "headrace.dev/operator"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="headrace.dev")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="headrace.dev", key="last-handled")
+    return settings
+
+
+def _plain(body: kopf.Body) -> dict[str, Any]:
+    """The object without what only servers need, which is most of its size."""
+    raw = dict(body)
+    raw["metadata"] = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    return raw

@@ -1,0 +1,160 @@
+"""Pools in a Kubernetes cluster: what the watches saw, and the few writes there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from . import manifests
+from .cluster import Conflict
+from .fleet import CHEAP, COST, Fleet, Key, Pod, Raw, pool_of, read_deployment, read_pod
+from .manifests import Pool, Ref
+from .news import News
+from .requests import APPLY, MANAGER, MERGE, NotThere, Requests, query
+
+API_VERSION: Final = "headrace.dev/v1alpha1"
+POOLS: Final = "/apis/headrace.dev/v1alpha1/namespaces/{0}/workerpools/{1}"
+DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/{0}/deployments/{1}"
+BUDGETS: Final = "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets/{1}"
+PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
+EVENTS: Final = "/api/v1/namespaces/{0}/events"
+_APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
+_WRITTEN: Final = {"fieldManager": MANAGER}
+
+
+class Watched:
+    """Deployments and pods as the watches last showed them."""
+
+    def __init__(self) -> None:
+        self._deployments: dict[Key, Fleet] = {}
+        self._pods: dict[Key, dict[str, Pod]] = defaultdict(dict)
+
+    def saw_deployment(self, raw: Raw, *, deleted: bool) -> Key | None:
+        """A Deployment came, changed or went. Returns whose it is."""
+        key = pool_of(raw)
+        if key is None or raw["metadata"]["name"] != key.name:
+            return None
+        if deleted:
+            self._deployments.pop(key, None)
+        else:
+            self._deployments[key] = read_deployment(raw)
+        return key
+
+    def saw_pod(self, raw: Raw, *, deleted: bool) -> tuple[Key, Pod] | None:
+        """A pod came, changed or went. Returns whose it is, and the pod."""
+        key = pool_of(raw)
+        if key is None:
+            return None
+        pod = read_pod(raw)
+        if deleted:
+            self._pods[key].pop(pod.name, None)
+        else:
+            self._pods[key][pod.name] = pod
+        return key, pod
+
+    def forget_others(self, deployments: set[Key], pods: Mapping[Key, set[str]]) -> None:
+        """A full list is the truth: what it does not hold was deleted while nobody watched."""
+        for key in [key for key in self._deployments if key not in deployments]:
+            del self._deployments[key]
+        for key in list(self._pods):
+            kept = pods.get(key, set())
+            self._pods[key] = {name: pod for name, pod in self._pods[key].items() if name in kept}
+            if not self._pods[key]:
+                del self._pods[key]
+
+    def fleet(self, key: Key) -> Fleet:
+        found = self._deployments.get(key, Fleet(exists=False))
+        return replace(found, pods=tuple(self._pods.get(key, {}).values()))
+
+    def wrote(self, key: Key, replicas: int, version: str) -> None:
+        """A write of ours that the watch has not shown yet: the next tick must not repeat it."""
+        found = self._deployments.get(key)
+        if found is not None:
+            self._deployments[key] = replace(found, asked_for=replicas, version=version)
+
+
+class KubeCluster:
+    """The port of the control loop, by requests to an API server."""
+
+    def __init__(self, requests: Requests, watched: Watched, *, allow_service_accounts: bool = False) -> None:
+        self.requests = requests
+        self.watched = watched
+        self._allow_service_accounts = allow_service_accounts
+
+    def fleet(self, key: Key) -> Fleet:
+        return self.watched.fleet(key)
+
+    async def apply(self, pool: Pool) -> None:
+        """Create it with no replicas, or else a new pool would start a pod for nothing; then apply without them."""
+        made = manifests.deployment(pool, allow_service_accounts=self._allow_service_accounts)
+        if not self.watched.fleet(Key(pool.namespace, pool.name)).exists:
+            await self._create(pool, made)
+        path = DEPLOYMENTS.format(pool.namespace, pool.name)
+        shown = await self.requests.send("PATCH", query(path, _APPLIED), made, kind=APPLY)
+        self.watched.saw_deployment(shown, deleted=False)
+        path = BUDGETS.format(pool.namespace, pool.name)
+        await self.requests.send("PATCH", query(path, _APPLIED), manifests.disruption_budget(pool), kind=APPLY)
+
+    async def _create(self, pool: Pool, made: dict[str, Any]) -> None:
+        path = DEPLOYMENTS.format(pool.namespace, "").rstrip("/")
+        empty = {**made, "spec": {**made["spec"], "replicas": 0}}
+        try:
+            await self.requests.send("POST", query(path, _WRITTEN), empty)
+        except Conflict:
+            return  # it is there, and the watch has not shown it yet
+
+    async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:
+        """Only if nobody else changed the number since `fleet` was seen; a mere change of the status does not count."""
+        path = DEPLOYMENTS.format(*key) + "/scale"
+        try:
+            shown = await self._scale(path, replicas, fleet.version)
+        except Conflict:
+            now = await self.requests.send("GET", path)
+            if now["spec"].get("replicas", 0) != fleet.asked_for:
+                raise Conflict(f"somebody else set replicas to {now['spec'].get('replicas', 0)}") from None
+            shown = await self._scale(path, replicas, now["metadata"]["resourceVersion"])
+        self.watched.wrote(key, replicas, shown["metadata"]["resourceVersion"])
+
+    async def _scale(self, path: str, replicas: int, version: str) -> dict[str, Any]:
+        body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+        return await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
+
+    async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
+        body = {"metadata": {"annotations": {COST: CHEAP if cheap else None}}}
+        for name in pods:
+            try:
+                shown = await self.requests.send(
+                    "PATCH", query(PODS.format(key.namespace, name), _WRITTEN), body, kind=MERGE
+                )
+            except NotThere:
+                continue  # it is gone already
+            self.watched.saw_pod(shown, deleted=False)
+
+    async def show(self, pool: Ref, status: dict[str, Any]) -> None:
+        path = POOLS.format(pool.namespace, pool.name) + "/status"
+        try:
+            await self.requests.send("PATCH", query(path, _WRITTEN), {"status": status}, kind=MERGE)
+        except NotThere:
+            return  # the pool was deleted; its watch tells in a moment
+
+    async def tell(self, pool: Ref, news: News) -> None:
+        await self.requests.send("POST", EVENTS.format(pool.namespace), event(pool, news, datetime.now(UTC)))
+
+
+def event(pool: Ref, news: News, now: datetime) -> dict[str, Any]:
+    """A core/v1 Event about a pool."""
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    about = {
+        "apiVersion": API_VERSION, "kind": "WorkerPool",
+        "name": pool.name, "namespace": pool.namespace, "uid": pool.uid,
+    }  # fmt: skip
+    return {
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"generateName": f"{pool.name}.", "namespace": pool.namespace},
+        "involvedObject": about, "type": news.type, "reason": str(news.reason), "message": news.message[:1_000],
+        "source": {"component": MANAGER}, "reportingComponent": MANAGER, "firstTimestamp": stamp,
+        "lastTimestamp": stamp, "count": 1,
+    }  # fmt: skip

@@ -1,0 +1,166 @@
+"""The control loop: one tick for all pools, each second and whenever something enters an empty queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from .caps import Caps, share
+from .cluster import Cluster, ClusterError
+from .fleet import Key
+from .looker import Looker
+from .manifests import Pool, Ref
+from .news import Event, News
+from .observed import Moment
+from .schedules import check_schedules
+from .spec import InvalidSpec, read_spec
+from .status import Condition, rfc3339
+from .steering import Look, Steering
+
+logger = logging.getLogger("headrace.operator")
+
+BUDGET_S: Final = 5.0
+"""A pool whose step takes longer is left to the next tick, so that it delays no other."""
+
+
+@dataclass
+class Numbers:
+    """What the loop counts; read by the metrics."""
+
+    ticks: int = 0
+    last_tick_s: float = 0.0
+    """By the monotonic clock."""
+    seconds: float = 0.0
+    """What all ticks took together."""
+    overruns: int = 0
+    errors: int = 0
+    woken: int = 0
+
+
+class ControlLoop:
+    """Of all pools this process is responsible for. For one event loop; it lives as long as the process."""
+
+    def __init__(self, cluster: Cluster, looker: Looker, *, tick_s: float, caps: Caps, tenants: bool = False) -> None:
+        self.pools: dict[Key, Steering] = {}
+        self.invalid: dict[Key, str] = {}
+        self.numbers = Numbers()
+        self.wake = asyncio.Event()
+        self.look: Look = {}
+        self._cluster = cluster
+        self._looker = looker
+        self._tick_s = tick_s
+        self._caps = caps
+        self._tenants = tenants
+        self._busy: dict[Key, asyncio.Task[None]] = {}
+
+    # what the watches tell
+
+    def saw_pool(self, raw: dict[str, Any]) -> InvalidSpec | None:
+        """A WorkerPool came or changed. Returns what is wrong with it; it is then left as it was."""
+        metadata = raw["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        try:
+            spec = read_spec(raw.get("spec", {}))
+            check_schedules(spec.scaling)
+        except InvalidSpec as error:
+            self.invalid[key] = str(error)
+            return error
+        self.invalid.pop(key, None)
+        tenant = key.namespace if self._tenants else "default"
+        pool = Pool(key.name, key.namespace, metadata["uid"], spec, tenant)
+        known = self.pools.get(key)
+        if known is None or known.pool.uid != pool.uid:
+            self.pools[key] = Steering(pool, metadata["generation"], raw.get("status") or {}, this_moment())
+        elif known.generation != metadata["generation"]:
+            known.replaced(pool, metadata["generation"])
+        else:
+            return None
+        self.wake.set()
+        return None
+
+    async def tell_invalid(self, raw: dict[str, Any], why: str) -> None:
+        """Say in status and by an Event what is wrong with a spec. What runs of it goes on as it was."""
+        metadata = raw["metadata"]
+        ref = Ref(metadata["namespace"], metadata["name"], metadata["uid"])
+        before, generation = raw.get("status") or {}, metadata["generation"]
+        shown = [each for each in before.get("conditions", ()) if each["type"] == "Ready"]
+        if shown and shown[0]["message"] == why[:1_000] and shown[0].get("observedGeneration") == generation:
+            return
+        condition = Condition("Ready", False, "InvalidSpec", why)
+        others = [each for each in before.get("conditions", ()) if each["type"] != "Ready"]
+        fresh = condition.json(rfc3339(datetime.now(UTC)), generation)
+        try:
+            await self._cluster.show(ref, {"observedGeneration": generation, "conditions": [*others, fresh]})
+            await self._cluster.tell(ref, News(Event.INVALID_SPEC, why))
+        except ClusterError as error:
+            logger.warning("pool %s/%s: what is wrong with it was not told: %s", ref.namespace, ref.name, error)
+
+    def lost_pool(self, key: Key) -> None:
+        """A WorkerPool was deleted; what it owned is collected by the cluster."""
+        self.pools.pop(key, None)
+        self.invalid.pop(key, None)
+
+    # the loop
+
+    async def run(self) -> None:
+        """Tick until cancelled. A fault of one pool, of Redis or of the cluster does not end it."""
+        while True:
+            began = time.monotonic()
+            await self.tick()
+            self.numbers.ticks += 1
+            self.numbers.last_tick_s = time.monotonic()
+            self.numbers.seconds += self.numbers.last_tick_s - began
+            await self._pause(began + self._tick_s - time.monotonic())
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.wake.wait()
+                self.numbers.woken += 1
+        except TimeoutError:
+            pass
+        self.wake.clear()
+
+    async def tick(self) -> None:
+        """Look at every queue once, and carry every pool one step on."""
+        pools = dict(self.pools)
+        self.look = await self._looker.look({place for each in pools.values() for place in each.places()})
+        self._grant(pools.values())
+        started = [self._start(key, steering) for key, steering in pools.items() if key not in self._busy]
+        if started:
+            await asyncio.wait(started, timeout=BUDGET_S)
+
+    def _start(self, key: Key, steering: Steering) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._step(key, steering), name=f"pool {key}")
+        self._busy[key] = task
+        task.add_done_callback(lambda _: self._busy.pop(key, None))
+        return task
+
+    async def _step(self, key: Key, steering: Steering) -> None:
+        try:
+            await steering.step(self.look, self._looker, self._cluster, this_moment())
+        except Exception:
+            self.numbers.errors += 1
+            logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
+
+    def _grant(self, pools: Iterable[Steering]) -> None:
+        """What the caps leave to each pool, by what each asked for in its last decision."""
+        grants = share(self._caps, {each.key: each.wanted for each in pools})
+        for each in pools:
+            each.granted = grants.get(each.key)
+
+    async def aclose(self) -> None:
+        """End the steps that are out."""
+        tasks = list(self._busy.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def this_moment() -> Moment:
+    return Moment(time.monotonic(), datetime.now(UTC))

@@ -1,0 +1,111 @@
+"""Requests to the API server: one way to send them, errors as sentences, and how many of which kind there were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from .cluster import ClusterError, Conflict, Refused
+
+Json = dict[str, Any]
+
+TIMEOUT_S: Final = 10.0
+AT_ONCE: Final = 16
+"""Requests that are out at a time: a thousand pools that change at once must not flood the API server."""
+MERGE: Final = "application/merge-patch+json"
+APPLY: Final = "application/apply-patch+yaml"
+MANAGER: Final = "headrace-operator"
+_FINAL: Final = frozenset({400, 403, 404, 405, 413, 422})
+
+
+class NotThere(Refused):
+    """There is no such object."""
+
+
+class Requests:
+    """For one event loop. Every method raises ClusterError."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self.made: Counter[tuple[str, str, int]] = Counter()
+        """(method, resource, status) → requests."""
+
+    async def send(self, method: str, path: str, body: Json | None = None, *, kind: str = "application/json") -> Json:
+        """One request; gives the object that came back. `path` may carry a query."""
+        headers = {"Content-Type": kind, "Accept": "application/json"}
+        prepared = await self._api.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
+        url, sent = prepared[1], {**prepared[2]}
+        text = None if body is None else json.dumps(body)
+        try:
+            async with self._free:
+                answer = await self._api.call_api(method, url, sent, text, _request_timeout=TIMEOUT_S)
+                content: bytes = await answer.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.made[method, resource_of(path), 0] += 1
+            raise ClusterError(f"the API server does not answer: {error or type(error).__name__}") from error
+        self.made[method, resource_of(path), answer.status] += 1
+        if answer.status >= 400:
+            raise _refusal(answer.status, content)
+        found: Json = json.loads(content)
+        return found
+
+    async def aclose(self) -> None:
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+
+def resource_of(path: str) -> str:
+    """`deployments/scale` of `/apis/apps/v1/namespaces/shop/deployments/emails/scale`."""
+    parts = path.partition("?")[0].strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    if len(parts) > 2 and parts[0] == "namespaces":
+        parts = parts[2:]
+    return "/".join(parts[0::2])
+
+
+def _refusal(status: int, content: bytes) -> ClusterError:
+    message = _message(content)
+    if status == 409:
+        return Conflict(message)
+    if status == 404:
+        return NotThere(message)
+    if status in _FINAL:
+        return Refused(message)
+    return ClusterError(f"the API server answers {status}: {message}")
+
+
+def _message(content: bytes) -> str:
+    try:
+        found = json.loads(content)
+        return str(found["message"])
+    except (ValueError, KeyError, TypeError):
+        return content[:200].decode(errors="replace") or "no reason given"
+
+
+async def connect(kubeconfig: str | None = None) -> Requests:
+    """In a cluster by the pod's own account, elsewhere by the kubeconfig. Raises ConfigException."""
+    configuration = client.Configuration()
+    if kubeconfig is None and in_cluster():
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, client_configuration=configuration
+        )
+    return Requests(client.ApiClient(configuration))
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod that has an account."""
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
+
+
+def query(path: str, parameters: Mapping[str, str]) -> str:
+    """A path with a query."""
+    return path + "?" + "&".join(f"{name}={value}" for name, value in parameters.items())
