@@ -476,3 +476,20 @@ def test_a_bar_is_drawn_in_a_terminal_after_a_second(monkeypatch: pytest.MonkeyP
     assert "submitted" in terminal.getvalue()
     assert "2000/4000" in terminal.getvalue()
     assert "1,000/s  3 failed" in terminal.getvalue()
+
+
+# -- what a submission may say
+
+
+def test_a_submission_says_all_that_a_request_may(headrace: Headrace) -> None:
+    said = ("--tag", "acme", "--tag", "eu", "--expires", "3600", "--unique", "ada", "--eta", "2026-01-15T10:30:00Z")
+    task_id = headrace("submit", "greet", '{"name": "Ada"}', *said).out.strip()
+    shown = headrace("task", "get", task_id, "-o", "json").data
+    assert shown["tags"] == ["acme", "eu"]
+    assert shown["expires_at"] is not None
+    again = headrace("submit", "greet", '{"name": "Ada"}', "--unique", "ada")
+    assert (again.code, again.out) == (main.FAILED, "")
+    assert f"Task {task_id} holds this unique key" in again.err
+    beside = headrace("submit", "greet", "--batch", "-", "--unique", "ada", stdin='{"name": "x"}\n')
+    assert beside.out == f"{task_id}\n"
+    assert headrace("submit", "greet", "--unique-for", "5").code == main.USAGE

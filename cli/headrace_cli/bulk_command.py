@@ -14,28 +14,27 @@ from headrace.bulk_run import Runner
 from .output import note
 from .progress import Bar
 from .records import show_one
-from .session import Session, run
+from .session import Session, opened
 
 __all__ = ["carry_out"]
 
 
 def carry_out(order: Order, output: str, *, dry_run: bool, yes: bool) -> int:
     """Do what was ordered, after asking. Returns the exit code: 1 if any task was left as it is."""
-    done = run(lambda session: _ordered(session, order, dry_run, yes))
-    if isinstance(done, Count):
-        record = {"action": order.action, "found": done.found, "truncated": done.truncated, "done": 0}
-        show_one(record, "", [f"{_tasks(done)} would be {PARTICIPLES[order.action]}"], output)
-        return 0
-    show_one(done, done.id, _lines(done), output)
-    return 1 if done.failed or done.state != "done" else 0
+    with opened() as (session, runner):
+        counted = runner.run(Jobs(session.client, session.settings.namespace).count(order))
+        if dry_run or not counted.found:
+            record = {"action": order.action, "found": counted.found, "truncated": counted.truncated, "done": 0}
+            show_one(record, "", [f"{_tasks(counted)} would be {PARTICIPLES[order.action]}"], output)
+            return 0
+        if not yes:
+            _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
+        job = runner.run(_done(session, order, counted))
+    show_one(job, job.id, _lines(job), output)
+    return 1 if job.failed or job.state != "done" else 0
 
 
-async def _ordered(session: Session, order: Order, dry_run: bool, yes: bool) -> BulkJob | Count:
-    counted = await Jobs(session.client, session.settings.namespace).count(order)
-    if dry_run or not counted.found:
-        return counted
-    if not yes:
-        _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
+async def _done(session: Session, order: Order, counted: Count) -> BulkJob:
     runner = Runner(session.client, session.settings.namespace, session.settings)
     with Bar(PARTICIPLES[order.action], None if counted.truncated else counted.found) as bar:
 

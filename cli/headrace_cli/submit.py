@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 @click.option("--priority", metavar="NAME", help="critical, high, medium, low, or 3 to 0. [as the type says]")
 @click.option("--queue", metavar="NAME", help="[as the type says]")
 @click.option("--delay", metavar="SECONDS", type=float, help="Wait so long before it may run.")
+@click.option("--eta", metavar="TIME", help="Instead of --delay: when it may run, as 2026-01-15T10:30:00Z.")
+@click.option("--expires", metavar="SECONDS|TIME", help="Cancel it if nobody has begun it by then.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A word to find it by; may be given several times.")
+@click.option("--unique", metavar="KEY", help="Refuse it while another task of the queue holds this key.")
+@click.option("--unique-for", metavar="SECONDS", type=float, help="Hold the key so long. [until it has ended]")
 @click.option("--max-retries", metavar="N", type=int, help="[as the type says]")
 @click.option("--id", "task_id", metavar="UUID", help="Its id; repeated with the same id, it stays one task.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended, and print its result.")
@@ -106,6 +111,10 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
         raise QueueFull(accepted.queue, answer.limit)
+    if answer.holder is not None:
+        from headrace_api.problems import UniqueHeld  # rarely: it brings the HTTP library
+
+        raise UniqueHeld(accepted.queue, answer.holder)
     if answer.status != "new":
         seen = await session.look(accepted.new.id)
         if seen.envelope is None or seen.envelope.fingerprint != accepted.fingerprint:
@@ -118,17 +127,40 @@ def body_of(options: dict[str, Any], payload: bytes) -> bytes:
     """A submission as the API takes it. Raises MalformedJson."""
     import msgspec
 
-    from headrace.task import queue_of
     from headrace_api import strict_json
 
     strict_json.load(payload)
-    queue = options["queue"] or (queue_of(options["task_id"]) if options["task_id"] else None)
-    priority = options["priority"]
-    if priority is not None and priority.isdigit():
-        priority = int(priority)
-    said = {"queue": queue, "priority": priority, "delay": options["delay"], "max_retries": options["max_retries"]}
     body = {"type": options["type"], "payload": msgspec.Raw(payload)}
-    return msgspec.json.encode(body | {name: value for name, value in said.items() if value is not None})
+    return msgspec.json.encode(body | said_in(options))
+
+
+def said_in(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options say about a task beside its type and payload, as the fields of a submission."""
+    from headrace.task import queue_of
+
+    queue = options["queue"] or (queue_of(options["task_id"]) if options["task_id"] else None)
+    key, seconds = options["unique"], options["unique_for"]
+    if key is None and seconds is not None:
+        raise click.UsageError("--unique-for says how long a key is held; --unique says which.")
+    said = {
+        "queue": queue,
+        "priority": _number(options["priority"]),
+        "delay": options["delay"],
+        "eta": options["eta"],
+        "expires": _number(options["expires"]),
+        "tags": options["tags"] or None,
+        "unique": None if key is None else {"key": key, "until": seconds or "finished"},
+        "max_retries": options["max_retries"],
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _number(text: str | None) -> float | str | None:
+    """A number where it is written as one, else the text as it is."""
+    try:
+        return int(text) if text is not None and text.isdigit() else float(text or "")
+    except ValueError:
+        return text
 
 
 def _payload(given: str) -> bytes:

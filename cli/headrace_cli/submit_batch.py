@@ -18,7 +18,7 @@ from headrace_api.submissions import Accepted, Origin
 from .output import complain, note, print_json, print_yaml
 from .progress import Bar
 from .session import Session, opened
-from .submit import body_of
+from .submit import body_of, said_in
 from .waiting import ends_of
 
 __all__ = ["submit_batch"]
@@ -58,10 +58,10 @@ def submit_batch(options: dict[str, Any]) -> int:
 def _check(options: dict[str, Any]) -> None:
     if options["payload"] is not None or options["task_id"] is not None:
         raise click.UsageError("With --batch the lines are the payloads, so there is no other, and no --id.")
-    said = [name for name in ("priority", "queue", "delay", "max_retries") if options[name] is not None]
+    said = said_in(options)
     if said and options["type"] is None:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise click.UsageError(f"Without TYPE the lines say all of a task, so {flags} has nothing to say.")
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in said).replace("--tags", "--tag")
+        raise click.UsageError(f"Without TYPE the lines say all of a task, so {flags} says nothing.")
 
 
 def _send_all(session: Session, runner: asyncio.Runner, options: dict[str, Any], tally: _Tally) -> None:
@@ -83,6 +83,7 @@ def _lines(file: Iterable[bytes], skip: int) -> Iterator[Line]:
 async def _send(session: Session, lines: list[Line], options: dict[str, Any], tally: _Tally) -> list[str]:
     accepted = [each for line in lines if (each := await _read(session, line, options, tally)) is not None]
     by_queue: dict[str, list[Accepted]] = defaultdict(list)
+    ids: dict[str, str] = {}
     for each in accepted:
         by_queue[each.queue].append(each)
     for queue, some in by_queue.items():
@@ -90,8 +91,10 @@ async def _send(session: Session, lines: list[Line], options: dict[str, Any], ta
         full = next((answer for answer in answers if answer.status == "full"), None)
         if full is not None:
             raise QueueFull(queue, full.limit)
-        tally.stored |= {each.new.id: "submitted" for each in some}
-    return [each.new.id for each in accepted]
+        # The task that holds a unique key stands for the one that was not stored.
+        ids |= {answer.id: answer.holder or answer.id for answer in answers}
+    tally.stored |= {ids[each.new.id]: "submitted" for each in accepted}
+    return [ids[each.new.id] for each in accepted]
 
 
 async def _read(session: Session, line: Line, options: dict[str, Any], tally: _Tally) -> Accepted | None:

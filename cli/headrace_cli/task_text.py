@@ -19,6 +19,14 @@ def _why(body: TaskBody) -> str | None:
     return f"{body.error.type}: {body.error.message}" if body.error is not None else None
 
 
+def _progress(body: TaskBody) -> str | None:
+    said = body.progress
+    if said is None:
+        return None
+    of = f" of {said.total:g}" if said.total is not None else ""
+    return f"{said.done:g}{of}" + (f", {said.message}" if said.message else "")
+
+
 LISTING: Final[Listing[TaskBody]] = Listing(
     (
         Column("ID", lambda body: body.id),
@@ -30,6 +38,8 @@ LISTING: Final[Listing[TaskBody]] = Listing(
         Column("CREATED", lambda body: body.created_at),
         Column("ENDED", lambda body: body.completed_at, wide=True),
         Column("WORKER", lambda body: body.worker_id, wide=True),
+        Column("TAGS", lambda body: ",".join(body.tags), wide=True),
+        Column("PROGRESS", _progress, wide=True),
         Column("ERROR", _why),
     ),
     name=lambda body: body.id,
@@ -64,7 +74,10 @@ def _facts(body: TaskBody) -> dict[str, str | None]:
         "due": body.due_at,
         "started": body.started_at,
         "completed": body.completed_at,
+        "expires": body.expires_at,
+        "tags": ", ".join(body.tags),
         "worker": body.worker_id,
+        "progress": _progress(body),
         "attempts": f"{counts}, {body.interruptions} interruptions; {body.max_retries} retries allowed",
         "payload": bytes(body.payload).decode(errors="replace"),
         "result": None if body.result is None else bytes(body.result).decode(errors="replace"),
