@@ -266,6 +266,23 @@ def test_new_tasks_do_not_lengthen_a_list_that_has_begun(desk: Desk) -> None:
     assert len(seen) == len(set(seen))
 
 
+def test_what_comes_to_a_stream_after_the_list_began_is_left_out(desk: Desk) -> None:
+    """Else a task that is retried meanwhile would come again, from the stream it went to."""
+    desk.submit(*(new(task_id(n), 3) for n in range(1, 6)))
+    first = page(desk, "", None, limit=2)
+    assert first.next is not None and first.next.as_of_ms is not None
+    seconds, micros = desk.wire.command("TIME")
+    while int(seconds) * 1000 + int(micros) // 1000 <= first.next.as_of_ms:
+        seconds, micros = desk.wire.command("TIME")
+    [claim] = desk.claim()
+    desk.report(claim.report("retrying", 0))
+    desk.submit(new(C.replace("3", "f"), 0))
+    desk.promote()
+    rest = page(desk, "", first.next)
+    assert [seen.id for seen in (*first.items, *rest.items)] == [task_id(n) for n in (5, 4, 3, 2)]
+    assert len(ids(desk)) == 6
+
+
 def test_a_task_that_is_claimed_and_comes_back_is_not_listed_twice_as_pending(desk: Desk) -> None:
     desk.submit(*(new(task_id(n), 3) for n in range(1, 6)))
     seen = []
