@@ -16,6 +16,7 @@ from headrace.context import current_ctx
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.hooks import FailureHooks
 from headrace.task import Failure, State
+from headrace.testing import Testing
 from worker_harness import Desk, eventually, working
 
 Heard = list[tuple[str, int, BaseException]]
@@ -222,3 +223,20 @@ async def test_a_type_keeps_its_completed_tasks_as_long_as_it_says(desk: Desk, r
             await desk.ended(task_id)
     lives = [await desk.client.command("TTL", desk.queue.keys["t"] + task_id) for task_id in ids]
     assert [85 < lives[0] <= 90, 85 < lives[1] <= 90, lives[2], 990 < lives[3] <= 1000] == [True, True, -1, True]
+
+
+async def test_it_is_called_in_a_test_without_a_server(headrace: Testing) -> None:
+    """Before `awork` comes back, and before that raises what the handler raised."""
+    app, calls = App("t", url="redis://127.0.0.1:1"), list[str]()
+
+    async def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        calls.append(f"{ctx.type}: {error}")
+
+    @app.task(max_retries=0, on_failure=hook)
+    async def fails() -> None:
+        raise LookupError("nothing there")
+
+    await fails.aenqueue()
+    with pytest.raises(LookupError, match="nothing there"):
+        await headrace.awork()
+    assert calls == ["fails: nothing there"]

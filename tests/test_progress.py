@@ -65,8 +65,7 @@ def test_what_ended_is_taken_out_and_what_runs_is_written_again_before_it_is_for
     assert notes.due(100.0 + KEEP_S / 2, [a, b])["default"] == ["a", b'{"done":1}']
     assert notes.due(140.0, [b]) == {"default": ["a", ENDED]}
     notes.note(a.ctx, Progress(2))
-    assert notes.due(141.0, [b]) == {"default": ["a", ENDED]}
-    assert notes.due(142.0, [b]) == {}
+    assert notes.due(141.0, [b]) == {}
 
 
 @pytest.mark.parametrize("done", [float("nan"), float("inf"), True])

@@ -53,8 +53,6 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
     """True once the attempt is to end: cancelled, timed out, or its worker stops. For handlers in threads to look
     at; an async handler gets CancelledError."""
 
-    _reporter: Callable[[Ctx[Any], Progress], None] | None = None
-
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far this attempt is: `done` of `total` in any unit, and some words (cut at 500 characters).
 
@@ -69,9 +67,10 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
         for name, value in (("done", done), ("total", total)):
             if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
                 raise ValueError(f"The progress's {name} is {value!r}; give a finite number.")
-        if self._reporter is not None:
-            words = message[:PROGRESS_CHARS].encode("utf-8", "backslashreplace").decode()
-            self._reporter(self, Progress(done, total, words, time.time_ns() // 1_000_000, self.attempt))
+        words = message[:PROGRESS_CHARS].encode("utf-8", "backslashreplace").decode()
+        progress = Progress(done, total, words, time.time_ns() // 1_000_000, self.attempt)
+        for listen in progress_listeners:
+            listen(self, progress)
 
     @property
     def token(self) -> tuple[int, int]:
@@ -88,6 +87,10 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
     def log(self) -> TaskLog:
         """A logger whose lines carry the task's id, type, attempt and trace."""
         return TaskLog(logging.getLogger(f"headrace.task.{self.type}"), self)
+
+
+progress_listeners: Final[list[Callable[[Ctx[Any], Progress], None]]] = []
+"""The workers of this process; each tells its own attempts from others. A field of Ctx would cost all of them 0.2 µs."""
 
 
 current_ctx: ContextVar[Ctx | None] = ContextVar("headrace.ctx", default=None)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
-from headrace.context import Ctx, current_ctx
+from headrace.context import Ctx, current_ctx, progress_listeners
 from headrace.errors import ConfigError
 from headrace.logs import setup_logging
 from headrace.runtime.attempt import failure_of
@@ -161,6 +161,7 @@ class _Bench:
         """Of the job that runs."""
         self.report: Callable[[Progress], None] = lambda progress: None
         signal.signal(_INTERRUPT, self._interrupted)
+        progress_listeners.append(self._said)
 
     def run(self, job: ProcessJob) -> Answer:
         try:
@@ -202,7 +203,6 @@ class _Bench:
             deadline=job.deadline,
             deps=self._deps,
             trace=job.trace,
-            _reporter=self._said,
         )
         current_ctx.set(ctx)
         self._ctx = ctx

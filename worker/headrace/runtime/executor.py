@@ -146,7 +146,6 @@ class Executor:
             deadline=now + definition.soft_timeout_s,
             deps=self.deps,
             trace=envelope.trace,
-            _reporter=self.progress.note,
         )
         return ctx
 

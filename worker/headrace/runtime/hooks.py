@@ -65,6 +65,11 @@ class FailureHooks:
         except Exception:  # it is the application's, and the task has ended
             logger.exception("on_failure of %s raised; the task stays failed", ctx.type, extra={"ctx": ctx})
 
+    async def settle(self) -> None:
+        """Wait for those that run."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """Wait a little for those that run, then cancel them."""
         if self._tasks:

@@ -45,10 +45,9 @@ class ProgressNotes:
         running_now = {id(run.ctx) for run in running}
         rows: dict[str, Rows] = {}
         for task_id, (ctx, progress) in self._changes(now):
-            runs = id(ctx) in running_now
-            if runs:
+            if id(ctx) in running_now:  # else it has ended, or is another worker's
                 self._known[task_id] = (ctx, progress)
-            rows.setdefault(ctx.queue, []).extend((task_id, _encode(progress) if runs else ENDED))
+                rows.setdefault(ctx.queue, []).extend((task_id, _encode(progress)))
         for task_id, (ctx, _) in list(self._known.items()):
             if id(ctx) not in running_now:
                 del self._known[task_id]

@@ -20,6 +20,7 @@ from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
 from headrace.broker.publishing import RENEW_S
+from headrace.context import progress_listeners
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.claims import QueueClaims
@@ -115,6 +116,8 @@ class Worker:
         executor = self.executor
         executor.deps = await stack.enter_async_context(self.app.lifespan())
         executor.hooks.deps = executor.deps
+        progress_listeners.append(executor.progress.note)
+        stack.callback(progress_listeners.remove, executor.progress.note)
         stack.push_async_callback(executor.hooks.close)
         executor.threads = ThreadSlots(loop, self.settings.concurrency)
         stack.callback(executor.threads.close)

@@ -98,7 +98,9 @@ class Crew:
         desk = Desk(queue, self._epochs[queue])
         executor.begin(cast("QueueClaims", desk), place, envelope, carried)
         report = await self._report(executor, desk)
-        self._store.call(queue.cycle(NAME, 0, [report], retention_s=executor.settings.retention_s))
+        told = self._store.call(queue.cycle(NAME, 0, [report], retention_s=executor.settings.retention_s))
+        executor.answered([report], told.verdicts)
+        await executor.hooks.settle()
         return Attempted(report.id, kind, report.outcome, self._error(report))
 
     async def _report(self, executor: Executor, desk: Desk) -> Report:
@@ -129,7 +131,7 @@ class Crew:
             executor.rng = Random(0)  # the same delays in every run
             executor.threads = ThreadSlots(asyncio.get_running_loop(), NESTED)
             self._stack.callback(executor.threads.close)
-            executor.deps = await self._stack.enter_async_context(app.lifespan())
+            executor.deps = executor.hooks.deps = await self._stack.enter_async_context(app.lifespan())
             executor.start()
             self._stack.push_async_callback(executor.close)
             self._executors[app] = executor
