@@ -71,7 +71,8 @@ class World:
             self.desk.hand_back("w", claim.place)
             return
         outcome = {"complete": "completed", "fail": "failed", "retry": "retrying", "park": "parked"}[verb]
-        self.desk.report(claim.report(outcome, {"retry": number * 1_000, "park": "noop"}.get(verb, "")))
+        argument: int | str = number * 1_000 if verb == "retry" else "noop" if verb == "park" else ""
+        self.desk.report(claim.report(outcome, argument))
 
     def _order(self, verb: str, id_: str) -> None:
         before = self.desk.state(id_)
