@@ -68,7 +68,8 @@ class Bulks:
                 logger.exception("Bulk job %s cannot be carried out here", bulk_id)
                 return
             else:
-                return lookout.forget()
+                lookout.forget()
+                return
 
     async def _watch(self) -> None:
         while True:
