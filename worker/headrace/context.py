@@ -90,7 +90,7 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
 
 
 progress_listeners: Final[list[Callable[[Ctx[Any], Progress], None]]] = []
-"""The workers of this process; each tells its own attempts from others. A field of Ctx would cost each of them 0.2 µs."""
+"""The workers of this process; each knows its own attempts. A field of Ctx would cost each of those 0.2 µs."""
 
 
 current_ctx: ContextVar[Ctx | None] = ContextVar("headrace.ctx", default=None)
