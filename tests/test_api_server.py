@@ -65,6 +65,15 @@ async def test_a_signal_ends_it_after_the_requests_it_has(redis_url: str, sign: 
         await api.worker.client.aclose()
 
 
+async def test_it_does_not_start_without_the_c_parser(redis_url: str) -> None:
+    """What the tests of hostile bytes show holds for that one only."""
+    environ = {"HEADRACE_URL": redis_url, "PORT": "0", "AIOHTTP_NO_EXTENSIONS": "1"}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", RUN, env=environ, stdout=PIPE, stderr=PIPE)
+    _, said = await child.communicate()
+    assert child.returncode == 1
+    assert b"ConfigError: aiohttp runs without its C parser, so the API does not start." in said
+
+
 async def test_a_taken_port_is_said_in_a_sentence(redis_url: str) -> None:
     """Setting, value, and what to do."""
     async with running(redis_url) as api:

@@ -34,6 +34,8 @@ CHUNK_S: Final = 0.1
 """Seconds' worth of permits that a process takes at once."""
 KEEP_S: Final = 2.0
 """Seconds after which permits that were not used are given up, and for which a queue's rate is taken to be the same."""
+FIRST_S: Final = 0.1
+"""Seconds to wait for a queue's rate when nothing is known of it yet."""
 BLIND_S: Final = 1.0
 """Seconds for which Redis is not asked again after it did not answer."""
 MAX_KNOWN: Final = 10_000
@@ -158,7 +160,7 @@ class Limits:
         self._clock = clock
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self._known: dict[tuple[str, str], _Known] = {}
-        self._reading: set[asyncio.Task[None]] = set()
+        self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def of_token(self, caller: ApiToken) -> Allowance | None:
         """Charge the caller for a request, if its token is limited. Raises HttpProblem (429)."""
@@ -174,15 +176,13 @@ class Limits:
     async def of_queue(self, namespace: str, queue: str, cost: int = 1) -> Allowance | None:
         """Charge a queue, if it is limited, for so many submissions. Raises HttpProblem (429)."""
         known = self._known.get((namespace, queue))
-        if known is None:
-            await self._read(namespace, queue)
-            known = self._known[namespace, queue]
-        elif self._clock() - known.read_at > KEEP_S:
-            known.read_at = self._clock()
-            task = asyncio.create_task(self._read(namespace, queue), name="headrace-rate")
-            self._reading.add(task)
-            task.add_done_callback(self._reading.discard)
-        if known.rate is None:
+        if known is None or self._clock() - known.read_at > KEEP_S:
+            task = self._read_soon(namespace, queue)
+            if known is None:
+                # A Redis that hangs is the store's affair; it must not be waited for twice.
+                await asyncio.wait({task}, timeout=FIRST_S)
+                known = self._known.get((namespace, queue))
+        if known is None or known.rate is None:
             return None
         return await self._bucket(namespace, "queue", queue, known.rate).spend(cost)
 
@@ -191,6 +191,13 @@ class Limits:
         if bucket is None or bucket.rate != rate:
             bucket = self._buckets[namespace, name, of] = Bucket(self._store, namespace, name, of, rate, self._clock)
         return bucket
+
+    def _read_soon(self, namespace: str, queue: str) -> asyncio.Task[None]:
+        key = (namespace, queue)
+        if key not in self._reading:
+            task = self._reading[key] = asyncio.create_task(self._read(namespace, queue), name="headrace-rate")
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return self._reading[key]
 
     async def _read(self, namespace: str, queue: str) -> None:
         """What cannot be read stays as it was."""
@@ -208,7 +215,7 @@ class Limits:
 
     async def aclose(self) -> None:
         """Stop reading."""
-        await asyncio.gather(*self._reading, return_exceptions=True)
+        await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
 
 def _parse(text: bytes | None, queue: str) -> Rate | None:

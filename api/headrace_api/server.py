@@ -13,9 +13,10 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from prometheus_client.registry import Collector
 
-from headrace.errors import BadSetting
+from headrace.errors import BadSetting, ConfigError
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
@@ -219,6 +220,13 @@ async def serve(settings: ApiSettings, redis: RedisSettings, stop: asyncio.Event
         logger.info("Stopping: requests have %g s to end", STOP_S)
 
 
+def _insist_on_the_c_parser() -> None:
+    """aiohttp's parser in Python reads some requests otherwise, and more than once could be made to smuggle one."""
+    if HttpRequestParser is HttpRequestParserPy:
+        remedy = "Unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel or with a C compiler"
+        raise ConfigError("aiohttp runs without its C parser, so the API does not start", remedy)
+
+
 def _calm_the_collector() -> None:
     """What is there now stays, and a request leaves no cycles: looking for them seldom saves a tenth of the CPU."""
     gc.collect()
@@ -227,7 +235,8 @@ def _calm_the_collector() -> None:
 
 
 def run(settings: ApiSettings, redis: RedisSettings) -> None:
-    """Serve the API in this process until it is told to stop."""
+    """Serve the API in this process until it is told to stop. Raises ConfigError."""
+    _insist_on_the_c_parser()
     settings = replace(settings, max_connections=room_for(settings.max_connections))
     _calm_the_collector()
     try:
