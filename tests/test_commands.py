@@ -360,7 +360,7 @@ def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_types_are_listed_with_their_arguments(headrace: Headrace) -> None:
-    assert headrace("types").out.splitlines()[1].split() == ["greet", "default", "high", "name,", "loud?"]
+    assert headrace("types").out.splitlines()[1].split() == ["greet", "default", "high", "0", "name,", "loud?"]
     assert "Greet somebody." in headrace("types", "-o", "wide").out
     one = headrace("types", "greet").out
     assert "timeout    300 s" in one
@@ -385,7 +385,7 @@ async def test_workers_are_listed_with_what_they_run_and_whether_they_live(redis
         await begun.wait()
         [worker] = (await run_beside("workers", "-o", "json", url=redis_url)).data
         await desk.close()
-    assert (worker["state"], worker["busy"], worker["slots"], worker["queues"]) == ("running", 1, 4, ["default"])
+    assert (worker["alive"], worker["held"], worker["slots"], worker["queues"]) == (True, 1, 4, ["default"])
     assert [each["id"] for each in worker["running"]] == [task_id]
 
 

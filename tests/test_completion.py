@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from command_line import PATIENCE_S, clean_environ, run
 from headrace_cli import main
@@ -85,6 +86,9 @@ def test_names_of_queues_and_types_are_offered(redis_url: str, tmp_path: Path, e
     environ |= {"HEADRACE_URL": redis_url}
     assert offered("bash", ["headrace", "queue", "pause", ""], tmp_path, environ) == ["orders"]
     assert offered("bash", ["headrace", "queue", "pause", "x"], tmp_path, environ) == []
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("hr:{default}:types", mapping={"greet": "{}", "greet#older": "{}"})
+    assert offered("bash", ["headrace", "submit", "g"], tmp_path, environ) == ["greet"]
 
 
 def test_without_redis_the_tab_key_is_silent(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -10,7 +10,8 @@ from .command import Command
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
-    from headrace.failures import FailureGroup, Failures
+    from headrace.failures import Failures
+    from headrace.summaries import ErrorGroup
 
     from .session import Session
 
@@ -35,23 +36,25 @@ def command(words: tuple[str, ...], budget: int, output: str, **_: Any) -> None:
 
     FILTER is as in `headrace task ls`. `-o name` prints the filter that finds the tasks of a group.
     """
+    from headrace.summaries import error_group
+
     from .output import note
     from .records import Column, Listing, show_all
     from .session import run
 
     found = run(lambda session: _failures(session, " ".join(words), budget))
-    columns: list[Column[dict[str, Any]]] = [
-        Column("COUNT", lambda each: each["count"]),
-        Column("TYPE", lambda each: each["type"]),
-        Column("EXCEPTION", lambda each: each["exception"]),
-        Column("PLACE", lambda each: each["place"]),
-        Column("FIRST", lambda each: each["first_at"], wide=True),
-        Column("LAST", lambda each: each["last_at"]),
-        Column("SAMPLE", lambda each: each["sample_id"], wide=True),
-        Column("MESSAGE", lambda each: each["message"]),
+    columns: list[Column[ErrorGroup]] = [
+        Column("COUNT", lambda each: each.count),
+        Column("TYPE", lambda each: each.type),
+        Column("ERROR", lambda each: each.error),
+        Column("PLACE", lambda each: each.place),
+        Column("FIRST", lambda each: each.first_at, wide=True),
+        Column("LAST", lambda each: each.last_at),
+        Column("SAMPLE", lambda each: each.sample_id, wide=True),
+        Column("MESSAGE", lambda each: each.message),
     ]
-    listing = Listing(columns, lambda each: each["filter"], "Nothing has failed, as far as it is kept.")
-    show_all([_record(each) for each in found.groups], listing, output)
+    listing = Listing(columns, lambda each: each.filter, "Nothing has failed, as far as it is kept.")
+    show_all([error_group(each) for each in found.groups], listing, output)
     if found.truncated:
         note(f"There are more failures than the {found.scanned:,} that were looked at: --budget N looks at more.")
 
@@ -64,21 +67,3 @@ async def _failures(session: Session, text: str, budget: int) -> Failures:
     filter = Filter.parse(text)
     queues = await queues_of(session.client, session.settings.namespace)
     return await failures(session.client, queues, filter, budget)
-
-
-def _record(group: FailureGroup) -> dict[str, Any]:
-    from headrace.blame import last_failure
-    from headrace_api.task_body import rfc3339
-
-    failure = last_failure(group.sample)
-    return {
-        "type": group.type,
-        "exception": group.exception,
-        "place": group.place,
-        "count": group.count,
-        "first_at": rfc3339(group.first_ms),
-        "last_at": rfc3339(group.last_ms),
-        "message": failure.message if failure else "",
-        "sample_id": group.sample.id,
-        "filter": group.filter,
-    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command
+from .complete import type_names
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         generate | headrace submit --batch - --wait                          # {"type": …, "payload": …} a line
     """,
 )
-@click.argument("type", metavar="TYPE", required=False)
+@click.argument("type", metavar="TYPE", required=False, shell_complete=type_names)
 @click.argument("payload", metavar="[JSON|@FILE|-]", required=False)
 @click.option("--batch", metavar="FILE", type=click.File("rb"), help="A task a line, as JSON; - is standard input.")
 @click.option(

@@ -12,7 +12,7 @@ from .options import output_option, session_options
 
 if TYPE_CHECKING:
     from headrace.broker.broker import TaskView
-    from headrace_api.task_body import TaskBody
+    from headrace.summaries import TaskSummary
 
     from .session import Session
 
@@ -44,23 +44,25 @@ def command(words: tuple[str, ...], limit: int, everything: bool, output: str, *
 
     wanted = None if everything else limit
 
-    async def work(session: Session) -> list[TaskBody]:
-        from headrace_api.task_body import task_body
+    whole = output in {"json", "yaml"}
 
-        found: list[TaskBody] = []
-        async for seen in _found(session, " ".join(words), wanted):
+    async def work(session: Session) -> list[TaskSummary]:
+        from headrace.summaries import summary
+
+        found: list[TaskSummary] = []
+        async for seen in _found(session, " ".join(words), wanted, whole):
             if output == "name":
                 click.echo(seen.id)
             else:
-                found.append(task_body(seen, session.settings.max_retries))
+                found.append(summary(seen, payload=whole))
         return found
 
-    bodies = run(work)
+    tasks = run(work)
     if output != "name":
-        show_all(bodies, LISTING, output)
+        show_all(tasks, LISTING, output)
 
 
-async def _found(session: Session, text: str, limit: int | None) -> AsyncIterator[TaskView]:
+async def _found(session: Session, text: str, limit: int | None, payloads: bool) -> AsyncIterator[TaskView]:
     from headrace.filters import Filter
     from headrace.listing import MAX_LIMIT, page, queues_of
 
@@ -72,7 +74,7 @@ async def _found(session: Session, text: str, limit: int | None) -> AsyncIterato
     with Bar("looked at", None, beside_data=True) as bar:
         while limit is None or given < limit:
             want = MAX_LIMIT if limit is None else min(MAX_LIMIT, limit - given)
-            found = await page(session.client, queues, filter, position, want, payloads=True)
+            found = await page(session.client, queues, filter, position, want, payloads=payloads)
             for seen in found.items:
                 yield seen
             given, scanned, position = given + len(found.items), scanned + found.scanned, found.next

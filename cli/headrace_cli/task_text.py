@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .records import Column, Listing
 
 if TYPE_CHECKING:
+    from headrace.summaries import TaskSummary
     from headrace_api.task_body import AttemptBody, TaskBody
 
 __all__ = ["LISTING", "task_lines"]
@@ -15,11 +16,11 @@ __all__ = ["LISTING", "task_lines"]
 _MAX_TEXT: Final = 2_000
 
 
-def _why(body: TaskBody) -> str | None:
+def _why(body: TaskBody | TaskSummary) -> str | None:
     return f"{body.error.type}: {body.error.message}" if body.error is not None else None
 
 
-def _progress(body: TaskBody) -> str | None:
+def _progress(body: TaskBody | TaskSummary) -> str | None:
     said = body.progress
     if said is None:
         return None
@@ -27,7 +28,7 @@ def _progress(body: TaskBody) -> str | None:
     return f"{said.done:g}{of}" + (f", {said.message}" if said.message else "")
 
 
-LISTING: Final[Listing[TaskBody]] = Listing(
+LISTING: Final[Listing[TaskBody | TaskSummary]] = Listing(
     (
         Column("ID", lambda body: body.id),
         Column("TYPE", lambda body: body.type),

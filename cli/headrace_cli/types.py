@@ -12,9 +12,7 @@ from .complete import type_names
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
-    from .session import Session
-
-Described = dict[str, Any]
+    from headrace.known_types import TypeView
 
 
 @click.command(
@@ -34,79 +32,58 @@ def command(name: str | None, output: str, **_: Any) -> None:
 
     With TYPE, show that one with the schema of its payload.
     """
-    from .records import show_all, show_one
+    from headrace.known_types import look, named
+
+    from .records import Column, Listing, show_all, show_one, span
     from .session import run
 
-    found = run(_described)
-    if name is None:
-        show_all(found, _listing(), output)
+    found = run(lambda session: session.connections.arun(lambda client: look(session.settings.namespace)))
+    if name is not None:
+        one = named(name, found)
+        show_one(one, name, _lines(one), output)
         return
-    one = _named(name, found)
-    show_one(one, name, _lines(one), output)
+    columns: list[Column[TypeView]] = [
+        Column("TYPE", lambda each: each.type),
+        Column("QUEUE", lambda each: each.queue),
+        Column("PRIORITY", _priority),
+        Column("RETRIES", lambda each: each.max_retries, wide=True),
+        Column("TIMEOUT", lambda each: span(each.timeout_s), wide=True),
+        Column("WORKERS", lambda each: each.workers),
+        Column("VERSIONS", lambda each: ",".join(each.versions), wide=True),
+        Column("ARGUMENTS", _arguments),
+        Column("DOES", lambda each: each.doc.partition("\n")[0], wide=True),
+    ]
+    none = "No worker has published a type yet: start one with `headrace worker`, or `headrace dev`."
+    show_all(found, Listing(columns, lambda each: each.type, none), output)
 
 
-async def _described(session: Session) -> list[Described]:
-    import msgspec
-
-    from headrace.known_types import look
-    from headrace.listing import carry_out
-
-    found = await carry_out(look(session.settings.namespace), session.store)
-    return [{key: value for key, value in msgspec.to_builtins(each).items() if value is not None} for each in found]
-
-
-def _named(name: str, found: list[Described]) -> Described:
-    from headrace.errors import UnknownType, nearest
-
-    for each in found:
-        if each["type"] == name:
-            return each
-    raise UnknownType(name, nearest(name, (each["type"] for each in found)))
-
-
-def _listing() -> Any:
+def _priority(each: TypeView) -> str | None:
     from headrace.task import Priority
 
-    from .records import Column, Listing, span
-
-    return Listing(
-        (
-            Column("TYPE", lambda each: each["type"]),
-            Column("QUEUE", lambda each: each.get("queue")),
-            Column("PRIORITY", lambda each: Priority(each.get("priority", 1)).name.lower()),
-            Column("RETRIES", lambda each: each.get("max_retries"), wide=True),
-            Column("TIMEOUT", lambda each: span(each.get("timeout_s")), wide=True),
-            Column("WORKERS", lambda each: each.get("workers"), wide=True),
-            Column("HASH", lambda each: each.get("hash"), wide=True),
-            Column("ARGUMENTS", _arguments),
-            Column("DOES", lambda each: each.get("doc", "").partition("\n")[0], wide=True),
-        ),
-        name=lambda each: each["type"],
-        none="No worker has published a type yet: start one with `headrace worker`, or `headrace dev`.",
-    )
+    return None if each.priority is None else Priority(each.priority).name.lower()
 
 
-def _arguments(each: Described) -> str:
-    schema = each.get("schema", {})
+def _arguments(each: TypeView) -> str:
+    schema = each.schema
     if "$ref" in schema:
         schema = schema.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
     needed = schema.get("required", ())
     return ", ".join(name if name in needed else f"{name}?" for name in schema.get("properties", {}))
 
 
-def _lines(each: Described) -> Iterator[str]:
+def _lines(each: TypeView) -> Iterator[str]:
     import msgspec
 
     from headrace.logs import clean
-    from headrace.task import Priority
 
     facts = {
-        "type": each["type"],
-        "queue": f"{each.get('queue')}, priority {Priority(each.get('priority', 1)).name.lower()}",
-        "retries": each.get("max_retries"),
-        "timeout": f"{each['timeout_s']:g} s" if each.get("timeout_s") else None,
-        "hash": each.get("hash"),
+        "type": each.type,
+        "queue": f"{each.queue or 'default'}, priority {_priority(each) or 'medium'}",
+        "retries": each.max_retries,
+        "timeout": f"{each.timeout_s:g} s" if each.timeout_s else None,
+        "workers": each.workers,
+        "versions": ", ".join(each.versions),
     }
     yield from (f"{title:<10} {clean(str(value), 2_000)}" for title, value in facts.items() if value is not None)
-    yield from ("", *(clean(line, 2_000) for line in each.get("doc", "").splitlines()), "")
-    yield msgspec.json.format(msgspec.json.encode(each.get("schema", {})), indent=2).decode()
+    yield from ("", *(clean(line, 2_000) for line in each.doc.splitlines()), "")
+    yield msgspec.json.format(msgspec.json.encode(each.schema), indent=2).decode()

@@ -12,6 +12,7 @@ from .options import output_option, session_options
 
 if TYPE_CHECKING:
     from headrace.roster import WorkerInfo
+    from headrace.summaries import WorkerSummary
 
     from .session import Session
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     cls=Command,
     examples="""
         headrace workers
-        headrace workers -o json | jq '.[] | select(.state == "dead").name'
+        headrace workers -o json | jq '.[] | select(.alive == false).worker'
     """,
 )
 @click.option("--quick", is_flag=True, help="Do not look twice, so dead ones look alive.")
@@ -32,24 +33,26 @@ def command(quick: bool, output: str, **_: Any) -> None:
 
     Whether a worker lives shows only when its beat changes, so this looks twice and takes two seconds.
     """
+    from headrace.summaries import worker_summary
+
     from .records import Column, Listing, show_all, span
     from .session import run
 
     found = run(lambda session: _workers(session, quick))
-    columns: list[Column[dict[str, Any]]] = [
-        Column("WORKER", lambda each: each["name"]),
-        Column("STATE", lambda each: each["state"]),
-        Column("BUSY", lambda each: each["busy"]),
-        Column("SLOTS", lambda each: each["slots"]),
-        Column("QUEUES", lambda each: ",".join(each["queues"])),
-        Column("AGE", lambda each: span(_age_s(each["started_at"]))),
-        Column("VERSION", lambda each: each["version"], wide=True),
-        Column("HOST", lambda each: each["host"], wide=True),
-        Column("PID", lambda each: str(each["pid"] or ""), wide=True),
+    columns: list[Column[WorkerSummary]] = [
+        Column("WORKER", lambda each: each.worker),
+        Column("STATE", _state),
+        Column("BUSY", lambda each: each.held),
+        Column("SLOTS", lambda each: each.slots),
+        Column("QUEUES", lambda each: ",".join(each.queues)),
+        Column("AGE", lambda each: span(_age_s(each.started_at))),
+        Column("VERSION", lambda each: each.version, wide=True),
+        Column("HOST", lambda each: each.host, wide=True),
+        Column("PID", lambda each: str(each.pid or ""), wide=True),
         Column("RUNS", _runs),
     ]
     none = "No worker runs: start one with `headrace worker`, or `headrace dev`."
-    show_all([_record(each) for each in found], Listing(columns, lambda each: each["name"], none), output)
+    show_all([worker_summary(each) for each in found], Listing(columns, lambda each: each.worker, none), output)
 
 
 async def _workers(session: Session, quick: bool) -> list[WorkerInfo]:
@@ -61,27 +64,10 @@ async def _workers(session: Session, quick: bool) -> list[WorkerInfo]:
     return await session.connections.arun(lambda client: roster.look(queues, again_s=again_s))
 
 
-def _record(info: WorkerInfo) -> dict[str, Any]:
-    from headrace_api.task_body import rfc3339
-
-    running = [
-        {"id": seen.id, "type": seen.envelope.type if seen.envelope else "", "started_at": rfc3339(seen.started_ms)}
-        for seen in info.running
-    ]
-    return {
-        "name": info.name,
-        "worker_id": info.worker_id,
-        "state": "dead" if info.alive is False else "draining" if info.draining else "running",
-        "busy": info.held,
-        "slots": info.slots,
-        "queues": info.queues,
-        "types": info.types,
-        "started_at": rfc3339(info.started_ms or None),
-        "version": info.version,
-        "host": info.host,
-        "pid": info.pid,
-        "running": running,
-    }
+def _state(each: WorkerSummary) -> str:
+    if each.alive is False:
+        return "dead"
+    return "draining" if each.draining else "running"
 
 
 def _age_s(moment: str | None) -> float | None:
@@ -90,6 +76,6 @@ def _age_s(moment: str | None) -> float | None:
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() if moment else None
 
 
-def _runs(each: dict[str, Any]) -> str:
-    counts = Counter(task["type"] for task in each["running"])
+def _runs(each: WorkerSummary) -> str:
+    counts = Counter(task.type for task in each.running)
     return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in counts.most_common())
