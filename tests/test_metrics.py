@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.broker.broker import Buried, Reclaimed
 from headrace.metrics import WorkerCollector, exposition, new_registry
-from headrace.runtime.stats import DURATION_BUCKETS, Histogram, TypeStats, WorkerStats
+from headrace.runtime.stats import DURATION_BUCKETS, UNKNOWN, Histogram, TypeStats, WorkerStats
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -178,3 +179,15 @@ def test_every_help_text_is_one_sentence() -> None:
     helps = re.findall(r"^# HELP (headrace_|task)(\S+) (.*)$", text_of(used_stats()), re.MULTILINE)
     assert len(helps) > 15
     assert [name for _, name, text in helps if not text.endswith(".")] == []
+
+
+def test_who_was_buried_by_a_reclaim_is_counted_by_type() -> None:
+    """A type that this worker does not know, and what cannot be read, count as unknown; who goes on is redelivered."""
+    stats = WorkerStats(["resize"])
+    buried = (Buried("a", "resize", 3), Buried("b", "foreign", 3), Buried("c", "", 0))
+    stats.reclaimed(Reclaimed("done", 5, ("d", "e"), buried))
+    resize, unknown = stats.types["resize"], stats.types[UNKNOWN]
+    assert (resize.outcomes["failed"], resize.dead["crashed"]) == (1, 1)
+    assert (unknown.outcomes["failed"], unknown.dead["crashed"], unknown.dead["malformed"]) == (2, 1, 1)
+    assert stats.redelivered == 2
+    assert sum(resize.duration.counts) == 0, "nobody knows how long it ran"
