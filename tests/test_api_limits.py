@@ -185,6 +185,13 @@ async def test_both_tokens_of_a_subject_share_its_rate(redis_url: str) -> None:
     assert statuses == [200, 200, 429]
 
 
+async def test_a_wider_rate_is_felt_at_once(store: Store) -> None:
+    """Who was slowed down does not wait until the narrower bucket has filled."""
+    limits = Limits(store)
+    assert await spent_of(limits, CI, 2_000) >= 1_000
+    assert await spent_of(limits, ApiToken("ci", "default", b"x", rate=Rate.parse("50/s")), 50) == 50
+
+
 async def test_a_batch_counts_for_its_tasks(redis_url: str) -> None:
     """Five tasks of 8/h: two batches pass, the second on credit; then nothing."""
     async with running(redis_url, TOKEN, tokens=f"ci:{TOKEN} rate=8/h") as api:

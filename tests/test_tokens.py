@@ -120,6 +120,9 @@ def test_a_folder_is_read_as_kubernetes_mounts_a_secret(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_or_too_large_is_a_sentence(tmp_path: Path) -> None:
     """As is an empty folder."""
     file = tmp_path / "tokens"
+    file.write_text("ci:short")
+    with pytest.raises(ValueError, match=r"make a random one \(in tokens\)"):
+        read_tokens(str(tmp_path))
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="utf-8"):
         read_tokens(str(file))

@@ -39,7 +39,7 @@ FIRST_S: Final = 0.1
 BLIND_S: Final = 1.0
 """Seconds for which Redis is not asked again after it did not answer."""
 MAX_KNOWN: Final = 10_000
-"""Queues whose rate, or having none, is remembered."""
+"""Queues whose rate, or having none, is remembered; and buckets."""
 
 
 class Allowance(NamedTuple):
@@ -109,7 +109,8 @@ class Bucket:
 
     @property
     def _key(self) -> str:
-        return f"{self.name[0]}:{self.of}"
+        # With the rate: who was slowed down by a narrower one need not wait for its bucket to fill.
+        return f"{self.name[0]}:{self.of}:{self.rate}"
 
     def _has(self, cost: int) -> bool:
         now = self.clock()
@@ -158,7 +159,7 @@ class Limits:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._buckets: dict[tuple[str, str, str], Bucket] = {}
+        self._buckets: dict[tuple[str, str, str, Rate], Bucket] = {}
         self._known: dict[tuple[str, str], _Known] = {}
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -187,10 +188,12 @@ class Limits:
         return await self._bucket(namespace, "queue", queue, known.rate).spend(cost)
 
     def _bucket(self, namespace: str, name: str, of: str, rate: Rate) -> Bucket:
-        bucket = self._buckets.get((namespace, name, of))
-        if bucket is None or bucket.rate != rate:
-            bucket = self._buckets[namespace, name, of] = Bucket(self._store, namespace, name, of, rate, self._clock)
-        return bucket
+        key = (namespace, name, of, rate)
+        if key not in self._buckets:
+            if len(self._buckets) >= MAX_KNOWN:
+                self._buckets.clear()
+            self._buckets[key] = Bucket(self._store, namespace, name, of, rate, self._clock)
+        return self._buckets[key]
 
     def _read_soon(self, namespace: str, queue: str) -> asyncio.Task[None]:
         key = (namespace, queue)
@@ -209,8 +212,6 @@ class Limits:
         rate = known.rate if text == known.text else _parse(text, queue)
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        if rate is None:
-            self._buckets.pop((namespace, "queue", queue), None)
         self._known[namespace, queue] = _Known(text, rate, self._clock())
 
     async def aclose(self) -> None:

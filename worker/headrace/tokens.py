@@ -185,7 +185,7 @@ def read_tokens(path: str) -> tuple[ApiToken, ...]:
 
     Raises OSError, and ValueError if there are none or one is wrong.
     """
-    tokens = [token for file in files_of(path) for token in parse_tokens(_text(file))]
+    tokens = [token for file in files_of(path) for token in _tokens_of(file)]
     if not tokens:
         raise ValueError("there is no token in it")
     return _distinct(tokens)
@@ -199,9 +199,16 @@ def files_of(path: str) -> list[Path]:
     return sorted(each for each in given.iterdir() if not each.name.startswith(".") and each.is_file())
 
 
+def _tokens_of(file: Path) -> tuple[ApiToken, ...]:
+    try:
+        return parse_tokens(_text(file))
+    except ValueError as error:
+        raise ValueError(f"{error} (in {file.name})") from None
+
+
 def _text(file: Path) -> str:
     with file.open("rb") as opened:
         read = opened.read(MAX_FILE + 1)
     if len(read) > MAX_FILE:
-        raise ValueError(f"{file.name} is larger than 1 MiB")
+        raise ValueError("it is larger than 1 MiB")
     return read.decode("utf-8")

@@ -28,7 +28,7 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `hr:{namespace}:queues` | set | names of queues | max_queues |
 | `hr:{namespace}:types` | hash | type → description and schema, JSON, of the version published newest; `<type>#<version>` → that of another one which workers still know | registered types, and live workers |
 | `hr:{namespace}:versions` | sorted set | `<type>#<version>` → when a worker last said that it knows it, ms | live workers, cleaned |
-| `hr:{namespace}:rate:<bucket>` | string | rate limit of a token (`t:<subject>`) or queue (`q:<name>`): ms at which its bucket is full, then it expires | limits that are set |
+| `hr:{namespace}:rate:<bucket>` | string | rate limit of a token (`t:<subject>:<rate>`) or queue (`q:<name>:<rate>`): ms at which its bucket is full, then it expires | limits that are set |
 | `hr:{namespace}:bulk` | sorted set | id of a job on many tasks → when it began, ms | 100 |
 | `hr:{namespace}:bulk:<id>` | hash, expires | a job: `order`, `begun`, `owner`, `until` (its lease), `progress`, `next` (the tasks it acts on), `abort`, `state`, `ended` | 100 |
 | `hr:{namespace}:audit` | stream | `e` = who changed what, JSON | audit_length |
