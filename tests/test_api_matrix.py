@@ -212,3 +212,27 @@ async def test_no_route_lets_foreign_pages_in(redis_url: str, origin: str) -> No
             assert before.code == "wrong_method", route
             for each in (before, answer):
                 assert not [name for name in each.headers if name.lower().startswith("access-control")], route
+
+
+@pytest.mark.parametrize("role", ["mine", "bank"])
+async def test_jobs_on_foreign_queues_are_neither_seen_nor_aborted(redis_url: str, role: str) -> None:
+    """A job of the whole namespace, of one other queue, and of single tasks: none of them is this token's affair."""
+    own = {"Authorization": f"Bearer {secret_of('admin')}"}
+    foreign = {"Authorization": f"Bearer {secret_of(role)}"}
+    async with with_a_hidden_task(redis_url) as (api, task_id):
+        bodies = [
+            {"action": "cancel", "filter": "type:nothing"},
+            {"action": "cancel", "filter": f"queue:{HIDDEN} type:nothing"},
+            {"action": "retry", "ids": [task_id]},
+        ]
+        jobs = [(await api.ask("POST", "/api/v1/bulk", json=body, headers=own)).json["id"] for body in bodies]
+        listed = await api.get("/api/v1/bulk", headers=foreign)
+        asked = [
+            await api.ask(method, f"/api/v1/bulk/{job}", headers=foreign)
+            for job in jobs
+            for method in ("GET", "DELETE")
+        ]
+        mine = await api.get("/api/v1/bulk", headers=own)
+    assert listed.json == {"jobs": []}
+    assert {answer.code for answer in asked} == {"unknown_bulk"}
+    assert {job["id"] for job in mine.json["jobs"]} == set(jobs)
