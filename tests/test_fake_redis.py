@@ -68,6 +68,8 @@ def test_the_scripts_of_no_row_run_too(desk: Desk) -> None:
     assert desk.wire.run(desk.queue.enlist())
     assert desk.wire.run(publish("default", {"noop": b"{}"})) == 0
     assert desk.wire.run(shared_call("types", "default", (), len)) == 2
+    assert [desk.wire.run(shared_call("secret", "default", (each,), bytes)) for each in ("a", "b")] == [b"a", b"a"]
+    assert desk.wire.run(desk.queue.progress("w", [task_id(1), b'{"done":1}', task_id(2), b""]))
     assert desk.depth().live == 0
     assert desk.workers() == {}
     assert desk.state(task_id(1)) == "absent"
