@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,15 +195,31 @@ async def test_results_are_told_by_the_journal_without_a_poll_a_task(
     redis_server.redis.config_resetstat()
     async with working(app, redis_url, concurrency=5):
         assert await waiting == [2 * number for number in range(100, 300)]
-    # Each task is looked at before and after, however long it took; the rest are the worker's cycles, of 5 at most.
-    assert scripts_run(redis_server) < 2 * 200 + 200
+    # Two looks at all of them before, then at most one a report, of which there is at most one a task.
+    assert scripts_run(redis_server) < 2 + 2 * 200 + 50
 
 
 async def test_many_are_looked_at_in_slices(app: App[None], redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.waiting.SLICE", 3)
+    monkeypatch.setattr("headrace.waiting.MAX_ITEMS", 3)
     batch = await app.abatch(call(app, "double")(number) for number in range(100, 110))
     async with working(app, redis_url):
         assert await batch.aresults(timeout=10) == [2 * number for number in range(100, 110)]
+
+
+async def test_a_look_at_many_sees_what_a_look_at_each_sees(app: App[None], redis_url: str) -> None:
+    double, client = call(app, "double"), app.connections._here
+    queue = Queue("default")
+    ended = await app.abatch([double(1), double(13)])
+    async with working(app, redis_url):
+        await ended.aoutcomes(timeout=10)
+    waiting = await app.abatch([double(2), call(app, "double", delay=60)(3), double(4)])
+    await client().client.call(queue.cycle("w", 1))
+    ids = [*(handle.id for handle in (*ended, *waiting)), new_id()]
+    found = await client().client.call(queue.find(ids))
+    assert [each and each.place[0] for each in found] == ["t", "t", "1", "z", "1", None]
+    for task_id, seen in zip(ids, found, strict=True):
+        alone = await client().client.call(queue.get(task_id))
+        assert seen == alone or (seen and alone and replace(seen, claimed_ms=alone.claimed_ms) == alone)
 
 
 async def test_what_did_not_complete_is_told_in_its_place(app: App[None], redis_url: str) -> None:

@@ -190,6 +190,14 @@ class Client:
         seen: TaskView | None = yield from self.insist(lambda: self._look(queue, task_id))
         return seen
 
+    def find_all(self, queue: str, task_ids: Sequence[str]) -> Steps[dict[str, TaskView | None]]:
+        """As `find`, for up to MAX_ITEMS tasks of a queue in one round trip."""
+        return (yield from self.insist(lambda: self._look_at(queue, task_ids)))
+
+    def _look_at(self, queue: str, task_ids: Sequence[str]) -> Steps[dict[str, TaskView | None]]:
+        found = yield Run(self.queue(queue).find(task_ids))
+        return {id_: each and view(id_, queue, each) for id_, each in zip(task_ids, found, strict=True)}
+
     def wait(
         self,
         queue: str,

@@ -10,9 +10,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -125,10 +124,8 @@ class Connections:
         """These tasks as they are once all have ended, or when the time is up. Raises StoreUnavailable."""
         from headrace.waiting import until_ended
 
-        async def look(queue: str, ids: Collection[str]) -> Views:
-            # Sent one behind the other on one connection, so that all are one round trip.
-            seen = await asyncio.gather(*(self.arun(partial(Client.find, queue=queue, task_id=id_)) for id_ in ids))
-            return dict(zip(ids, seen, strict=True))
+        async def look(queue: str, ids: Sequence[str]) -> Views:
+            return await self.arun(lambda client: client.find_all(queue, ids))
 
         return await until_ended(task_ids, timeout_s, self._watch, look)
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from headrace.broker.broker import TaskView
+from headrace.broker.broker import MAX_ITEMS, TaskView
 from headrace.connections import Views
 from headrace.errors import UnknownTask
 from headrace.journal import LOOK_S, Ends, JournalWatch
 from headrace.task import TERMINAL, queue_of
 
-SLICE: Final = 500
-"""Tasks that are looked at in one round trip."""
-
-Look = Callable[[str, Collection[str]], Awaitable[Views]]
+Look = Callable[[str, Sequence[str]], Awaitable[Views]]
 """(queue, ids) → these tasks as they are now."""
 
 
@@ -63,10 +59,10 @@ async def _of_queue(queue: str, ids: Sequence[str], give_up: float | None, watch
 
 
 async def _look_at(queue: str, ids: Sequence[str], look: Look) -> Views:
-    """In slices: the results of 100,000 tasks at once would have to wait in Redis' memory for us to read them."""
+    """In slices, for a script holds Redis, and a reply waits in its memory until it was read."""
     views: Views = {}
-    for start in range(0, len(ids), SLICE):
-        views |= await look(queue, ids[start : start + SLICE])
+    for start in range(0, len(ids), MAX_ITEMS):
+        views |= await look(queue, ids[start : start + MAX_ITEMS])
     return views
 
 

@@ -293,6 +293,10 @@ class Queue:
         """Where the task lies and what lies there; `view` makes it readable."""
         return self._call("get", (task_id,), parse_found)
 
+    def find(self, task_ids: Sequence[str]) -> Call[list[Found | None]]:
+        """As `get`, for many: at most MAX_ITEMS, for records are large."""
+        return self._call("find", task_ids, lambda reply: [parse_found(each) for each in reply])
+
     def scan(self, scan: Scan) -> Call[Scanned]:
         """Look through the tasks; how `headrace.listing` makes pages of it."""
         return self._call("scan", scan.args(), parse_scanned)
