@@ -37,7 +37,8 @@ class Handle(Generic[R]):
     def get(self, timeout: float | None = None) -> R:
         """Wait for the result, `timeout` seconds at most (None: as long as it takes).
 
-        Raises TaskFailed, TaskCancelled, ResultTimeout, UnknownTask, StoreUnavailable, and WrongCaller in a loop.
+        Raises TaskFailed, TaskCancelled (TaskExpired if nobody began it in time), ResultTimeout, UnknownTask,
+        StoreUnavailable, and WrongCaller in a loop.
         """
         forbid_running_loop("Handle.get()", "await handle.aget()")
         return self._result_of(self._connections.wait_blocking(self._queue, self.id, timeout))
