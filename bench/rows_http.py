@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from headrace.broker.publishing import publish
 from headrace_cli.child import Guard
 from headrace_cli.ports import free_port
 
@@ -80,7 +81,7 @@ def over(run: Reading, floor: float) -> Reading:
 def publish_types(server: Server) -> None:
     """As a worker does, so that the API knows the schema."""
     types = {name: msgspec.json.encode(definition.describe()) for name, definition in app.registry.items()}
-    server.call(server.queue.enlist(types=types))
+    server.call(publish(server.queue.namespace, types))
 
 
 def one_task() -> bytes:
