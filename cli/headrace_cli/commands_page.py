@@ -7,9 +7,12 @@ from typing import Final
 
 import click
 
+from headrace.errors import FieldError, HeadraceError, InvalidPayload, StoreUnavailable, UnknownQueue
+
 from .command import Command, LazyGroup
 from .main import cli
 from .markdown import table
+from .output import more_about
 
 __all__ = ["every_command", "page"]
 
@@ -35,8 +38,25 @@ What takes more than a second shows a bar in a terminal and a line every ten sec
 def page() -> str:
     """The whole page."""
     commands = list(every_command(cli, "headrace"))
+    looks = [f"```text\n$ headrace --help\n{_help()}\n```\n", f"```text\n{_errors()}```\n"]
     rows = ((f"[`{path}`](#{_anchor(path)})", _summary(each)) for path, each in commands)
-    return "\n".join([HEAD, table(("command", "does"), rows), *(_part(*each) for each in commands)])
+    return "\n".join([HEAD, *looks, table(("command", "does"), rows), *(_part(*each) for each in commands)])
+
+
+def _help() -> str:
+    settings = {**cli.context_settings, "terminal_width": 80}
+    return cli.get_help(click.Context(cli, info_name="headrace", **settings))
+
+
+def _errors() -> str:
+    """Three errors, as they look in a terminal."""
+    unknown = FieldError("/payload/to", "is not a field of this type", "did you mean 'recipient'?")
+    shown: tuple[tuple[str, HeadraceError], ...] = (
+        ("queue ls", StoreUnavailable("redis://:***@localhost:6379/0 (from HEADRACE_URL)", "Connection refused")),
+        ("""submit send_email '{"to": "x"}'""", InvalidPayload("send_email", [unknown])),
+        ("queue pause mial", UnknownQueue("mial", "mail")),
+    )
+    return "\n".join(f"$ headrace {typed}\nError: {error}\n{more_about(error.code)}\n" for typed, error in shown)
 
 
 def every_command(command: click.Command, path: str) -> Iterator[tuple[str, Command]]:

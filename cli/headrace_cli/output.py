@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["coloured", "complain", "console", "note", "print_json", "print_yaml"]
+__all__ = ["coloured", "complain", "console", "more_about", "note", "print_json", "print_yaml"]
 
 
 def coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
@@ -36,6 +36,11 @@ def complain(sentence: str) -> None:
 def note(sentence: str) -> None:
     """Something a person should know, on standard error, so that it is in no pipe."""
     click.echo(click.style(sentence, dim=True), err=True, color=coloured(sys.stderr))
+
+
+def more_about(code: str) -> str:
+    """Where more about an error stands."""
+    return f"headrace explain {code} says more."
 
 
 def print_json(value: Any) -> None:

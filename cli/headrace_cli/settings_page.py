@@ -19,6 +19,7 @@ import click
 
 from headrace.environment import Settings, variable
 from headrace.settings import ApiSettings, ClientSettings, Limits, WorkerSettings
+from headrace_operator.settings import OperatorSettings
 
 from .markdown import table
 
@@ -65,12 +66,19 @@ SECTIONS: Final[tuple[tuple[type[Settings], str, str], ...]] = (
         "`headrace worker`, and the workers of `headrace dev`, whose grace is 2 s unless it is set.",
     ),
     (ApiSettings, "API", "`headrace api` and the API of `headrace dev`, which is always on loopback and open."),
+    (
+        OperatorSettings,
+        "Operator",
+        "`headrace operator`. Beside these, `HEADRACE_OPERATOR_CONNECTION_<NAME>` is the address of a Redis that pools "
+        "may name in `spec.redis.connection`.",
+    ),
     (ClientSettings, "Everyone", "Whoever submits or runs tasks: API, workers, applications that call `enqueue`."),
     (Limits, "Limits", "How much of anything there may be. Every part of a system should have the same."),
 )
 
 DEFAULTS: Final = {
     "worker_id": "the host's name",
+    "identity": "the host's name",
     "queues": "those of the application's tasks",
     "durability": "`local`",
 }
@@ -95,6 +103,8 @@ def _default(each: Field[Any]) -> str:
     if each.name in DEFAULTS:
         return DEFAULTS[each.name]
     value: Any = each.default
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if value in ("", ()):
         return "none"
     if "bytes" in _allowed(each) and value % 1024 == 0:

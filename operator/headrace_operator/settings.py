@@ -56,6 +56,7 @@ class OperatorSettings(Settings):
     lease: bool = setting(False, _FLAG, env=PREFIX + "LEASE")
     """Whether several operators run, of which one works: the holder of a Lease."""
     lease_namespace: str = setting("default", text(LABEL, "a namespace"), env=PREFIX + "LEASE_NAMESPACE")
+    """Where that Lease is."""
     identity: str = setting("", text(r"[A-Za-z0-9._-]{0,253}", "a name"), env=PREFIX + "IDENTITY")
     """Name of this process on the Lease; by default the host's name."""
     host: str = setting(
@@ -63,9 +64,11 @@ class OperatorSettings(Settings):
         text(r"[A-Za-z0-9.:-]{1,253}", "an address or host name"),
         env=PREFIX + "METRICS_HOST",
     )
+    """Address to listen on for health and metrics."""
     metrics_port: int = setting(9464, whole(0, 65_535), env=PREFIX + "METRICS_PORT")
     """Port for health and metrics; 0 takes a free one."""
     log_level: str = setting("info", choice("debug", "info", "warning", "error"), env=PREFIX + "LOG_LEVEL")
+    """The least that is logged."""
     log_format: str = setting("auto", choice("auto", "json", "text"), env=PREFIX + "LOG_FORMAT")
     """`auto` is text in a terminal and JSON elsewhere."""
 
