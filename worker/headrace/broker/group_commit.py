@@ -85,7 +85,7 @@ class GroupCommit:
                 self._refuse_waiting(error)
             raise _for(tasks, error) from error
         finally:
-            done.set_result(None)
+            done.cancel()  # for those who wait for its end it is over, whatever became of it
             self._next(done)
 
     def _start(self) -> None:
