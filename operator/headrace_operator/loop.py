@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -42,10 +42,23 @@ class Numbers:
     woken: int = 0
 
 
+def this_moment() -> Moment:
+    return Moment(time.monotonic(), datetime.now(UTC))
+
+
 class ControlLoop:
     """Of all pools this process is responsible for. For one event loop; it lives as long as the process."""
 
-    def __init__(self, cluster: Cluster, looker: Looker, *, tick_s: float, caps: Caps, tenants: bool = False) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        looker: Looker,
+        *,
+        tick_s: float,
+        caps: Caps,
+        tenants: bool = False,
+        clock: Callable[[], Moment] = this_moment,
+    ) -> None:
         self.pools: dict[Key, Steering] = {}
         self.invalid: dict[Key, str] = {}
         self.numbers = Numbers()
@@ -56,6 +69,7 @@ class ControlLoop:
         self._tick_s = tick_s
         self._caps = caps
         self._tenants = tenants
+        self._clock = clock
         self._busy: dict[Key, asyncio.Task[None]] = {}
 
     # what the watches tell
@@ -75,7 +89,7 @@ class ControlLoop:
         pool = Pool(key.name, key.namespace, metadata["uid"], spec, tenant)
         known = self.pools.get(key)
         if known is None or known.pool.uid != pool.uid:
-            self.pools[key] = Steering(pool, metadata["generation"], raw.get("status") or {}, this_moment())
+            self.pools[key] = Steering(pool, metadata["generation"], raw.get("status") or {}, self._clock())
         elif known.generation != metadata["generation"]:
             known.replaced(pool, metadata["generation"])
         else:
@@ -143,7 +157,7 @@ class ControlLoop:
 
     async def _step(self, key: Key, steering: Steering) -> None:
         try:
-            await steering.step(self.look, self._looker, self._cluster, this_moment())
+            await steering.step(self.look, self._looker, self._cluster, self._clock())
         except Exception:
             self.numbers.errors += 1
             logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
@@ -160,7 +174,3 @@ class ControlLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def this_moment() -> Moment:
-    return Moment(time.monotonic(), datetime.now(UTC))
