@@ -410,6 +410,15 @@ def test_watch_shows_the_queues_again_when_they_changed(headrace: Headrace, redi
     assert "Traceback" not in watching.output
 
 
+def test_watch_shows_a_task_until_it_has_ended(headrace: Headrace, redis_url: str, tmp_path: Path) -> None:
+    [task_id] = submitted(headrace, 1)
+    with Command("task", "get", task_id, "--watch", cwd=tmp_path, HEADRACE_URL=redis_url) as watching:
+        watching.wait_for(r"status +pending")
+        headrace("task", "cancel", task_id)
+        watching.wait_for(r"status +cancelled")
+        assert watching.end() == main.FAILED
+
+
 def test_ctrl_c_while_waiting_says_how_to_wait_again(redis_url: str, tmp_path: Path) -> None:
     with Command("submit", "greet", "--wait", cwd=tmp_path, HEADRACE_URL=redis_url) as waiting:
         task_id = waiting.wait_for(r"^([0-9a-f-]{36})$|\n([0-9a-f-]{36})\n")[0].strip()

@@ -110,7 +110,7 @@ def _failed(error: Exception, debug: bool) -> int:
         return _refused(error)
     from headrace.errors import HeadraceError
 
-    from .output import complain, note
+    from .output import complain, more_about, note
 
     ours = isinstance(error, HeadraceError)
     if debug or not ours:
@@ -120,7 +120,7 @@ def _failed(error: Exception, debug: bool) -> int:
         return FAILED
     complain(str(error))
     traced = "--debug shows the traceback; " if getattr(error, "detail", "") and not debug else ""
-    note(f"{traced}headrace explain {error.code} says more.")
+    note(traced + more_about(error.code))
     return exit_code(error)
 
 

@@ -41,39 +41,54 @@ def command() -> None:
     examples=f"""
         headrace task get {_ID}
         headrace task get {_ID} -o json | jq .status
-        headrace task get {_ID} --wait
+        headrace task get {_ID} --watch
         headrace task get - --wait < ids            # as `headrace submit --batch FILE > ids` printed them
     """,
 )
 @ids_argument
 @click.option("--wait", is_flag=True, help="Wait until they have ended.")
+@click.option("--watch", is_flag=True, help="Show them anew whenever something changed, until they have ended.")
 @click.option("--timeout", metavar="SECONDS", type=float, default=3600.0, show_default=True, help="For --wait.")
 @session_options
 @output_option
-def get(ids: tuple[str, ...], output: str, wait: bool, timeout: float, **_: Any) -> int:
+def get(ids: tuple[str, ...], output: str, wait: bool, watch: bool, timeout: float, **_: Any) -> int:
     """Show a task: where it is, its attempts, its result or error. Several are listed in a table.
 
-    `-` reads ids from standard input. With --wait the exit code is 1 if any failed or was cancelled, and 4 if any
-    takes longer than the timeout.
+    `-` reads ids from standard input. With --wait and --watch the exit code is 1 if any failed or was cancelled; with
+    --wait it is 4 if any takes longer than the timeout.
     """
     from .many import ids_of
     from .records import show_all, show_one
     from .session import run
     from .task_text import LISTING, task_lines
+    from .watch import keep_showing
 
     names = ids_of(ids)
+    alone = len(ids) == 1 and "-" not in ids
+
+    def show(bodies: list[TaskBody]) -> None:
+        if alone:
+            show_one(bodies[0], bodies[0].id, task_lines(bodies[0]), output)
+        else:
+            show_all(bodies, LISTING, output)
 
     async def work(session: Session) -> list[TaskBody]:
         if wait:
             await _wait_for(session, names, timeout)
-        return [await _body(session, await session.look(name)) for name in names]
+        return await keep_showing(lambda: _bodies(session, names), show, watch, _all_ended)
 
     bodies = run(work)
-    if len(ids) == 1 and "-" not in ids:
-        show_one(bodies[0], bodies[0].id, task_lines(bodies[0]), output)
-    else:
-        show_all(bodies, LISTING, output)
-    return int(wait and any(each.status != "completed" for each in bodies))
+    return int((wait or watch) and any(each.status != "completed" for each in bodies))
+
+
+async def _bodies(session: Session, names: list[str]) -> list[TaskBody]:
+    return [await _body(session, await session.look(name)) for name in names]
+
+
+def _all_ended(bodies: list[TaskBody]) -> bool:
+    from headrace.task import TERMINAL
+
+    return all(each.status in TERMINAL for each in bodies)
 
 
 async def _wait_for(session: Session, names: list[str], timeout_s: float) -> None:
