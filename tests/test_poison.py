@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,11 +36,10 @@ def test_poison_ends_in_the_dead_letter_and_its_neighbours_complete(
 ) -> None:
     """Three crashes, each with its start and its cause; told in the log and counted; nobody else is lost."""
     (tmp_path / "tasks.py").write_text(TASKS)
-    environ = {"HEADRACE_URL": redis_url, "HEADRACE_BACKOFF_BASE_S": "0.02"}
     arguments = ("dev", "--port", "0", "--concurrency", "10", "--no-reload", "--no-sample")
-    with Command(*arguments, cwd=tmp_path, **environ) as command:
+    with Command(*arguments, cwd=tmp_path, HEADRACE_URL=redis_url, HEADRACE_BACKOFF_BASE_S="0.02") as command:
         url = command.wait_for(r"API +(http://127\.0\.0\.1:\d+)")[1]
-        bodies = [{"type": "neighbour"} for _ in range(NEIGHBOURS)]
+        bodies: list[dict[str, Any]] = [{"type": "neighbour"} for _ in range(NEIGHBOURS)]
         bodies.insert(5, {"type": "pill", "payload": {"how": how}})
         ids = [task["task_id"] for task in http("POST", f"{url}/api/v1/tasks:batch", {"tasks": bodies})["tasks"]]
         poison = ids.pop(5)
