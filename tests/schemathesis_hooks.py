@@ -1,10 +1,14 @@
-"""What schemathesis sends is sent as real clients send it: see tests/schemathesis.toml."""
+"""What schemathesis sends is sent as real clients send it, and means something where no schema can say what does.
+
+See tests/schemathesis.toml.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import schemathesis
@@ -18,8 +22,16 @@ def before_call(context: Any, case: Any, **kwargs: Any) -> None:
     key = (case.headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and _KEY.fullmatch(key):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
-    if isinstance(case.body, dict | list):
-        case.body = plain(case.body)
+    if not isinstance(case.body, dict | list):
+        return
+    case.body = plain(case.body)
+    if case.meta and case.meta.generation.mode.is_positive:
+        if case.operation.path == "/api/v1/tasks":
+            meant(case.body)
+        elif case.operation.path == "/api/v1/tasks:batch":
+            for each in case.body["tasks"]:
+                meant(each)
+                each.pop("queue", None)
 
 
 def plain(value: Any) -> Any:
@@ -35,3 +47,17 @@ def plain(value: Any) -> Any:
             return max(-(2**63), min(value, 2**63 - 1))
         case _:
             return value
+
+
+def meant(submission: dict[str, Any]) -> None:
+    """A submission that is valid, but for what its fields mean together: times lie within a year, and in order."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    if isinstance(submission.get("eta"), str):
+        submission["eta"] = soon.isoformat()
+        submission.pop("delay", None)
+    if isinstance(submission.get("expires"), str):
+        submission["expires"] = (soon + timedelta(hours=1)).isoformat()
+    if submission.get("expires") is not None and submission.get("delay"):
+        del submission["delay"]
+    if submission.get("eta") is not None and isinstance(submission.get("expires"), int | float):
+        del submission["expires"]

@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "queue": ("queue", "List queues; pause, resume, limit and empty them."),
     "types": ("types", "List the task types that workers know."),
     "workers": ("workers", "List the workers, and what they run."),
+    "schema": ("schema", "Save and compare what an application's types take."),
     "errors": ("errors", "Group failed tasks by what went wrong."),
     "replay-dead": ("replay_dead", "Start failed tasks over, all or those of a filter."),
     "token": ("token", "Make tokens for the HTTP API."),
