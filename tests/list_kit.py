@@ -15,7 +15,17 @@ from model_task import new, task_id
 
 def page(desk: Desk, text: str = "", cursor: Position | None = None, *queues: Queue, **ask: Any) -> Page:
     """One page of the desk's queue, or of these queues."""
-    steps = look_through(queues or [desk.queue], Ask(Filter.parse(text), cursor, **ask))
+    return carried_out(desk, Ask(Filter.parse(text), cursor, **ask), *queues)
+
+
+def chosen(desk: Desk, filter: Filter) -> list[TaskView]:
+    """The tasks of the desk's queue that match, if they are few."""
+    return carried_out(desk, Ask(filter)).items
+
+
+def carried_out(desk: Desk, ask: Ask, *queues: Queue) -> Page:
+    """The page that is asked for."""
+    steps = look_through(queues or [desk.queue], ask)
     try:
         step = next(steps)
         while True:

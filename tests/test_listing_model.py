@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.broker.broker import Queue
+from headrace import task
+from headrace.broker.broker import NewTask, Queue
+from headrace.filters import Argument, Filter
 from headrace.listing import Position
-from list_kit import page
+from headrace.moments import Moment
+from headrace.task import Attempt, Counters, Envelope, Failure
+from list_kit import chosen, listed, page
 from model_desk import Desk
 from model_task import QUEUE, new, task_id
 from redis_server import RedisServer
@@ -132,5 +140,52 @@ def test_what_stays_is_listed_once_and_what_moves_is_not_listed_twice_in_one_sta
         assert stayed <= set(listed)
         counts = Counter(id_ for id_, _ in listed if id_ not in world.moved)
         assert all(count == 1 for count in counts.values()), "no task that stays comes twice"
+    finally:
+        desk.wire.close()
+
+
+words = st.text(st.sampled_from('abAB:. /"\\u0061é\u212a\n4'), min_size=1, max_size=4)
+payloads = st.dictionaries(st.sampled_from(["k", "é", "a b"]), words | st.integers(0, 50) | st.lists(words, max_size=2))
+tags = st.lists(st.sampled_from(["acme", "acm", "a/b"]), max_size=2, unique=True).map(tuple)
+made = st.tuples(payloads, st.booleans(), tags, st.sampled_from(["noop", "noop.x"]), st.integers(1, 9), words, words)
+some_filter = st.builds(
+    Filter,
+    types=st.sampled_from([(), ("noop",), ("noop.*",), ("noop", "noop.x")]),
+    tags=tags,
+    errors=st.lists(words, max_size=1).map(tuple),
+    exceptions=st.lists(words, max_size=1).map(tuple),
+    args=st.lists(st.builds(Argument, st.sampled_from([("k",), ("é",), ("a b",)]), words), max_size=1).map(tuple),
+    since=st.none() | st.integers(1, 9).map(lambda ms: Moment(f"2026-01-0{ms}", ms)),
+    until=st.none() | st.integers(1, 9).map(lambda ms: Moment(f"2026-01-0{ms}", ms)),
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(tasks=st.lists(made, min_size=1, max_size=6), filters=st.lists(some_filter, min_size=1, max_size=10))
+def test_what_redis_leaves_out_does_not_match(
+    redis_server: RedisServer, tasks: list[Any], filters: list[Filter]
+) -> None:
+    """The script compares texts as JSON writes them; the list is what `Filter.matches` would choose of all tasks."""
+    redis_server.ensure()
+    redis_server.redis.flushall()
+    desk = Desk.at(redis_server.socket)
+    try:
+        base = desk.now = time.time_ns() // 1_000_000
+        for number, (payload, ascii_, tags, type_, created, kind, message) in enumerate(tasks, 1):
+            raw = msgspec.Raw(json.dumps(payload, ensure_ascii=ascii_).encode())
+            envelope = Envelope(1, 1, task_id(number), type=type_, created_ms=base + created, payload=raw, tags=tags)
+            desk.submit(NewTask(envelope.id, task.encode_envelope(envelope), 1))
+            if number % 2:
+                claim = desk.one()
+                attempt = Attempt(claim.place, "failed", "w", 1, base + created, Failure(kind, message))
+                carried = task.extend(b"", Counters(1, 1), task.encode_attempt(attempt))
+                record = task.record("failed", claim.envelope, carried)
+                desk.report(msgspec.structs.replace(claim.report("failed"), record=record))
+        everything = listed(desk, payloads=True)
+        for relative in filters:
+            since, until = (each and Moment(each.text, base + each.ms) for each in (relative.since, relative.until))
+            filter = replace(relative, since=since, until=until)
+            found = [seen.id for seen in chosen(desk, filter)]
+            assert found == [seen.id for seen in everything if filter.matches(seen)], filter.text()
     finally:
         desk.wire.close()

@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from headrace.blame import NOWHERE
 from headrace.broker.broker import Call, Queue, TaskView, view
 from headrace.broker.keys import STREAMS, NamespaceKeys
 from headrace.broker.scanning import Scan, Scanned
@@ -35,8 +36,6 @@ CALL_BUDGET: Final = 1_000
 """Tasks that are looked at in one call: it holds Redis for about 2 ms."""
 QUEUE_COST: Final = 10
 """What a queue costs in which there is nothing."""
-SLACK_MS: Final = 300_000
-"""How far the clocks of clients, workers and Redis may be apart, where a time saves looking."""
 
 
 class Caller(Protocol):
@@ -190,13 +189,13 @@ def _scan(filter: Filter, payloads: bool, start: Position) -> Scan:
         source=start.source,
         position=start.at,
         as_of_ms=start.as_of_ms,
-        since_ms=max(0, filter.since.ms - SLACK_MS) if filter.since else 0,
-        until_ms=filter.until.ms + SLACK_MS if filter.until else None,
+        since_ms=filter.since.ms if filter.since else 0,
+        until_ms=filter.until.ms if filter.until else None,
         states=tuple(filter.states or State),
         payloads=payloads or bool(filter.args),
         words=_words(filter),
         values=_values(filter),
-        signs=tuple(sign.lower() for error in filter.errors if (sign := _sure(error, _UNSURE_SIGN))),
+        signs=tuple(sign.lower() for text in _error_texts(filter) if (sign := _sure(text, _UNSURE_SIGN))),
     )
 
 
@@ -223,13 +222,13 @@ def sources_of(filter: Filter) -> tuple[str, ...]:
 
 _UNSURE: Final = re.compile(r'[\x00-\x1f\x7f"\\/]')
 """What JSON may write in several ways, apart from \\u, which the script knows."""
-_UNSURE_SIGN: Final = re.compile(r'[^\x20-\x7e]|["\\/]')
-"""Of case, the script knows only that of ASCII."""
+_UNSURE_SIGN: Final = re.compile(r'[^\x20-\x7e]|["\\/:]')
+"""Of case, the script knows only that of ASCII; and `class: message` are two texts there."""
 
 
 def _sure(text: str, unsure: re.Pattern[str]) -> str:
     """The longest part of a text that every JSON of it holds as it is; '' if there is none."""
-    return max(unsure.split(text), key=len)
+    return max((part.strip() for part in unsure.split(text)), key=len)
 
 
 def _words(filter: Filter) -> tuple[str, ...]:
@@ -241,6 +240,16 @@ def _words(filter: Filter) -> tuple[str, ...]:
 def _values(filter: Filter) -> tuple[str, ...]:
     texts = [text for each in filter.args for text in (_key(each), each.value)]
     return tuple(sure for text in texts if (sure := _sure(text, _UNSURE)))
+
+
+def _error_texts(filter: Filter) -> Iterator[str]:
+    """What a wanted task says of its last error. (A crash says nothing, which the script knows.)"""
+    yield from filter.errors
+    if len(filter.exceptions) == 1:
+        yield filter.exceptions[0]
+    if len(filter.places) == 1 and filter.places[0] != NOWHERE:
+        path, _, function = filter.places[0].rpartition(":")
+        yield from (path.rpartition("/")[2], f"in {function}")
 
 
 def _key(argument: Argument) -> str:

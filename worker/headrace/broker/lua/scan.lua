@@ -3,7 +3,7 @@
 -- keys: r s 3 2 1 0 loc later body parked dead journal progress t
 -- ARGV: 1 sources in order, of: z (later) p (parked) w<digit> (waiting in a stream) c<digit> (claimed) d (dead letters) j (journal)
 --       2 source to go on in ('' = the first) · 3 position in it, as this script returned it · 4 as of ms ('' = now): what came to a stream later is left out
---       5 rows wanted · 6 cost allowed: a task costs 1 and 1 for each 4 KiB · 7 since ms · 8 until ms ('' = any), both with slack for clocks that differ
+--       5 rows wanted · 6 cost allowed: a task costs 1 and 1 for each 4 KiB · 7 since ms (0 = any) · 8 until ms ('' = any): of ended tasks the end counts, else the submission
 --       9 states wanted of later and journal, with commas around · 10 '1' = with payloads
 --       11, 12 number of texts that the envelope must hold before its payload, and in it; then these; then those that N must hold, in lower case
 -- returns: {as of ms, source ('' = all was seen), position, tasks looked at, cost, {{id, what `get` answers}, …}}
@@ -16,6 +16,9 @@ for a = 13, #argv do
   local list = a <= 12 + argv[11] and words or a <= 12 + argv[11] + argv[12] and values or signs
   list[#list + 1] = argv[a]
 end
+-- How far the clocks of clients, workers and Redis may be apart, where an order by time saves looking.
+local SLACK = 300000
+local floor_ms, ceiling_ms = since - SLACK, till == '' and '+inf' or digits(till + SLACK)
 local rows, looked, cost, at, full = {}, 0, 0, '', false
 local FIRST_STEP, STEP, SMALL = 4, 200, 1024
 
@@ -51,12 +54,19 @@ local function without_past(n)
   return match(n, '^[^\n]*\n') .. (result and sub(last, 1, result - 1) .. '}' or last)
 end
 
+-- The client's time, or the worker's: no text before it can hold the pattern.
+local function is_timely(envelope, n, ended)
+  local ms = ended and match(n, '"e":(%d+)', match(n, '^.*\n()')) or not ended and match(envelope, '"c":(%d+)')
+  return tonumber(ms or 0) >= since and (till == '' or tonumber(ms or 0) <= tonumber(till))
+end
+
 -- Counts a task; true if it may be wanted.
-local function look(position, envelope, n)
+local function look(position, envelope, n, ended)
   at, looked, cost = position, looked + 1, cost + 1 + floor((#envelope + #n) / 4096)
   full = cost >= allowed
   return holds(envelope, words, 1) and (#values == 0 or holds(envelope, values, find(envelope, PAYLOAD, 1, true) or 1))
-    and (#signs == 0 or holds(string.lower(n), signs, 1))
+    and (#signs == 0 or holds(string.lower(n), signs, 1) or find(n, '"o":"crashed"', 1, true))
+    and ((since == 0 and till == '') or is_timely(envelope, n, ended))
 end
 
 -- What is no task after all.
@@ -102,7 +112,7 @@ local function waiting(digit, position)
   steps(function(step)
     local entries = call('XREVRANGE', K[digit], from, claimed_up_to, 'COUNT', step)
     for _, entry in ipairs(entries) do
-      if since > 0 and tonumber(match(entry[1], '^%d+')) < since then return false end
+      if since > 0 and tonumber(match(entry[1], '^%d+')) < floor_ms then return false end
       stream_row(digit, entry, entry[1])
       if full then return false end
       from = '(' .. entry[1]
@@ -152,7 +162,7 @@ local function record_row(id, position, place, text, due)
   local state, envelope, n = cut(text)
   if not state then state, envelope, n = place == 'z' and 'scheduled' or place == 'p' and 'parked' or 'failed', text, '' end
   local wanted = place ~= 'z' or find(states, ',' .. state .. ',', 1, true)
-  if look(position, envelope, n) and wanted then put_record(id, place, state, envelope, n, due) end
+  if look(position, envelope, n, place == 't') and wanted then put_record(id, place, state, envelope, n, due) end
 end
 
 local function later(position)
@@ -184,13 +194,13 @@ local function parked(position)
 end
 
 local function dead(position)
-  local left = position ~= '' and rank(K.dead, position) or call('ZCOUNT', K.dead, '-inf', till == '' and '+inf' or till)
+  local left = position ~= '' and rank(K.dead, position) or call('ZCOUNT', K.dead, '-inf', ceiling_ms)
   steps(function(step)
     local first = math.max(0, left - step)
     local found = left > 0 and call('ZRANGE', K.dead, first, left - 1, 'WITHSCORES') or {}
     for i = #found - 1, 1, -2 do
       local id, died = found[i], found[i + 1]
-      if since > 0 and tonumber(died) < since then return false end
+      if since > 0 and tonumber(died) < floor_ms then return false end
       local text = call('GET', K.t .. id)
       local here = died .. ' ' .. id
       if text then record_row(id, here, 't', text) else skip(here) end
@@ -206,7 +216,7 @@ local function ended_row(position, text, id, place, state)
   local is, envelope, n = cut(text)
   local start = is == state and match(n, '^.*\n()')
   if not start or find(n, '{"p":"' .. place .. '"', start, true) ~= start then return skip(position) end
-  if look(position, envelope, n) then put_record(id, 't', state, envelope, n) end
+  if look(position, envelope, n, true) then put_record(id, 't', state, envelope, n) end
 end
 
 local function journal_entry(entry, lines_left)
@@ -227,11 +237,11 @@ local function journal(position)
   local lines_left = line and line - 1 or math.huge
   -- An entry without a line left is done; else a small budget would come back to it for ever.
   if lines_left == 0 then from, lines_left = '(' .. from, math.huge end
-  from = from or (till ~= '' and till or '+')
+  from = from or (till ~= '' and ceiling_ms or '+')
   steps(function(step)
     local entries = call('XREVRANGE', K.journal, from, '-', 'COUNT', step)
     for _, entry in ipairs(entries) do
-      if since > 0 and tonumber(match(entry[1], '^%d+')) < since then return false end
+      if since > 0 and tonumber(match(entry[1], '^%d+')) < floor_ms then return false end
       journal_entry(entry, lines_left)
       if full then return false end
       skip(entry[1] .. ' 1')
