@@ -12,6 +12,7 @@ from .fleet import Key, Pod
 from .kube import Watched
 from .loop import ControlLoop
 from .manifests import MANAGED, POOL
+from .requests import in_cluster
 
 logger = logging.getLogger("headrace.operator")
 
@@ -26,6 +27,12 @@ def watchers(
 ) -> kopf.OperatorRegistry:
     """What kopf watches, and where it goes."""
     registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:
+        if in_cluster():
+            return kopf.login_with_service_account(**given)
+        return kopf.login_with_kubeconfig(**given)
 
     @kopf.on.event("headrace.dev", "v1alpha1", "workerpools", registry=registry)
     async def pool(type: str | None, body: kopf.Body, **_: Any) -> None:

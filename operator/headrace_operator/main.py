@@ -46,6 +46,8 @@ class Operator:
     async def run(self, kubeconfig: str | None = None) -> None:
         """Until SIGTERM or SIGINT. Raises what ended one of its parts; the process should end then."""
         settings = self.settings
+        if kubeconfig is not None:
+            os.environ["KUBECONFIG"] = kubeconfig
         async with AsyncExitStack() as stack:
             requests = await connect(kubeconfig)
             stack.push_async_callback(requests.aclose)
@@ -92,7 +94,7 @@ class Operator:
         raise LeaseLostError
 
     async def _watch(self) -> None:
-        """kopf, until it is told to end."""
+        """kopf, until it is told to end. It finds the kubeconfig by the variable only."""
         namespaces = self.settings.namespaces
         await kopf.operator(
             registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid),

@@ -43,10 +43,9 @@ class Requests:
         headers = {"Content-Type": kind, "Accept": "application/json"}
         prepared = await self._api.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
         url, sent = prepared[1], {**prepared[2]}
-        text = None if body is None else json.dumps(body)
         try:
             async with self._free:
-                answer = await self._api.call_api(method, url, sent, text, _request_timeout=TIMEOUT_S)
+                answer = await self._api.call_api(method, url, sent, body, _request_timeout=TIMEOUT_S)
                 content: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.made[method, resource_of(path), 0] += 1
