@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import inspect
 import re
 import types
@@ -31,7 +32,8 @@ def section(page: str, title: str) -> str:
 
 def listed() -> set[str]:
     """Names of classes that the pages list."""
-    codes = re.findall(r"`([^`]+)`", section(REFERENCE, "Python"))
+    text = re.sub(r"headrace\.\w+\.[A-Z]\w+", "", section(REFERENCE, "Python"))
+    codes = re.findall(r"`([^`]+)`", text)
     named = {word for code in codes for word in re.findall(r"\b[A-Z][A-Za-z]+\b", code)}
     in_errors = set(re.findall(r"^\| `(\w+)` \|", section(ERRORS, "In Python"), re.MULTILINE))
     return named | in_errors
@@ -48,6 +50,12 @@ def test_the_pages_list_what_may_be_imported_and_nothing_else() -> None:
     assert public - said == set(), "not on the pages"
     of_the_api = set(headrace.errors.__all__)  # what only queues, bulk jobs and the API raise
     assert said - public - of_the_api - {"Deps"} == set(), "on the pages, and not to be imported"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(headrace\.\w+\.[A-Z]\w+)`", REFERENCE))))
+def test_a_name_that_the_page_gives_with_its_module_is_there(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    assert hasattr(importlib.import_module(module), attribute)
 
 
 def public_classes() -> list[type[Any]]:
