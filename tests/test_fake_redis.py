@@ -13,6 +13,7 @@ from headrace.broker.broker import Call, Queue
 from headrace.broker.publishing import publish
 from headrace.broker.scripts import all_scripts, without_shebang
 from headrace.broker.shared import shared_call
+from list_kit import in_every_state, states
 from model_desk import Desk
 from model_picture import picture
 from model_redis import RefusedError, Wire, Word
@@ -64,8 +65,14 @@ def test_one_call(desk: Desk, row: Row) -> None:
     assert picture(desk) == row.after
 
 
+def test_lists_are_the_same(desk: Desk) -> None:
+    expected = in_every_state(desk)
+    assert states(desk) == states(desk, limit=1) == states(desk, limit=50, budget=1) == expected
+
+
 def test_the_scripts_of_no_row_run_too(desk: Desk) -> None:
     assert desk.wire.run(desk.queue.enlist())
+    assert desk.wire.run(shared_call("queues", "default", (), list)) == [QUEUE.encode()]
     assert desk.wire.run(publish("default", {"noop": b"{}"})) == 0
     assert desk.wire.run(shared_call("types", "default", (), len)) == 2
     assert [desk.wire.run(shared_call("secret", "default", (each,), bytes)) for each in ("a", "b")] == [b"a", b"a"]
