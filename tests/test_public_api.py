@@ -32,7 +32,7 @@ def section(page: str, title: str) -> str:
 
 def listed() -> set[str]:
     """Names of classes that the pages list."""
-    text = re.sub(r"headrace\.\w+\.[A-Z]\w+", "", section(REFERENCE, "Python"))
+    text = re.sub(r"headrace\.\w+\.[A-Z]\w+", "by its module", section(REFERENCE, "Python"))
     codes = re.findall(r"`([^`]+)`", text)
     named = {word for code in codes for word in re.findall(r"\b[A-Z][A-Za-z]+\b", code)}
     in_errors = set(re.findall(r"^\| `(\w+)` \|", section(ERRORS, "In Python"), re.MULTILINE))
