@@ -281,6 +281,8 @@ def test_ids_come_from_standard_input_and_one_that_fails_stops_no_other(headrace
     assert done.data == [{"task_id": ids[0], "status": "cancelled"}, {"task_id": ids[1], "status": "cancelled"}]
     assert str(UnknownTask(unknown)) in done.err
     assert headrace("task", "get", "-", "-o", "name", stdin="\n".join(ids)).out.split() == ids
+    some = headrace("task", "get", ids[0], unknown, "-o", "name")
+    assert (some.code, some.out.split()) == (main.FAILED, [ids[0]])
 
 
 def test_what_a_command_changes_is_in_the_audit_log(headrace: Headrace, redis_server: RedisServer) -> None:

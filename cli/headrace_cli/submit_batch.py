@@ -47,8 +47,10 @@ def submit_batch(options: dict[str, Any]) -> int:
     with opened() as (session, runner):
         try:
             _send_all(session, runner, options, tally)
-        except (KeyboardInterrupt, StoreUnavailable, QueueFull):
+        except (KeyboardInterrupt, StoreUnavailable, QueueFull) as error:
             note(f"{len(tally.stored):,} tasks were stored. Go on with the same command and --skip {tally.read}")
+            if not isinstance(error, QueueFull):
+                note(f"Of the {AT_ONCE} lines behind that, some may be stored, too: their answer did not come.")
             raise
         bad = runner.run(_follow(session, tally, options["timeout"])) if options["wait"] and tally.stored else 0
     _report(tally, options["output"])

@@ -75,14 +75,28 @@ def get(ids: tuple[str, ...], output: str, wait: bool, watch: bool, timeout: flo
     async def work(session: Session) -> list[TaskBody]:
         if wait:
             await _wait_for(session, names, timeout)
-        return await keep_showing(lambda: _bodies(session, names), show, watch, _all_ended)
+        return await keep_showing(lambda: _bodies(session, names, alone), show, watch, _all_ended)
 
     bodies = run(work)
-    return int((wait or watch) and any(each.status != "completed" for each in bodies))
+    bad = (wait or watch) and any(each.status != "completed" for each in bodies)
+    return int(bad or len(bodies) < len(names))
 
 
-async def _bodies(session: Session, names: list[str]) -> list[TaskBody]:
-    return [await _body(session, await session.look(name)) for name in names]
+async def _bodies(session: Session, names: list[str], alone: bool) -> list[TaskBody]:
+    """The tasks. An unknown one is an error if it is `alone`; of several it is only said."""
+    from headrace.errors import UnknownTask
+
+    from .output import complain
+
+    found = []
+    for name in names:
+        try:
+            found.append(await _body(session, await session.look(name)))
+        except UnknownTask as error:
+            if alone:
+                raise
+            complain(str(error))
+    return found
 
 
 def _all_ended(bodies: list[TaskBody]) -> bool:
