@@ -18,7 +18,7 @@ from .openapi import document
 from .services import Request, Services
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Text:
     """Something that is the same for everybody as long as the process lives."""
 
@@ -26,11 +26,16 @@ class Text:
     media: str
     headers: dict[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def tag(self) -> str:
+        """Its ETag, without the quotes."""
+        return hashlib.sha256(self.body).hexdigest()[:32]
+
     def answer(self, http: web.Request) -> web.Response:
         """All of it, or 304 for whoever has it already."""
-        etag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
-        headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", **self.headers}
-        if any(each.value in {etag.strip('"'), "*"} for each in http.if_none_match or ()):
+        headers = {"ETag": f'"{self.tag}"', "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        headers |= self.headers
+        if any(each.value in {self.tag, "*"} for each in http.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return web.Response(body=self.body, headers={"Content-Type": self.media, **headers})
 

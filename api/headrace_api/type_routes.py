@@ -42,7 +42,8 @@ async def _look(services: Services, request: Request) -> list[TypeView]:
     namespace = services.namespace(request.caller.namespace)
     seen = await namespace.lookout.look()
     queues = [queue_of_namespace(namespace.name, name) for name, workers in seen.serving.items() if workers]
-    found = await carry_out(known_types.look(namespace.name, queues, seen.active.__contains__), services.store)
+    async with services.looks:
+        found = await carry_out(known_types.look(namespace.name, queues, seen.active.__contains__), services.store)
     return [each for each in found if request.sees_all or request.may(each.queue or "default")]
 
 
