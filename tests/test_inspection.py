@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 
 import pytest
 
-from headrace import App, Ctx, InvalidFilter, Retry, State, WrongCaller
+from headrace import App, Ctx, InvalidFilter, Retry, State, WrongCaller, __version__
 from headrace.failures import FailureGroup
 from worker_harness import Desk, eventually, working
 
@@ -117,6 +119,7 @@ async def test_workers_and_what_they_run(redis_url: str) -> None:
     assert (seen.worker_id, seen.slots, seen.queues, seen.held) == ("test", 3, ("default",), 1)
     assert seen.types == ("brew", "pour", "sleep")
     assert seen.alive is True
+    assert (seen.version, seen.host, seen.pid) == (__version__, socket.gethostname(), os.getpid())
     assert (task.id, task.state, task.progress and task.progress.message) == (task_id, State.PROCESSING, "dozing")
     assert task.started_ms is not None
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from headrace.backoff import Retry
 from headrace.batches import Batch, Plan
@@ -30,6 +30,9 @@ from headrace.middleware import Middleware
 from headrace.submission import Submission, TaskCall, prepare
 from headrace.task import Priority, check_queue
 from headrace.taskdef import Declaration, OnFailure, TaskDef, place_of
+
+if TYPE_CHECKING:
+    from headrace.inspection import Inspector
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -104,6 +107,13 @@ class App(Generic[D]):
     def connections(self) -> Connections:
         """How it reaches Redis; within a test of `headrace.testing`, what takes its place."""
         return self._connections if Connections.stand_in is None else Connections.stand_in(self, self._connections)
+
+    @property
+    def inspect(self) -> Inspector:
+        """Looks at tasks, failures and workers: `async for task in app.inspect.tasks("state:failed since:2h")`."""
+        from headrace.inspection import Inspector  # a worker needs none of it to start
+
+        return Inspector(self.connections)
 
     @property
     def registry(self) -> Mapping[str, TaskDef]:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+import headrace
 from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
@@ -187,6 +189,8 @@ class Worker:
     def _info(self) -> bytes:
         facts = {
             "worker_id": self.settings.worker_id,
+            "version": headrace.__version__,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "concurrency": self.settings.concurrency,
             "started_ms": int(time.time() * 1000),
