@@ -354,6 +354,33 @@ async def test_a_type_that_no_worker_knows_waits(side: Side, app: App[None], ran
     assert ran == [2]
 
 
+async def test_a_hook_hears_of_the_last_failure(side: Side, ran: list[Any]) -> None:
+    async def deps() -> AsyncIterator[str]:
+        yield "shared"
+
+    async def tell(ctx: Ctx[Any], error: BaseException) -> None:
+        ran.append((ctx.id, ctx.attempt, ctx.deps, str(error)))
+
+    def tell_in_a_thread(ctx: Ctx[Any], error: BaseException) -> None:
+        ran.append((ctx.id, ctx.attempt, ctx.deps, str(error)))
+
+    async with App("hooks", url=side.url, deps=deps) as app:
+
+        @app.task(retry=Retry(1, base_s=0.01), on_failure=tell)
+        async def never() -> None:
+            raise OSError("as ever")
+
+        @app.task(retry=Retry(0), on_failure=tell_in_a_thread)
+        def nor_this() -> None:
+            raise ValueError("neither")
+
+        handles = [await never.aenqueue(), await nor_this.aenqueue()]
+        await side.work(app)
+    assert sorted(ran, key=str) == sorted(
+        [(handles[0].id, 2, "shared", "as ever"), (handles[1].id, 1, "shared", "neither")], key=str
+    )
+
+
 async def test_a_dead_letter_can_start_over(side: Side, app: App[None], ran: list[str]) -> None:
     @app.task(retry=Retry(0))
     async def mended() -> str:

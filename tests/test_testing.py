@@ -25,6 +25,7 @@ from headrace import (
     State,
     StoreUnavailable,
     TaskFailed,
+    UnknownTask,
     WrongCaller,
 )
 from headrace.testing import Testing, fixture
@@ -378,6 +379,22 @@ def test_settings_count_as_in_a_worker(headrace: Testing, monkeypatch: pytest.Mo
     handle = fail.enqueue()
     assert headrace.work(raises=False, delayed=True) == 1
     assert handle.state() is State.FAILED
+
+
+def test_records_are_kept_as_long_as_their_type_says(headrace: Testing) -> None:
+    other = App("kept")
+
+    @other.task(retention=60)
+    async def short() -> int:
+        return 1
+
+    handle = short.enqueue()
+    headrace.work()
+    headrace.advance(59)
+    assert handle.get() == 1
+    headrace.advance(2)
+    with pytest.raises(UnknownTask):
+        handle.get()
 
 
 def test_threads_of_the_code_under_test_submit_too(headrace: Testing) -> None:
