@@ -51,7 +51,7 @@ def _record(text: bytes) -> str:
 
 
 def _line(line: str) -> str:
-    id_, place, state = line.split(" ")
+    id_, place, state, _ = line.split(" ")
     return f"{_letter(id_)}:{place[:1]}:{state}"
 
 

@@ -16,7 +16,7 @@ from headrace.broker.broker import NewTask, Reclaim, Report
 from headrace.broker.keys import STREAMS
 from headrace.task import Counters
 from model_state import Entry, State, Task
-from model_task import foreign_id
+from model_task import foreign_id, type_of
 
 
 class _Any:
@@ -74,7 +74,7 @@ class ModelQueue(State):
     def _end(self, task: Task, state: str, place: str, now: int) -> None:
         self._leave(task)
         task.state, task.asked, task.died_ms = state, None, now
-        self.journal.append(f"{task.id} {place} {state}")
+        self.journal.append(f"{task.id} {place} {state} {type_of(task.envelope)}")
 
     def _bury(self, entry: Entry, worker: str, now: int) -> None:
         """What cannot be read is a dead letter at once."""

@@ -90,6 +90,15 @@ def foreign_id(place: str) -> str:
     return task.queue_id(QUEUE, uuid.UUID(text[:32]))
 
 
+_TYPE = re.compile(rb'{"v":\d+,"p":[0-3],"i":"[\w.-]+"(?:,"u":"[^"]+")?,"t":"([\w.:-]+)"', re.ASCII)
+
+
+def type_of(envelope: bytes) -> str:
+    """The type that a script reads in an envelope; '' where something foreign wrote it."""
+    found = _TYPE.match(envelope)
+    return found[1].decode() if found else ""
+
+
 _STARTED = re.compile(rb'("o":"crashed","w":"[^"]*","e":\d+),"s":\d+')
 
 

@@ -23,7 +23,7 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*progress:<worker>` | hash, expires | id of a running task → how far it says it is, JSON | running tasks |
 | `*ctl` | hash | `paused` (since ms), `max_depth`, `rate` (limits of its own), `epoch`, `run_id`, `touch` | fixed |
 | `*stats` | hash | `<outcome>:<type>` → count of accepted reports | registered types |
-| `*journal` | stream | `e` = one line `id place state` a task that ended, one entry a call | journal cap |
+| `*journal` | stream | `e` = one line `id place state type` a task that ended, one entry a call | journal cap |
 | `*wake` | list | the marker that wakes one waiting process | 1 |
 | `hr:{namespace}:queues` | set | names of queues | max_queues |
 | `hr:{namespace}:types` | hash | type → description and schema, JSON, of the version published newest; `<type>#<version>` → that of another one which workers still know | registered types, and live workers |

@@ -81,6 +81,8 @@ if #argv >= FIRST then
     local digit, outcome, argument, kind, last = argv[a], argv[a + 1], argv[a + 2], argv[a + 3], a + 2 + 3 * argv[a + 4]
     local stream, entries, accepted, cancelled = K[digit], {}, 0, 0
     local keep = outcome == 'completed' and argument ~= '' and argument or ttl
+    -- Something foreign may have written a type with a line break in it.
+    local tail = find(kind, '^[%w_.:-]+$') and ' ' .. kind or ' '
     for i = a + 5, last, 3 do
       local entry, id, text, became = argv[i], argv[i + 1], argv[i + 2], outcome
       if stream and call('XACK', stream, GROUP, entry) == 1 then
@@ -99,7 +101,7 @@ if #argv >= FIRST then
         if ends then
           gone = gone + 1
           gone_ids[gone] = id
-          ended[gone] = id .. ' ' .. digit .. entry .. ' ' .. became
+          ended[gone] = id .. ' ' .. digit .. entry .. ' ' .. became .. tail
           if some_keys then unusual().release_key(id, text) end
         end
       else

@@ -226,7 +226,7 @@ local function journal_entry(entry, lines_left)
   local lines = {}
   for each in string.gmatch(entry[2][2] or '', '[^\n]+') do lines[#lines + 1] = each end
   for i = math.min(#lines, lines_left), 1, -1 do
-    local id, place, state = match(lines[i], '^(%S+) (%S*) (%l+)$')
+    local id, place, state = match(lines[i], '^(%S+) (%S*) (%l+) ?%S*$')
     if id and state ~= 'failed' and find(states, ',' .. state .. ',', 1, true) then
       local text, here = call('GET', K.t .. id), entry[1] .. ' ' .. i
       if text then ended_row(here, text, id, place, state) else skip(here) end

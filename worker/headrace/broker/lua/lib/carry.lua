@@ -1,5 +1,5 @@
 -- carry: the three texts that make up a task, and how they are cut and joined.
--- envelope: immutable JSON; its head `{"v":1,"p":2,"i":"<id>"[,"u":"<unique>"]` has a fixed form and is read without a JSON parser.
+-- envelope: immutable JSON; its head `{"v":1,"p":2,"i":"<id>"[,"u":"<unique>"][,"t":"<type>"]` has a fixed form and is read without a JSON parser.
 -- N: `attempts,failures,crashes,interruptions`, then one line of JSON a past attempt; '' before the first one ends.
 -- record: `<state> <envelope length>\n<envelope><N>`, the value of t:<id> and of body[id].
 local KEPT_ATTEMPTS = 8
@@ -11,6 +11,12 @@ end
 
 local function unique_of(envelope)
   return match(envelope, '^{"v":%d+,"p":[0-3],"i":"[%w%.%-]+","u":"([^"]+)"')
+end
+
+local function type_of(envelope)
+  local start = match(envelope, '^{"v":%d+,"p":[0-3],"i":"[%w%.%-]+"()')
+  start = start and (match(envelope, '^,"u":"[^"]+"()', start) or start)
+  return start and match(envelope, '^,"t":"([%w_.:-]+)"', start) or ''
 end
 
 local function record(state, envelope, n) return state .. ' ' .. #envelope .. '\n' .. envelope .. n end

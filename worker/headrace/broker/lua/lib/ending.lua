@@ -25,7 +25,7 @@ local function finish(state, id, envelope, n, place, now, ttl)
   call('HDEL', K.rev, id)
   release_unique(envelope, id)
   call('HINCRBY', K.stats, state, 1)
-  ended[#ended + 1] = id .. ' ' .. place .. ' ' .. state
+  ended[#ended + 1] = id .. ' ' .. place .. ' ' .. state .. ' ' .. type_of(envelope)
 end
 
 -- An entry without a readable head (written by something foreign) gets an id made of its place, in the form of a UUID.
