@@ -22,6 +22,18 @@ from headrace.filter_text import NoTermError, Term, join_path, split_path, term_
 from headrace.moments import WORDS, Moment
 from headrace.task import Failure, State, check_queue, check_tag, check_type
 
+__all__ = [
+    "EVERY_TASK",
+    "MAX_CHARS",
+    "MAX_TERMS",
+    "NAMES",
+    "Argument",
+    "Filter",
+    "InvalidFilter",
+    "has_argument",
+    "said",
+]
+
 NAMES: Final = ("state", "type", "queue", "tag", "error", "exception", "place", "since", "until", "args")
 MAX_TERMS: Final = 50
 MAX_CHARS: Final = 4_096

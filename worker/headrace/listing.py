@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -124,24 +124,6 @@ async def carry_out(steps: Steps[R], client: Caller) -> R:
     except StopIteration as done:
         found: R = done.value
         return found
-
-
-async def every(
-    client: Caller,
-    queues: Sequence[Queue],
-    filter: Filter = EVERY_TASK,
-    *,
-    payloads: bool = False,
-) -> AsyncIterator[TaskView]:
-    """All tasks that match, a page at a time. Raises StoreUnavailable, RedisError."""
-    cursor = None
-    while True:
-        found = await page(client, queues, filter, cursor, MAX_LIMIT, payloads=payloads)
-        for seen in found.items:
-            yield seen
-        cursor = found.next
-        if cursor is None:
-            return
 
 
 def look_through(queues: Sequence[Queue], ask: Ask) -> Steps[Page]:
