@@ -282,7 +282,12 @@ async def test_in_a_running_loop_it_is_awork(headrace: Testing) -> None:
 
 async def test_two_may_work_at_once(headrace: Testing) -> None:
     """What the first one has open is not closed under the second."""
-    other = App("two")
+    async def deps() -> AsyncIterator[None]:
+        await asyncio.sleep(0)
+        ran.append(-1)
+        yield None
+
+    other = App("two", deps=deps)
 
     @other.task()
     async def turns(number: int) -> None:
@@ -292,7 +297,7 @@ async def test_two_may_work_at_once(headrace: Testing) -> None:
 
     await other.abatch(turns.call(number) for number in range(4))
     done = await asyncio.gather(headrace.awork(), headrace.awork())
-    assert sum(done) == 4 and sorted(ran) == [0, 1, 2, 3]
+    assert sum(done) == 4 and sorted(ran) == [-1, 0, 1, 2, 3]
 
 
 # -- waiting for results

@@ -74,6 +74,7 @@ class Crew:
         self._clock = clock
         self._stack = stack
         self._executors: dict[App[Any], Executor] = {}
+        self._opening = asyncio.Lock()
         self._errors: dict[str, BaseException] = {}
         self._epochs: dict[Queue, int] = {}
         self._beats = 0
@@ -124,18 +125,22 @@ class Crew:
         return TaskFailed(report.id, last.type, last.message)
 
     async def _executor(self, app: App[Any]) -> Executor:
-        if app not in self._executors:
-            settings = WorkerSettings.from_env(os.environ, concurrency=NESTED, namespace=app.namespace)
-            as_here = self._as_here(app)
-            executor = Executor(as_here, settings, NAME, WorkerStats(app.registry, NESTED), self._clock.time)
-            executor.rng = Random(0)  # the same delays in every run
-            executor.threads = ThreadSlots(asyncio.get_running_loop(), NESTED)
-            self._stack.callback(executor.threads.close)
-            executor.deps = executor.hooks.deps = await self._stack.enter_async_context(app.lifespan())
-            executor.start()
-            self._stack.push_async_callback(executor.close)
-            self._executors[app] = executor
+        async with self._opening:
+            if app not in self._executors:
+                self._executors[app] = await self._open(app)
         return self._executors[app]
+
+    async def _open(self, app: App[Any]) -> Executor:
+        settings = WorkerSettings.from_env(os.environ, concurrency=NESTED, namespace=app.namespace)
+        as_here = self._as_here(app)
+        executor = Executor(as_here, settings, NAME, WorkerStats(app.registry, NESTED), self._clock.time)
+        executor.rng = Random(0)  # the same delays in every run
+        executor.threads = ThreadSlots(asyncio.get_running_loop(), NESTED)
+        self._stack.callback(executor.threads.close)
+        executor.deps = executor.hooks.deps = await self._stack.enter_async_context(app.lifespan())
+        executor.start()
+        self._stack.push_async_callback(executor.close)
+        return executor
 
     def _as_here(self, app: App[Any]) -> App[Any]:
         """The App with what its handlers raise remembered, and without processes of its own."""
