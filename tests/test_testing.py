@@ -282,6 +282,7 @@ async def test_in_a_running_loop_it_is_awork(headrace: Testing) -> None:
 
 async def test_two_may_work_at_once(headrace: Testing) -> None:
     """What the first one has open is not closed under the second."""
+
     async def deps() -> AsyncIterator[None]:
         await asyncio.sleep(0)
         ran.append(-1)
