@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -115,6 +114,8 @@ def _failed(error: Exception, debug: bool) -> int:
 
     ours = isinstance(error, HeadraceError)
     if debug or not ours:
+        import traceback
+
         traceback.print_exception(error)
     if not isinstance(error, HeadraceError):
         complain("This is a bug in headrace. Please report it with the lines above.")
