@@ -31,7 +31,7 @@ class Ended:
     cause: str
     """OOMKilled, Error, Evicted, … with the exit code."""
     harmless: bool
-    """The cluster ended it (eviction, preemption, node shutdown): its tasks are not to blame."""
+    """It left by itself, or the cluster ended it (eviction, preemption, node shutdown): no task is to blame."""
     again_s: float | None = None
     """When the container that followed began, if there is one."""
 
@@ -127,13 +127,13 @@ def _ended(status: Raw, conditions: Mapping[str, Raw], state: Raw, last: Raw) ->
     if not ended:
         return None
     pod_reason = status.get("reason", "")
-    harmless = pod_reason in _CLUSTERS_DOING or conditions.get("DisruptionTarget", {}).get("status") == "True"
+    disrupted = pod_reason in _CLUSTERS_DOING or conditions.get("DisruptionTarget", {}).get("status") == "True"
     reason = pod_reason or ended.get("reason") or "Error"
     running = state.get("running")
     return Ended(
         at_s=unix(ended.get("finishedAt")),
         cause=f"{reason}, exit code {ended.get('exitCode')}",
-        harmless=harmless,
+        harmless=disrupted or ended.get("exitCode") == 0,
         again_s=unix(running.get("startedAt")) if running else None,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Iterable
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from headrace.broker.broker import Queue, Reclaim, WorkerSeen
 from headrace.broker.client import AsyncClient
 from headrace.errors import HeadraceError
+from headrace.runtime.reclaimer import new_nonce, reclaim
 
 from .fleet import Ended, Key, Pod
 from .looker import Looker, Place
@@ -27,6 +27,10 @@ class HandOn:
     def __init__(self, looker: Looker) -> None:
         self._looker = looker
         self._done: dict[tuple[Key, str], Ended] = {}
+        self.handed_on = 0
+        """Tasks, since this process began."""
+        self.buried = 0
+        """Of these, tasks that went to the dead letter because of too many crashes."""
 
     def is_new(self, key: Key, pod: Pod) -> bool:
         """Whether this pod shows an end that was not acted on yet."""
@@ -45,6 +49,7 @@ class HandOn:
         self._done[key, pod.name] = pod.ended
         counts = await asyncio.gather(*(self._in_queue(pod, place) for place in places))
         tasks = sum(counts)
+        self.handed_on += tasks
         news = [] if pod.ended.harmless else [News(Event.WORKER_DIED, f"pod {pod.name}: {pod.ended.cause}")]
         if tasks:
             charged = "free of charge" if pod.ended.harmless else f"charged with a crash ({pod.ended.cause})"
@@ -68,13 +73,9 @@ class HandOn:
     async def _take(self, client: AsyncClient, queue: Queue, worker: str, ended: Ended) -> int:
         if ended.harmless:
             return await _hand_back(client, queue, worker)
-        order = Reclaim(worker, "*", secrets.token_hex(8), cause=ended.cause)
-        taken = 0
-        while True:
-            done = await client.call(queue.reclaim(order))
-            taken += done.taken
-            if done.what != "moved":
-                return taken
+        done = await reclaim(client, queue, Reclaim(worker, "*", new_nonce(), cause=ended.cause))
+        self.buried += len(done.buried)
+        return done.taken
 
 
 async def _hand_back(client: AsyncClient, queue: Queue, worker: str) -> int:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from headrace.broker.demand import Demand, WorkerBeat
 
 from .drain import NEVER_TOLD, Replica
 from .fleet import Fleet, Pod
 from .observed import QueueLoad
-
-NEWEST: Final = 0.3
-"""Weight of the newest measure in the mean duration of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +74,9 @@ def strangers(demand: Demand) -> list[str]:
 
 
 def mean_task_s(known: float | None, demand: Demand) -> float | None:
-    """The mean duration of a task, by what the workers say and what was known; None if nobody ever told."""
+    """The mean duration of a task lately, by what the workers say; while nobody says, what was known."""
     told = [beat.mean_s for beat in demand.workers.values() if beat.mean_s is not None]
-    if not told:
-        return known
-    now = sum(told) / len(told)
-    return now if known is None else known + NEWEST * (now - known)
+    return sum(told) / len(told) if told else known
 
 
 def load(name: str, demand: Demand, task_s: float | None, parked_before: int) -> QueueLoad:

@@ -16,8 +16,8 @@ from headrace.runtime.stats import WorkerStats
 
 logger = logging.getLogger("headrace.worker")
 
-NEWEST: Final = 0.2
-"""Weight of the last second in the mean duration of a task."""
+NEWEST: Final = 0.1
+"""Weight of one attempt in the mean duration; of many that ended together, as if one after the other."""
 
 
 class Handshake:
@@ -71,7 +71,8 @@ class MeanDuration:
         count, total = self._totals()
         if count > self._count:
             fresh = (total - self._sum) / (count - self._count)
-            self.seconds = fresh if self.seconds is None else self.seconds + NEWEST * (fresh - self.seconds)
+            weight = 1 - (1 - NEWEST) ** (count - self._count)
+            self.seconds = fresh if self.seconds is None else self.seconds + weight * (fresh - self.seconds)
             self._count, self._sum = count, total
 
     def _totals(self) -> tuple[int, float]:

@@ -1,0 +1,108 @@
+"""Objects of a cluster, read: which pods stay, which ended and why, and who is dead by that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.broker.broker import WorkerSeen
+from headrace_operator.fleet import COST, Ended, Key, pool_of, read_deployment, read_pod
+from headrace_operator.hand_on import is_dead
+from headrace_operator.kube import Watched
+
+Json = dict[str, Any]
+
+
+def pod(state: Json | None = None, last: Json | None = None, **more: Any) -> Json:
+    status = {"containerStatuses": [{"name": "worker", "state": state or {}, "lastState": last or {}}]}
+    metadata = {
+        "name": "emails-1", "namespace": "shop", "creationTimestamp": "2026-11-25T12:00:00Z",
+        "labels": {"headrace.dev/pool": "emails"},
+    }  # fmt: skip
+    return {"metadata": metadata | more.pop("metadata", {}), "status": status | more}
+
+
+def ended(reason: str = "Error", code: int = 137) -> Json:
+    return {"terminated": {"reason": reason, "exitCode": code, "finishedAt": "2026-11-25T12:05:00Z"}}
+
+
+NOON = 1795608000.0
+
+
+def test_a_running_pod() -> None:
+    raw = pod({"running": {"startedAt": "2026-11-25T12:00:01Z"}}, conditions=[{"type": "Ready", "status": "True"}])
+    seen = read_pod(raw)
+    assert (seen.name, seen.ready, seen.leaving, seen.ended) == ("emails-1", True, False, None)
+    assert seen.born_s == NOON
+    assert pool_of(raw) == Key("shop", "emails")
+
+
+def test_a_container_out_of_memory_is_to_blame() -> None:
+    seen = read_pod(pod(ended("OOMKilled")))
+    assert seen.ended == Ended(NOON + 300, "OOMKilled, exit code 137", harmless=False)
+
+
+def test_an_evicted_pod_is_not() -> None:
+    seen = read_pod(pod(ended(), reason="Evicted", phase="Failed"))
+    assert seen.ended is not None
+    assert seen.ended.harmless
+    assert seen.leaving
+
+
+def test_one_that_left_by_itself_is_not() -> None:
+    found = read_pod(pod(ended("Completed", 0))).ended
+    assert found is not None
+    assert found.harmless
+
+
+def test_a_restarted_container_tells_when_it_began_again() -> None:
+    found = read_pod(pod({"running": {"startedAt": "2026-11-25T12:05:02Z"}}, ended())).ended
+    assert found is not None
+    assert found.again_s == NOON + 302
+
+
+def test_why_a_container_does_not_start() -> None:
+    why = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "headrace-redis" not found'}}
+    assert read_pod(pod(why)).waiting == 'CreateContainerConfigError: secret "headrace-redis" not found'
+    assert read_pod(pod({"waiting": {"reason": "ContainerCreating"}})).waiting == ""
+
+
+def test_marked_and_leaving() -> None:
+    seen = read_pod(pod(metadata={"annotations": {COST: "-1"}, "deletionTimestamp": "2026-11-25T12:05:00Z"}))
+    assert (seen.cheap, seen.leaving) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("worker", "started_s", "dead"),
+    [
+        ("emails-1:aa", 200, True),
+        ("emails-1:bb", 300.9, True),
+        ("emails-1:cc", 301.5, False),
+        ("emails-2:dd", 200, False),
+        ("emails-11:ee", 200, False),
+    ],
+)
+def test_boots_from_before_the_end_are_dead(worker: str, started_s: float, dead: bool) -> None:
+    """Kubernetes cuts the end off to whole seconds, 300 here; the container is not running again yet."""
+    info = b'{"started_ms":%d}' % int((NOON + started_s) * 1000)
+    assert is_dead(WorkerSeen(worker, "1", info, 1), "emails-1", Ended(NOON + 300, "Error", False)) is dead
+
+
+def test_a_rollout_is_seen() -> None:
+    def rollout(**status: int) -> bool:
+        raw = {"metadata": {"generation": 2, "resourceVersion": "9"}, "spec": {"replicas": 3}, "status": status}
+        return read_deployment(raw).rollout
+
+    assert rollout(observedGeneration=1, replicas=3, updatedReplicas=3)
+    assert rollout(observedGeneration=2, replicas=4, updatedReplicas=1)
+    assert not rollout(observedGeneration=2, replicas=3, updatedReplicas=3)
+
+
+def test_a_full_list_drops_ghosts() -> None:
+    watched = Watched()
+    watched.saw_pod(pod(), deleted=False)
+    key = Key("shop", "emails")
+    assert watched.fleet(key).pods
+    watched.forget_others(set(), {})
+    assert watched.fleet(key).pods == ()
