@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -47,7 +47,8 @@ td:first-child{white-space:nowrap}
 details{margin:.5rem 0}
 summary{cursor:pointer}
 @media(max-width:52rem){.all{display:block}nav{position:static;max-height:none;columns:2 10rem}main{padding:1rem}
-td:first-child{white-space:normal;overflow-wrap:anywhere}td{overflow-wrap:anywhere}}
+table,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.375rem 0}td,th{border:0;padding:0}
+td:first-child{white-space:normal}td{overflow-wrap:anywhere}}
 """
 _HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = (
@@ -120,7 +121,7 @@ def _words(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _table(rows: Iterator[tuple[str, str, str]]) -> str:
+def _table(rows: Iterable[Sequence[str]]) -> str:
     return f"<table>{''.join('<tr>' + ''.join(f'<td>{cell}</td>' for cell in row) + '</tr>' for row in rows)}</table>"
 
 
@@ -186,14 +187,14 @@ def _answers(document: Schema, operation: Schema) -> str:
     return f"<h4>Answers</h4>{_table(rows)}{examples}"
 
 
-def _answer(document: Schema, status: str, given: Schema) -> tuple[str, str, str]:
+def _answer(document: Schema, status: str, given: Schema) -> tuple[str, str]:
     found = given
     if "$ref" in given:
         found = document["components"]["responses"][given["$ref"].rpartition("/")[2]]
     kinds = [
         _type(content["schema"]) for content in found.get("content", {}).values() if "allOf" not in content["schema"]
     ]
-    return f"<b>{status}</b>", _words(found["description"]), ", ".join(kinds)
+    return f"<b>{status}</b>", ": ".join([_words(found["description"]), *kinds])
 
 
 def _type(schema: Schema) -> str:

@@ -155,7 +155,7 @@ class _Operation:
         if self._route.query is None:
             return
         for name, field in self._schemas.fields(self._route.query).items():
-            schema = {key: value for key, value in field.items() if key not in {"description", "examples"}}
+            schema = _never_null({key: field[key] for key in field.keys() - {"description", "examples"}})
             made = {"name": name, "in": "query", "description": field.get("description", ""), "schema": schema}
             if shown := field.get("examples"):
                 made["example"] = shown[0]
@@ -196,6 +196,18 @@ class _Operation:
             content = _problem_content(status, codes)
             self._problems[name] = {"description": told, "headers": _header_refs(names), "content": content}
         return {"$ref": f"#/components/responses/{name}"}
+
+
+def _never_null(schema: Schema) -> Schema:
+    """A parameter is a text, or it is not there."""
+    some = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    made = {key: schema[key] for key in sorted(schema) if schema[key] is not None}
+    if len(some) == 1:
+        del made["anyOf"]
+        made |= some[0]
+    if "enum" in made:
+        made["enum"] = [each for each in made["enum"] if each is not None]
+    return made
 
 
 def words_of(route: Route) -> tuple[str, str]:
