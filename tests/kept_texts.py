@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -15,4 +16,5 @@ def check(name: str, text: str) -> None:
     if os.environ.get("SNAPSHOTS") == "write":
         file.write_text(shown)
     kept = file.read_text() if file.exists() else ""
-    assert shown == kept, f"{file} differs; SNAPSHOTS=write writes it anew"
+    difference = "\n".join(difflib.unified_diff(kept.splitlines(), shown.splitlines(), "kept", "shown", lineterm=""))
+    assert shown == kept, f"{file} differs; SNAPSHOTS=write writes it anew\n{difference}"

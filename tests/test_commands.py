@@ -176,12 +176,12 @@ def understand(args: list[str]) -> None:
         if re.fullmatch(r"\w+\.(ndjson|csv|json)", name):
             Path(name).touch()
     command: click.Command = main.cli
-    ctx = click.Context(command, info_name="headrace")
+    ctx = click.Context(command, info_name="headrace", **main.cli.context_settings)
     while isinstance(command, click.Group):
         _, found, args = command.resolve_command(ctx, args)
         assert found is not None
         command = found
-    with command.make_context(command.name, args):
+    with command.make_context(command.name, args, parent=ctx):
         pass
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -44,8 +44,7 @@ def page() -> str:
 
 
 def _help() -> str:
-    settings = {**cli.context_settings, "terminal_width": 80}
-    return cli.get_help(click.Context(cli, info_name="headrace", **settings))
+    return cli.get_help(_context(cli, "headrace", terminal_width=80))
 
 
 def _errors() -> str:
@@ -65,11 +64,16 @@ def every_command(command: click.Command, path: str) -> Iterator[tuple[str, Comm
         assert isinstance(command, Command)
         yield path, command
         return
-    ctx = click.Context(command)
+    ctx = _context(command, path)
     for name in command.list_commands(ctx):
         found = command.get_command(ctx, name)
         assert found is not None
         yield from every_command(found, f"{path} {name}")
+
+
+def _context(command: click.Command, path: str, **more: Any) -> click.Context:
+    """As main.py makes it. A command keeps the help option that it had first, so another one would stay."""
+    return click.Context(command, info_name=path, **{**cli.context_settings, **more})
 
 
 def _anchor(path: str) -> str:
@@ -86,7 +90,7 @@ def _paragraphs(command: Command) -> list[str]:
 
 
 def _part(path: str, command: Command) -> str:
-    ctx = click.Context(command, info_name=path)
+    ctx = _context(command, path)
     usage = " ".join([path, *command.collect_usage_pieces(ctx)])
     told = "\n\n".join(_paragraphs(command))
     options = [each for each in command.params if isinstance(each, click.Option) and each.expose_value]
