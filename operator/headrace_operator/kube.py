@@ -39,8 +39,10 @@ class Watched:
             return None
         if deleted:
             self._deployments.pop(key, None)
-        else:
-            self._deployments[key] = read_deployment(raw)
+            return key
+        seen = read_deployment(raw)
+        if not is_older(seen.version, self._deployments.get(key, Fleet()).version):
+            self._deployments[key] = seen
         return key
 
     def saw_pod(self, raw: Raw, *, deleted: bool) -> tuple[Key, Pod] | None:
@@ -74,6 +76,11 @@ class Watched:
         found = self._deployments.get(key)
         if found is not None:
             self._deployments[key] = replace(found, asked_for=replicas, version=version)
+
+
+def is_older(version: str, known: str) -> bool:
+    """Whether a watch shows a state from before a write of ours. Versions of one resource grow, as numbers."""
+    return version.isdecimal() and known.isdecimal() and int(version) < int(known)
 
 
 class KubeCluster:

@@ -124,12 +124,6 @@ class Drain(Camel, frozen=True, kw_only=True):
     timeout_seconds: Seconds = 3_600.0
 
 
-class OutOfMemory(Camel, frozen=True, kw_only=True):
-    """Where tasks go whose worker ran out of memory."""
-
-    queue: QueueName | None = None
-
-
 class Redis(Camel, frozen=True, kw_only=True):
     connection: str = "default"
     """A name in the operator's settings; never an address."""
@@ -147,7 +141,6 @@ class PoolSpec(Camel, frozen=True, kw_only=True):
     worker: Worker = Worker()
     redis: Redis = Redis()
     drain: Drain = Drain()
-    on_out_of_memory: OutOfMemory = OutOfMemory()
 
     def target_wait_s(self, queue: PoolQueue) -> float | None:
         """How long a task of this queue may wait; None if only the depth counts."""

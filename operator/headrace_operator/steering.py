@@ -28,6 +28,8 @@ from .status import Condition
 logger = logging.getLogger("headrace.operator")
 
 Look = Mapping[Place, Demand | Exception]
+CONFLICT_S: Final = 60.0
+"""Another writer of the number stays in the conditions for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class Steering:
         """Queue → parked tasks that the present template had its chance at."""
         self._template = ""
         self._last_scale: datetime | None = None
+        self._expected: int | None = None
+        """The number as this process last wrote or saw it."""
+        self._conflict_s = float("-inf")
         self._resumed = False
         self.troubles: dict[str, Condition] = {}
         self.loads: tuple[QueueLoad, ...] | None = None
@@ -114,6 +119,7 @@ class Steering:
         try:
             await self._apply(cluster)
             seen = self._see(look, cluster.fleet(self.key), at)
+            self._watch_number(seen.fleet, at)
             decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
             written = await self._carry_out(seen, decision, looker, cluster, at)
             self._learn(seen, decision, written, at)
@@ -154,7 +160,31 @@ class Steering:
             else tuple(self._load(place, demand) for place, demand in demands.items())
         )
         self.loads = None if isinstance(loads, Unreadable) else loads
+        self._watch_parked(loads, demands)
         return Seen(fleet, demands, loads, workforce.replicas(fleet, demands.values(), at.s))
+
+    def _watch_number(self, fleet: Fleet, at: Moment) -> None:
+        """Somebody else who writes the number is told of: two writers undo each other's work for ever."""
+        expected, self._expected = self._expected, fleet.asked_for
+        if expected is not None and expected != fleet.asked_for:
+            self._conflict_s = at.s
+            message = (
+                f"somebody set the Deployment's replicas from {expected} to {fleet.asked_for}; headrace decides this "
+                "number (scale the WorkerPool in mode External instead, and remove an HPA on the Deployment)"
+            )
+            self.troubles["ReplicasOwned"] = Condition("ReplicasOwned", False, "ReplicasConflict", message)
+        elif at.s - self._conflict_s > CONFLICT_S:
+            self.troubles.pop("ReplicasOwned", None)
+
+    def _watch_parked(self, loads: tuple[QueueLoad, ...] | Unreadable, demands: Mapping[Place, Demand]) -> None:
+        """Tasks that no worker of this pool has a handler for wait for ever unless somebody is told."""
+        parked = {place.queue: demand.parked for place, demand in demands.items() if demand.parked and demand.workers}
+        if parked:
+            found = ", ".join(f"{count} in queue {queue}" for queue, count in parked.items())
+            message = f"tasks of types that no worker knows are parked: {found}; an image that knows them releases them"
+            self.troubles["HandlersKnown"] = Condition("HandlersKnown", None, "NoHandler", message)
+        elif not isinstance(loads, Unreadable) and not any(demand.parked for demand in demands.values()):
+            self.troubles.pop("HandlersKnown", None)
 
     def _give_chance(self) -> None:
         template = fingerprint(self.pool.spec.template)
@@ -190,7 +220,7 @@ class Steering:
             await cluster.scale(self.key, target, fleet)
             await self.tell(cluster, scaled(fleet.asked_for, target, decision), at)
             self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
-            self._last_scale = at.wall
+            self._last_scale, self._expected = at.wall, target
         return target
 
     def _plan(self, seen: Seen, wanted: int, at: Moment) -> Shrink:
@@ -303,8 +333,10 @@ _TOLD: Final = {
     "DrainTimeout": Event.DRAIN_TIMEOUT,
     "SecretMissing": Event.SECRET_MISSING,
     "InvalidTemplate": Event.INVALID_TEMPLATE,
+    "ReplicasConflict": Event.REPLICAS_CONFLICT,
+    "NoHandler": Event.NO_HANDLER,
 }
 _PASSING: Final = (
     Event.QUEUE_UNREACHABLE, Event.FALLBACK_ACTIVE, Event.SCALING_LIMITED, Event.PAUSED, Event.DRAIN_TIMEOUT,
-    Event.SECRET_MISSING,
+    Event.SECRET_MISSING, Event.REPLICAS_CONFLICT, Event.NO_HANDLER,
 )  # fmt: skip
