@@ -275,3 +275,23 @@ async def test_a_request_id_that_could_do_harm_is_replaced(redis_url: str, given
     async with running(redis_url) as api:
         answer = await api.get("/livez", headers={"X-Request-Id": given})
     assert answer.headers["X-Request-Id"] != given
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("limit=1&limit=2", "limit stands there 2 times."),
+        ("fields=null", "fields is no text."),
+        ("cursor=null", "cursor is no text."),
+        ("fields=payload&fields=payload", "fields stands there 2 times."),
+    ],
+)
+async def test_a_parameter_that_two_readers_could_read_differently_is_400(
+    redis_url: str, query: str, words: str
+) -> None:
+    """Twice, or the word `null`, with which a client meant to say nothing."""
+    async with running(redis_url) as api:
+        answer = await api.get(f"/api/v1/tasks?{query}")
+        twice = await api.get("/api/v1/tasks?tag=a&tag=b&error=null")
+    assert (answer.status, answer.code, answer.json["detail"]) == (400, "bad_query", words)
+    assert twice.status == 200, "conditions of a filter may stand there twice, and search for any text"

@@ -91,7 +91,7 @@ async def list_tasks(services: Services, request: Request) -> web.Response:
     """
     given = request.http.query
     filter = _filter(request, given)
-    query = read_query(_without_arguments(given), ListQuery)
+    query = read_query(_without_arguments(given), ListQuery, NAMES)
     queues = await _queues(services, request, filter)
     namespace = services.namespace(request.caller.namespace)
     secret = await namespace.keys.secret()
@@ -108,7 +108,7 @@ async def list_tasks(services: Services, request: Request) -> web.Response:
 async def list_errors(services: Services, request: Request) -> web.Response:
     """Group failed and retrying tasks by type, exception and place."""
     filter = _filter(request, request.http.query)
-    read_query(_without_arguments(request.http.query), FilterQuery)
+    read_query(_without_arguments(request.http.query), FilterQuery, NAMES)
     queues = await _queues(services, request, filter)
     async with services.looks:
         found = await failures(services.store, queues, filter, services.settings.scan_budget)
@@ -134,7 +134,7 @@ def _filter(request: Request, given: MultiMapping[str]) -> Filter:
 
 
 def _without_arguments(given: MultiMapping[str]) -> Mapping[str, str]:
-    return {name: value for name, value in given.items() if not name.startswith("args.")}
+    return MultiDict((name, value) for name, value in given.items() if not name.startswith("args."))
 
 
 async def _queues(services: Services, request: Request, filter: Filter) -> list[Queue]:
