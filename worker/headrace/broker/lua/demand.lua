@@ -4,16 +4,9 @@
 -- ARGV: 1 ms from now within which a delayed task counts as due soon
 -- returns: {{digit, length, pending, id of the oldest waiting entry or '', …}, delayed, due soon, parked, 1 if paused, now ms, {worker, beat, …}, {worker asked to drain, ms, …}}
 --       pending is '' for a stream without its group: an error, not zero
--- include: base depth
+-- include: base depth rows
 local now = clock('')
-local rows = {}
-for _, digit in ipairs(STREAMS) do
-  local length = call('XLEN', K[digit])
-  local info = call('EXISTS', K[digit]) == 1 and group(K[digit])
-  local entry = info and length > info.pending and call('XRANGE', K[digit], '(' .. info['last-delivered-id'], '+', 'COUNT', 1)[1]
-  for _, value in ipairs({digit, length, info and info.pending or '', entry and entry[1] or ''}) do rows[#rows + 1] = value end
-end
 return {
-  rows, call('ZCARD', K.later), call('ZCOUNT', K.later, '-inf', digits(now + tonumber(ARGV[1]))), call('ZCARD', K.parked),
+  stream_rows(), call('ZCARD', K.later), call('ZCOUNT', K.later, '-inf', digits(now + tonumber(ARGV[1]))), call('ZCARD', K.parked),
   call('HEXISTS', K.ctl, 'paused'), digits(now), call('HGETALL', K.w), call('HGETALL', K.drain),
 }

@@ -5,17 +5,10 @@
 -- returns: {{digit, length, pending, id of the oldest waiting entry or '', …}, live, delayed, parked, dead, workers, 1 if paused, now ms, next due ms or '', {counter, value, …},
 --           {paused since ms, own maxDepth, own rate: nil = none}}
 --       pending is '' for a stream without its group: an error, not zero
--- include: base depth
-local rows = {}
-for _, digit in ipairs(STREAMS) do
-  local length = call('XLEN', K[digit])
-  local info = call('EXISTS', K[digit]) == 1 and group(K[digit])
-  local entry = info and length > info.pending and call('XRANGE', K[digit], '(' .. info['last-delivered-id'], '+', 'COUNT', 1)[1]
-  for _, value in ipairs({digit, length, info and info.pending or '', entry and entry[1] or ''}) do rows[#rows + 1] = value end
-end
+-- include: base depth rows
 local due = call('ZRANGE', K.later, 0, 0, 'WITHSCORES')[2] or ''
 return {
-  rows, call('HLEN', K.loc), call('ZCARD', K.later), call('ZCARD', K.parked), call('ZCARD', K.dead), call('HLEN', K.w),
+  stream_rows(), call('HLEN', K.loc), call('ZCARD', K.later), call('ZCARD', K.parked), call('ZCARD', K.dead), call('HLEN', K.w),
   call('HEXISTS', K.ctl, 'paused'), digits(clock('')), due, call('HGETALL', K.stats),
   call('HMGET', K.ctl, 'paused', 'max_depth', 'rate'),
 }
