@@ -28,7 +28,7 @@ def read_query(given: Mapping[str, str], kind: type[T], many: Collection[str] = 
             meant = nearest(name[:40], known)
             hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(known) or 'none'}"
             raise HttpProblem(400, "bad_query", f"{name[:40]!r} is not a parameter here.", hint)
-    for name, times in Counter(list(given)).items():
+    for name, times in Counter(name for name, _ in given.items()).items():
         if times > 1 and name not in many:
             raise HttpProblem(400, "bad_query", f"{name} stands there {times} times.", "give it once")
     try:
