@@ -59,7 +59,7 @@ async def listen(stack: Stack) -> None:
 
 
 async def _metrics_ports(stack: Stack) -> Mapping[str, int]:
-    ours = {process.worker_id for process in stack.workers.processes}
+    ours = stack.worker_ids
     try:
         seen = [each for each in await stack.store.workers() if each.id in ours]
     except HeadraceError:
@@ -73,5 +73,5 @@ async def _scrape(stack: Stack, session: aiohttp.ClientSession, worker_id: str, 
             text = await answer.text()
     except (aiohttp.ClientError, TimeoutError):
         return
-    if any(process.worker_id == worker_id for process in stack.workers.processes):
+    if worker_id in stack.worker_ids:
         stack.workers.sums.heard(worker_id, text)

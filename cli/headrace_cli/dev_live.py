@@ -8,18 +8,21 @@ import sys
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from . import reload
 from .dev_lines import Screen
-from .dev_probe import Found, Look, Sample
+from .dev_probe import Found, Look, Sample, together
 from .dev_screen import Facts, show
 from .dev_signals import Stop
 from .dev_stack import FoundRedis, Plan, Stack, find_redis, running
 from .load import AppLoadError, load_app
 from .worker import run_loop
+
+if TYPE_CHECKING:
+    from .dev_pools import Pools
 
 
 class Dev:
@@ -53,29 +56,47 @@ class Dev:
             self._plan = replace(self._plan, environ=dict(targets.environ))
             found = msgspec.structs.replace(found, samples=[Sample(*each) for each in targets.samples])
         stack = await life.enter_async_context(running(redis, self._plan, found, self._screen, stop.at_once))
+        pools = self._pools(stack)
+        if pools is not None:
+            life.push_async_callback(pools.aclose, stop.at_once)
+            await pools.begin()
         life.callback(self._screen.say, "stopping; Ctrl-C again does not wait for tasks")
-        self._show(stack, found)
+        self._show(stack, found, pools)
         from .dev_http import run_sample  # loaded by now, see `running`
 
         async with asyncio.TaskGroup() as group:
-            if self._sample and self._plan.processes and found.samples:
+            if pools is not None:
+                group.create_task(pools.run())
+            if self._sample and (self._plan.processes or pools) and found.samples:
                 group.create_task(run_sample(stack, found))
             if self._watches:
-                group.create_task(self._keep_fresh(stack, found))
+                group.create_task(self._keep_fresh(stack, found, pools))
             await asyncio.get_running_loop().create_future()
 
+    def _pools(self, stack: Stack) -> Pools | None:
+        if not self._plan.files:
+            return None
+        from .dev_pools import Pools  # the operator's modules, which nobody else needs
+
+        return Pools(stack)
+
     async def _look(self) -> Found:
-        return await asyncio.to_thread(Look(self._plan.app, {**os.environ, **(self._plan.environ or {})}).result)
+        environ = {**os.environ, **(self._plan.environ or {})}
+        looks = [Look(app, environ) for app in (self._plan.app, *self._plan.others)]
+        return together([await asyncio.to_thread(look.result) for look in looks])
 
     @property
     def _watches(self) -> bool:
         return self._reload and reload.available()
 
-    def _show(self, stack: Stack, found: Found) -> None:
+    def _show(self, stack: Stack, found: Found, pools: Pools | None) -> None:
         hint = "pip install 'headrace[dev]' brings reload on save" if self._reload else "--no-reload"
-        show(stack, Facts(found, len(found.files) if self._watches else None, hint))
+        watching = len(found.files) if self._watches else None
+        show(stack, Facts(found, watching, hint, () if pools is None else pools.lines()))
+        if pools is not None:
+            pools.say_what_is_ignored()
 
-    async def _keep_fresh(self, stack: Stack, found: Found) -> None:
+    async def _keep_fresh(self, stack: Stack, found: Found, pools: Pools | None) -> None:
         watch = reload.Watch(found.files)
         async for changed in watch.bursts():
             self._screen.say(f"{reload.describe(changed)} changed")
@@ -87,6 +108,8 @@ class Dev:
                 continue
             watch.watch(found.files)
             if await stack.reload(found):
+                if pools is not None:
+                    pools.renew()
                 self._screen.say(f"reloaded: {'  '.join(sorted(found.types))}")
             else:
                 self._screen.say("the new code does not start; the old code keeps serving", level="error")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +96,20 @@ class Look:
             printed = said.decode(errors="replace")[-4_000:]
             raise AppLoadError(f"Importing {self._app} ended Python", "See what it printed", printed) from None
         raise AppLoadError(broken.problem, broken.remedy, broken.detail)
+
+
+def together(found: Sequence[Found]) -> Found:
+    """Several applications as one; the first gives the namespace and the Redis."""
+    first, *others = found
+    if not others:
+        return first
+    return msgspec.structs.replace(
+        first,
+        types={name: type_ for each in found for name, type_ in each.types.items()},
+        queues=sorted({queue for each in found for queue in each.queues}),
+        files={path: mark for each in found for path, mark in each.files.items()},
+        samples=[sample for each in found for sample in each.samples],
+    )
 
 
 def main(name: str) -> int:

@@ -22,6 +22,8 @@ class Facts:
     """Files whose change reloads the workers; None = no reload."""
     reload_hint: str = ""
     """Why there is none."""
+    pools: Sequence[str] = ()
+    """WorkerPools, a line each."""
 
 
 def show(stack: Stack, facts: Facts) -> None:
@@ -47,12 +49,14 @@ def _rows(stack: Stack, facts: Facts) -> Sequence[tuple[str, str]]:
     files = f"{facts.watching} file{'' if facts.watching == 1 else 's'}; saving one reloads"
     processes = f"{plan.processes} process{'' if plan.processes == 1 else 'es'} × {stack.crew.slots} slots"
     queues = "" if found.queues == ["default"] else f", queues {' '.join(found.queues)}"
+    workers = [("Workers", f"{processes}{queues}")] if plan.processes or not facts.pools else []
     return (
         ("API", f"{stack.url}   metrics at /metrics"),
         ("Redis", str(stack.redis)),
         ("App", plan.app),
         ("Types", "  ".join(sorted(found.types)) or "none yet: write a function under @app.task()"),
-        ("Workers", f"{processes}{queues}"),
+        *workers,
+        *(("Pool", line) for line in facts.pools),
         ("Watching", files if facts.watching is not None else f"nothing; {facts.reload_hint}"),
     )
 

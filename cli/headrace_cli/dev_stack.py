@@ -45,6 +45,10 @@ class Plan:
     """None: PORT, else 8080, else a free one."""
     environ: Mapping[str, str] | None = None
     raw_logs: bool = False
+    others: tuple[str, ...] = ()
+    """Applications of pools beside `app`."""
+    files: tuple[Path, ...] = ()
+    """Of WorkerPools."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,13 @@ class Stack:
         self.api_settings = _api_settings(plan, found)
         self.store = Store(redis.settings, self.api_settings.namespace, found.queues)
         self.workers = Workers(self.store, screen)
+        self.guests: set[str] = set()
+        """Names of workers that somebody else keeps running here: those of pools."""
+
+    @property
+    def worker_ids(self) -> set[str]:
+        """Names of all workers that run here."""
+        return {process.worker_id for process in self.workers.processes} | self.guests
 
     async def reload(self, found: Found) -> bool:
         """Go over to this version of the application. Returns False, and goes on as before, if it does not start."""
@@ -106,7 +117,7 @@ class Stack:
 
 def _crew(redis: FoundRedis, plan: Plan, found: Found) -> Crew:
     """Workers for this version of the application."""
-    environ = _worker_environ(redis, plan)
+    environ = worker_environ(redis, plan)
     settings = WorkerSettings.from_env(environ, concurrency=plan.concurrency)
     arguments = ["--app", plan.app, "--metrics-port", "0", "--concurrency", str(settings.concurrency)]
     if not environ.get("HEADRACE_QUEUES"):
@@ -114,7 +125,8 @@ def _crew(redis: FoundRedis, plan: Plan, found: Found) -> Crew:
     return Crew(WorkerCommand(tuple(arguments), environ), plan.processes, settings.concurrency, settings.grace_s)
 
 
-def _worker_environ(redis: FoundRedis, plan: Plan) -> dict[str, str]:
+def worker_environ(redis: FoundRedis, plan: Plan) -> dict[str, str]:
+    """What every worker process is told."""
     environ = {"HEADRACE_GRACE_S": str(GRACE_S), **os.environ, **(plan.environ or {})}
     if redis.embedded is not None:
         environ["HEADRACE_URL"] = redis.settings.url

@@ -183,6 +183,11 @@ COMMANDS: Final = (
         "the Redis of `headrace dev` cannot be started in this folder",
         "install `headrace[dev]` or a Redis 7.0 or newer, or set `HEADRACE_URL`",
     ),
+    Told(
+        "invalid_pool_file",
+        "a file of `headrace dev --file` holds no WorkerPool, or one that a cluster would refuse",
+        "correct the field that it names; [how-to](how-to/pools.md) has an example",
+    ),
     Told("trace", "the file of `headrace replay` cannot be read", "correct the line that it names"),
     Told(
         "api_unreachable",

@@ -7,7 +7,7 @@ that they do nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
 _AT: Final = re.compile(r"^spec: (?P<what>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
 
 
-class InvalidPoolFile(ConfigError):
+class InvalidPoolFile(ConfigError):  # noqa: N818 - as InvalidSpec
     """A file of WorkerPools that cannot be used; the text names file, pool and field."""
 
     code = "invalid_pool_file"
@@ -49,7 +49,7 @@ class PoolFiles:
     """What was left out, a sentence each."""
 
 
-def read_files(files: Iterable[Path], namespace: str) -> PoolFiles:
+def read_files(files: Sequence[Path], namespace: str) -> PoolFiles:
     """All WorkerPools in these files, in their order. `namespace` is that of headrace, whatever the files say.
 
     Raises InvalidPoolFile.
@@ -97,7 +97,9 @@ def _pool(where: str, document: Mapping[str, Any], namespace: str) -> Pool:
     name = _name(where, document)
     where = f"{where}: WorkerPool {name}"
     if document.get("apiVersion") != API_VERSION:
-        raise InvalidPoolFile(where, f"apiVersion is {document.get('apiVersion')!r}", f"This headrace reads {API_VERSION}")
+        raise InvalidPoolFile(
+            where, f"apiVersion is {document.get('apiVersion')!r}", f"This headrace reads {API_VERSION}"
+        )
     spec = document.get("spec")
     if not isinstance(spec, dict) or not isinstance(spec.get("template"), dict):
         raise InvalidPoolFile(where, f"{'spec.template' if isinstance(spec, dict) else 'spec'} is missing or no object")
