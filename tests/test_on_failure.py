@@ -15,7 +15,7 @@ from headrace.broker.broker import Report
 from headrace.context import current_ctx
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.hooks import FailureHooks
-from headrace.task import Failure, State
+from headrace.task import Envelope, Failure, State
 from headrace.testing import Testing
 from worker_harness import Desk, eventually, working
 
@@ -185,6 +185,7 @@ async def test_only_an_accepted_report_calls(verdict: bytes | None, called: int)
 
     hooks, run = FailureHooks(), Running(None, b"1-1", b"", b"")  # type: ignore[arg-type] # nobody asks it
     run.definition = app.registry["fails"]
+    run.envelope = Envelope(1, 1, "a")
     run.ctx = Ctx(id="a", type="fails", queue="default", attempt=1, epoch=1, deadline=0.0, deps=None)
     hooks.expect(run, Ending(State.FAILED, Failure("X")), LookupError())
     report = Report(b"1-1", "a", "failed", "", "fails", b"")

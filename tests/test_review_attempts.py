@@ -15,7 +15,7 @@ import pytest
 from headrace import App, Ctx
 from headrace.context import current_ctx
 from headrace.task import Envelope, State, encode_envelope, new_id
-from worker_harness import Desk, eventually, working
+from worker_harness import Desk, eventually, shares, working
 
 
 @pytest.fixture
@@ -246,6 +246,34 @@ async def test_an_entry_with_a_foreign_id_runs(desk: Desk, redis_url: str, entry
     async with working(app, redis_url) as worker:
         assert (await desk.ended(task_id)).state is State.COMPLETED
         assert worker.stats.redis_errors == 0
+
+
+async def test_two_queues_may_give_out_the_same_entry_id(redis_url: str) -> None:
+    """Redis counts entries by the millisecond in each stream: a place says which task it is in one queue only."""
+    app, both, release = App("t"), ["a", "b"], asyncio.Event()
+    began: set[str] = set()
+
+    @app.task()
+    async def hold(ctx: Ctx) -> None:
+        began.add(ctx.queue)
+        await release.wait()
+
+    async def all_began() -> bool:
+        return began == set(both)
+
+    desks = {queue: Desk(redis_url, queue) for queue in both}
+    ids = {queue: new_id(queue) for queue in both}
+    for queue, desk in desks.items():
+        await desk.client.call(desk.queue.init())
+        envelope = encode_envelope(Envelope(1, 1, ids[queue], type="hold", created_ms=1))
+        await desk.client.command("XADD", desk.queue.keys["1"], "5-1", "d", envelope)
+        await desk.client.command("HSET", desk.queue.keys["loc"], ids[queue], "15-1")
+    async with working(app, redis_url, queues=shares(*both)):
+        await eventually(all_began)
+        release.set()
+        for queue, desk in desks.items():
+            assert (await desk.ended(ids[queue])).state is State.COMPLETED
+            await desk.close()
 
 
 async def test_a_given_up_handler_takes_its_slot_along_at_once(desk: Desk, redis_url: str) -> None:

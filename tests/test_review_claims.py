@@ -91,10 +91,10 @@ class Hands:
         self.free -= 1
         self.on_begin(place)
 
-    def runs(self, place: bytes) -> bool:
+    def runs(self, claims: QueueClaims, place: bytes) -> bool:
         return place in self.begun
 
-    def places(self) -> list[bytes]:
+    def places(self, claims: QueueClaims) -> list[bytes]:
         return self.begun
 
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None: ...

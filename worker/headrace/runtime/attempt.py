@@ -30,6 +30,10 @@ TRACE_CHARS: Final = 8_000
 REASONS: Final = frozenset({"timeout", "invalid_payload", "malformed"})
 
 
+Key = tuple["QueueClaims", bytes]
+"""Whose it is, and its place: two queues may give out the same one."""
+
+
 class Running:
     """A claimed task in this process. Owned by the event loop; a handler's thread sees only its `ctx`."""
 
@@ -43,6 +47,7 @@ class Running:
         "envelope",
         "envelope_bytes",
         "job",
+        "key",
         "place",
         "slot",
         "started",
@@ -52,6 +57,7 @@ class Running:
     def __init__(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
         self.claims = claims
         self.place = place
+        self.key: Key = (claims, place)
         self.envelope_bytes = envelope
         self.carried = carried
         self.envelope: Envelope = NO_ENVELOPE

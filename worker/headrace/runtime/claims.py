@@ -47,9 +47,9 @@ class Slots(Protocol):
 
     def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None: ...
 
-    def runs(self, place: bytes) -> bool: ...
+    def runs(self, claims: QueueClaims, place: bytes) -> bool: ...
 
-    def places(self) -> Iterable[bytes]: ...
+    def places(self, claims: QueueClaims) -> Iterable[bytes]: ...
 
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None: ...
 
@@ -315,7 +315,7 @@ class QueueClaims:
         connection = self._connection
         if connection is not None and not self._asking:
             self._asking = True
-            call = self.queue.reconcile(self._worker, [*self._slots.places(), *self._reported()])
+            call = self.queue.reconcile(self._worker, [*self._slots.places(self), *self._reported()])
             connection.send_call(call, lambda reply: self._reconciled(connection, reply))
 
     def _reconciled(self, connection: Connection, reply: Any) -> None:
@@ -331,7 +331,7 @@ class QueueClaims:
         held, reported = parse_held(reply), self._reported()
         self._slots.lose(self, reported.union(held.known, (place for place, _, _ in held.others)))
         # What a call brought that was answered in between is known by now.
-        self._adopt([claim for claim in held.others if not (claim[0] in reported or self._slots.runs(claim[0]))])
+        self._adopt([each for each in held.others if not (each[0] in reported or self._slots.runs(self, each[0]))])
         if not self._ready:
             self._ready = True
             self._want()

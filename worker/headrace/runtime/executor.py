@@ -21,7 +21,7 @@ from headrace.context import Ctx, current_ctx
 from headrace.errors import HeadraceError
 from headrace.middleware import through
 from headrace.runtime import attempt as attempts
-from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.attempt import Ending, Key, Running
 from headrace.runtime.hooks import FailureHooks
 from headrace.runtime.processes import ProcessJob
 from headrace.runtime.progress import ProgressNotes
@@ -68,8 +68,8 @@ class Executor:
         self.deps: Any = None
         self.threads: ThreadSlots | None = None
         self.processes: ProcessSlots | None = None
-        self.running: dict[bytes, Running] = {}
-        """By place: all that was claimed and not ended, also what waits for its slot."""
+        self.running: dict[Key, Running] = {}
+        """All that was claimed and not ended, also what waits for its slot."""
         self.leaked = 0
         """Slots that are lost to handlers that outlived their hard timeout."""
         self.progress = ProgressNotes()
@@ -114,7 +114,7 @@ class Executor:
         if ending is not None:
             self.end(run, ending)
             return
-        if self.running.setdefault(place, run) is not run:
+        if self.running.setdefault(run.key, run) is not run:
             self._begun_twice(run)
             return
         definition = run.definition
@@ -126,7 +126,7 @@ class Executor:
 
     def _begun_twice(self, run: Running) -> None:
         """Redis came back with an older state, and gave out an entry again that still runs here."""
-        if self.running[run.place].is_stopped():
+        if self.running[run.key].is_stopped():
             run.claims.hand_back([run.place])
 
     # run
@@ -237,7 +237,7 @@ class Executor:
                 self._failed(run, error)
                 return
         now = self._loop.time()
-        del self.running[run.place]
+        del self.running[run.key]
         name = run.envelope.type
         self.stats.types[name].ended("completed", now - run.started)
         if run.carried:
@@ -270,7 +270,7 @@ class Executor:
         """Report an ending that is not plain success; `error` is what the handler raised."""
         now = self._loop.time()
         started = run.started or now
-        self.running.pop(run.place, None)
+        self.running.pop(run.key, None)
         told = attempts.report(run, ending, self.worker, self._ms(started), self._ms(now))
         self._count(run, ending, now - started)
         self._log(run, ending.outcome.value, now, ending.failure)
@@ -296,7 +296,7 @@ class Executor:
         if run.abandoned:
             self.leaked -= 1
         else:
-            self.running.pop(run.place, None)
+            self.running.pop(run.key, None)
         run.claims.wake()
         self.shares.offer(run.claims)
         if not self.running:
@@ -322,11 +322,11 @@ class Executor:
 
     # what Redis says of attempts
 
-    def runs(self, place: bytes) -> bool:
-        return place in self.running
+    def runs(self, claims: QueueClaims, place: bytes) -> bool:
+        return (claims, place) in self.running
 
-    def places(self) -> Iterable[bytes]:
-        return self.running
+    def places(self, claims: QueueClaims) -> Iterable[bytes]:
+        return [place for owner, place in self.running if owner is claims]
 
     def lose(self, claims: QueueClaims, held: set[bytes]) -> None:
         self.stops.lose(claims, held)

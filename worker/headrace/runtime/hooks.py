@@ -30,8 +30,8 @@ class FailureHooks:
 
     def __init__(self) -> None:
         self.deps: Any = None
-        self._expected: dict[bytes, tuple[Running, BaseException]] = {}
-        """By place: reports of final failures that are on their way."""
+        self._expected: dict[str, tuple[Running, BaseException]] = {}
+        """By task: reports of final failures that are on their way."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def expect(self, run: Running, ending: Ending, error: BaseException | None) -> None:
@@ -41,14 +41,14 @@ class FailureHooks:
         failure = ending.failure
         if error is None:  # it never began: its payload does not fit
             error = TaskFailed(run.envelope.id, failure.type if failure else "", failure.message if failure else "")
-        self._expected[run.place] = (run, error)
+        self._expected[run.envelope.id] = (run, error)
 
     def answered(self, reports: Sequence[Report], verdicts: dict[bytes, bytes]) -> None:
         """Reports were answered; those without a verdict, or with `dup`, were accepted."""
         if not self._expected:
             return
         for report in reports:
-            told = self._expected.pop(report.place, None)
+            told = self._expected.pop(report.id, None)
             if told is not None and verdicts.get(report.place, b"dup") == b"dup":
                 task = asyncio.get_running_loop().create_task(self._call(*told))
                 self._tasks.add(task)

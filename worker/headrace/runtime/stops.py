@@ -79,7 +79,7 @@ class Stops:
         self._executor.leaked += 1
         self._executor.stats.leaked += 1
         if run.stop_reason in {"lost", "drained"}:
-            del self._executor.running[run.place]
+            del self._executor.running[run.key]
         elif run.stop_reason == "cancelled":
             self._executor.end(run, Ending(State.CANCELLED, Failure("Cancelled", reason="cancelled")))
         else:
