@@ -122,6 +122,10 @@ def test_tells_what_to_do() -> None:
         f"Redis cannot be reached at {WHERE}: Connection refused. "
         "Start it (`headrace dev` brings one), or set HEADRACE_URL to one that runs."
     )
+    assert str(StoreUnavailable(WHERE, "LOADING Redis is loading the dataset in memory", answered=True)) == (
+        f"Redis at {WHERE} cannot be used now: LOADING Redis is loading the dataset in memory. "
+        "Mend what it says, or try again later."
+    )
 
 
 def test_field_errors_are_named_with_their_hints() -> None:

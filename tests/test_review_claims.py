@@ -38,8 +38,8 @@ class Wire:
     def send_confirmed(self, call: Call[Any], follow: Any, answer: Callable[[Any, Any], None]) -> None:
         self.out.append((call, lambda pair: answer(*pair)))
 
-    def close(self, reason: str = "") -> None:
-        self.lost = StoreUnavailable("here", reason)
+    def close(self, reason: str = "", *, answered: bool = False) -> None:
+        self.lost = StoreUnavailable("here", reason, answered)
 
     def names(self) -> list[str]:
         return [call.script.name for call, _ in self.out]
@@ -297,3 +297,14 @@ async def test_an_idle_queue_waits_for_its_marker_though_others_have_every_slot(
         while wire.out:
             wire.answer(cycle(f"31-{n + 1}") if wire.slots()[0] else cycle())
     assert "rare" in turns
+
+
+async def test_what_redis_refuses_is_told_as_it_said_it() -> None:
+    """It is there: nobody is told to start it."""
+    claims, wire = make(Hands(1))
+    connect(claims, wire)
+    wire.answer(hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value"))
+    assert str(wire.lost) == (
+        "Redis at here cannot be used now: queue default: WRONGTYPE Operation against a key holding the wrong kind of "
+        "value. Mend what it says, or try again later."
+    )

@@ -220,16 +220,22 @@ class StoreUnavailable(HeadraceError):
     """Redis cannot be used now. `where` names the server and the setting it came from, without its password.
 
     A request whose answer was lost may have been carried out: repeat it with the same id, to make one task.
+    `answered`: Redis is there, and `cause` is what it says.
     """
 
     code = "store_unavailable"
 
-    def __init__(self, where: str, cause: str) -> None:
-        super().__init__(where, cause)
+    def __init__(self, where: str, cause: str, answered: bool = False) -> None:
+        super().__init__(where, cause, answered)
         self.where = where
         self.cause = cause
+        self.answered = answered
 
     def __str__(self) -> str:
+        if self.answered:
+            return (
+                f"Redis at {self.where} cannot be used now: {_ended(self.cause)} Mend what it says, or try again later."
+            )
         return (
             f"Redis cannot be reached at {self.where}: {_ended(self.cause)} "
             "Start it (`headrace dev` brings one), or set HEADRACE_URL to one that runs."

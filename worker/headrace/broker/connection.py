@@ -13,8 +13,9 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import hiredis
@@ -85,13 +86,13 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(str(exc) if exc else "the server closed the connection")
+        self._end(str(exc) if exc else "the server closed the connection", False)
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, answered: bool) -> None:
         if self.lost is None:
-            self.lost = StoreUnavailable(str(self.settings), reason)
+            self.lost = StoreUnavailable(str(self.settings), reason, answered)
         answers, self._answers = self._answers, deque()
         for answer in answers:
             try:
@@ -160,6 +161,51 @@ class Connection(asyncio.BufferedProtocol):
         """One script's parsed reply. Raises StoreUnavailable, StoreFull, RedisError."""
         return call.parse(await self._wait(lambda answer: self.send_call(call, answer), timeout_s))
 
+    async def calls(self, calls: Sequence[Call[R]], timeout_s: float) -> list[R | Exception]:
+        """Many scripts in one write: what each gave, or the RedisError or ValueError that it met instead.
+
+        Raises StoreUnavailable if the connection is or gets lost, for all of them.
+        """
+        if not calls:
+            return []
+        replies: list[Any] = await self._wait(lambda answer: self._send_all(calls, answer), timeout_s)
+        found: list[R | Exception] = []
+        for call, reply in zip(calls, replies, strict=True):
+            try:
+                found.append(explain(reply, self.settings) if isinstance(reply, Exception) else call.parse(reply))
+            except ValueError as error:
+                found.append(error)
+        return found
+
+    def _send_all(self, calls: Sequence[Call[Any]], done: Answer) -> None:
+        """`done` is called with all replies, or with the loss of the connection."""
+        replies: list[Any] = [None] * len(calls)
+        left = len(calls)
+
+        def answered(at: int, reply: Any) -> None:
+            nonlocal left
+            if _is_no_script(reply):
+                self.send(_with_source(calls[at]), partial(answered, at))
+                return
+            replies[at] = reply
+            left -= 1
+            if isinstance(reply, StoreUnavailable):
+                done(reply)
+            elif left == 0:
+                done(replies)
+
+        self._send_at_once([(*call.head, *call.args) for call in calls], [partial(answered, at) for at in range(left)])
+
+    def _send_at_once(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
+        """As `send`, for many: one write, and so one system call where it fits."""
+        if self.lost is not None or self._transport is None:
+            answers[0](self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
+            return
+        if not self._answers:
+            self._asked = time.monotonic()
+        self._answers.extend(answers)
+        self._transport.write(b"".join(map(hiredis.pack_command, commands)))  # type: ignore[arg-type] # as in `send`
+
     async def confirmed(self, call: Call[R], follow: Command, timeout_s: float) -> tuple[R, Any]:
         """A script's parsed reply, and the reply of the command that confirms it. Raises as `call` does."""
 
@@ -197,11 +243,11 @@ class Connection(asyncio.BufferedProtocol):
             future.cancel()
             raise
 
-    def close(self, reason: str = "closed") -> None:
-        """End it now; what was outstanding gets StoreUnavailable."""
+    def close(self, reason: str = "closed", *, answered: bool = False) -> None:
+        """End it now; what was outstanding gets StoreUnavailable. `answered`: because of what Redis said."""
         if self._transport is not None:
             self._transport.abort()
-        self._end(reason)
+        self._end(reason, answered)
 
     async def wait_closed(self) -> None:
         """Until its socket is closed, for whatever reason."""
@@ -229,7 +275,7 @@ def by_word(text: str, where: str) -> HeadraceError:
     if word in _FULL or "OOM command not allowed" in text:
         return StoreFull(where, text)
     if word in _AWAY:
-        return StoreUnavailable(where, text)
+        return StoreUnavailable(where, text, answered=True)
     return RedisError(f"Redis at {where} refused a command: {text}")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import hiredis
 
 from headrace.broker.broker import Claim, Cycle, Queue, Report, parse_cycle, parse_held
-from headrace.broker.connection import Connection, explain
+from headrace.broker.connection import Connection
 from headrace.broker.durability import confirmation, is_confirmed, touches
 from headrace.broker.keys import STREAMS
 from headrace.runtime.marker import MarkerWait
@@ -305,7 +305,7 @@ class QueueClaims:
 
     def _fault(self, connection: Connection, error: Exception) -> None:
         if connection.lost is None:
-            connection.close(f"queue {self.queue.name}: {explain(error, connection.settings)}")
+            connection.close(f"queue {self.queue.name}: {error}", answered=isinstance(error, hiredis.ReplyError))
 
     # lost claim replies
 
