@@ -63,7 +63,7 @@ class HandOn:
             return 0
         try:
             seen = await client.call(queue.workers())
-            dead = [each.name for each in seen if is_dead(each, pod.name, pod.ended)]
+            dead = dead_boots(seen, pod.name, pod.ended)
             return sum([await self._take(client, queue, name, pod.ended) for name in dead])
         except HeadraceError as error:
             # Its beats stop, so another worker takes over when they have been missed for long enough.
@@ -90,12 +90,24 @@ class _Info(msgspec.Struct):
     started_ms: int = 0
 
 
+def dead_boots(seen: Iterable[WorkerSeen], pod: str, ended: Ended) -> list[str]:
+    """The workers of that pod that ended with its container, or before.
+
+    Ends are told in whole seconds: of several boots, one that began in that very second may be the one that followed.
+    """
+    dead = sorted((_started_ms(each), each.name) for each in seen if is_dead(each, pod, ended))
+    if ended.again_s is None and len(dead) > 1 and dead[-1][0] >= ended.at_s * 1_000:
+        dead.pop()
+    return [name for _, name in dead]
+
+
 def is_dead(worker: WorkerSeen, pod: str, ended: Ended) -> bool:
     """Whether this is a boot of that pod from before its container ended: a later one lives."""
-    if pod_of(worker.name) != pod:
-        return False
+    return pod_of(worker.name) == pod and _started_ms(worker) < ended.alive_from_ms
+
+
+def _started_ms(worker: WorkerSeen) -> int:
     try:
-        started_ms = msgspec.json.decode(worker.info, type=_Info).started_ms if worker.info else 0
+        return msgspec.json.decode(worker.info, type=_Info).started_ms if worker.info else 0
     except msgspec.DecodeError:
-        started_ms = 0
-    return started_ms < ended.alive_from_ms
+        return 0
