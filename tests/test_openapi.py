@@ -80,6 +80,16 @@ def test_every_body_has_an_example() -> None:
     assert missing == []
 
 
+def test_every_answer_of_a_type_has_an_example() -> None:
+    """Put it into the doc.answer of its Route."""
+    missing = [
+        f"{route.method} {route.path}"
+        for route in ROUTES
+        if route.doc.media == "application/json" and route.path.startswith("/api/") and not route.doc.answer
+    ]
+    assert missing == []
+
+
 def test_parameters_have_examples_that_validate() -> None:
     given = [each for _, _, operation in operations() for each in operation.get("parameters", ())]
     assert all("example" in each for each in given if each["in"] == "path")

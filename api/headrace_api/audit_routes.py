@@ -12,7 +12,8 @@ from headrace import audit
 from headrace.queues import at
 
 from .created import JSON
-from .endpoint import Route
+from .endpoint import Doc, Route
+from .examples import AUDITED
 from .reading import read_query
 from .services import Request, Services
 
@@ -80,4 +81,6 @@ async def show_audit(services: Services, request: Request) -> web.Response:
     return web.Response(body=msgspec.json.encode(AuditList(covered, found.next)), headers=headers)
 
 
-ROUTES: Final = (Route("GET", "/api/v1/audit", show_audit, "admin", query=AuditQuery, answer=AuditList),)
+ROUTES: Final = (
+    Route("GET", "/api/v1/audit", show_audit, "admin", query=AuditQuery, answer=AuditList, doc=Doc(answer=AUDITED)),
+)

@@ -19,6 +19,7 @@ from headrace.task import State, check_queue
 from .auditing import note
 from .created import JSON
 from .endpoint import Doc, Route
+from .examples import JOB, JOBS
 from .reading import read_struct
 from .services import Request, Services
 
@@ -182,28 +183,30 @@ _START: Final = Doc(
         "See how many tasks would be cancelled": {"action": "cancel", "filter": "queue:orders", "dry_run": True},
         "Cancel exactly so many": {"action": "cancel", "filter": "queue:orders", "expected_count": 1200},
     },
+    answer=JOB,
     problems=("invalid_request", "wrong_count", "too_many_bulks", "forbidden_queue", "unknown_task"),
     headers=("Location",),
     also={200: BulkCount},
 )
 _PURGE: Final = Doc(
     body={"Delete the dead letters": {"tasks": "dead"}, "Only count what waits": {"tasks": "waiting", "dry_run": True}},
+    answer=JOB,
     problems=("invalid_request", "unknown_queue", "wrong_count", "too_many_bulks"),
     headers=("Location",),
     also={200: BulkCount},
 )
-_ONE: Final = Doc(problems=("unknown_bulk",))
+_ONE: Final = Doc(answer=JOB, problems=("unknown_bulk",))
 
 ROUTES: Final = (
     Route(
         "POST", "/api/v1/bulk", start_bulk, "operate",
         body=BulkBody, answer=BulkJob, status=202, audit="bulk.start", doc=_START,
     ),
-    Route("GET", "/api/v1/bulk", list_bulks, "operate", answer=BulkList),
+    Route("GET", "/api/v1/bulk", list_bulks, "operate", answer=BulkList, doc=Doc(answer=JOBS)),
     Route("GET", "/api/v1/bulk/{job}", show_bulk, "operate", answer=BulkJob, doc=_ONE),
     Route(
         "DELETE", "/api/v1/bulk/{job}", abort_bulk, "operate",
-        answer=BulkJob, status=202, audit="bulk.abort", doc=Doc(problems=("unknown_bulk",), also={200: BulkJob}),
+        answer=BulkJob, status=202, audit="bulk.abort", doc=replace(_ONE, also={200: BulkJob}),
     ),
     Route(
         "POST", "/api/v1/queues/{queue}:purge", purge_queue, "operate",

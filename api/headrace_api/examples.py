@@ -94,3 +94,137 @@ STATS: Final[dict[str, Any]] = {
     "One queue": {**_COUNTS, "workers": 2, "queues": {"default": {**_COUNTS, "paused": False}}}
 }
 HEALTHY: Final[dict[str, Any]] = {"Submissions can be taken": {"status": "ok", "checks": {"redis": "up"}}}
+
+LISTED: Final[dict[str, Any]] = {
+    "A task that failed": {
+        "tasks": [
+            {
+                "id": _ID,
+                "type": "resize",
+                "queue": "images",
+                "status": "failed",
+                "priority": 1,
+                "tags": ["acme"],
+                "created_at": "2026-01-15T10:30:00Z",
+                "started_at": "2026-01-15T10:30:05.250Z",
+                "completed_at": "2026-01-15T10:30:06Z",
+                "due_at": None,
+                "worker_id": "worker-1-5f2c",
+                "attempts": 4,
+                "retry_count": 4,
+                "crashes": 0,
+                "error": {
+                    "type": "TimeoutError",
+                    "message": "The image server does not answer.",
+                    "reason": None,
+                    "place": "shop/tasks.py:fetch",
+                },
+                "progress": None,
+                "payload": None,
+            }
+        ],
+        "next": None,
+        "scanned": 412,
+        "truncated": False,
+    }
+}
+GROUPED: Final[dict[str, Any]] = {
+    "One cause": {
+        "errors": [
+            {
+                "type": "resize",
+                "error": "TimeoutError",
+                "place": "shop/tasks.py:fetch",
+                "count": 12,
+                "first_at": "2026-01-15T10:30:06Z",
+                "last_at": "2026-01-15T11:02:41Z",
+                "message": "The image server does not answer.",
+                "sample_id": _ID,
+                "filter": "type:resize exception:TimeoutError place:shop/tasks.py:fetch",
+            }
+        ],
+        "scanned": 412,
+        "truncated": False,
+    }
+}
+WORKERS: Final[dict[str, Any]] = {
+    "A worker that runs one task": {
+        "workers": [
+            {
+                "worker": "worker-1-5f2c",
+                "worker_id": "worker-1",
+                "alive": True,
+                "draining": False,
+                "version": "0.1.0",
+                "host": "worker-1",
+                "pid": 7,
+                "queues": ["default"],
+                "slots": 10,
+                "held": 1,
+                "started_at": "2026-01-15T10:00:00Z",
+                "running": [
+                    {
+                        "id": _ID,
+                        "type": "export",
+                        "queue": "default",
+                        "started_at": "2026-01-15T10:30:05Z",
+                        "progress": {"done": 1, "total": 4, "message": "January", "at": "2026-01-15T10:30:06Z"},
+                    }
+                ],
+            }
+        ]
+    }
+}
+
+_QUEUE: Final[dict[str, Any]] = {
+    **_COUNTS,
+    "queue": "default",
+    "live": 17,
+    "oldest_s": 3.2,
+    "paused": False,
+    "paused_at": None,
+    "next_due_at": "2026-01-15T10:40:00Z",
+    "workers": ["worker-1-5f2c"],
+    "priorities": {"medium": {"pending": 12, "processing": 4, "oldest_s": 3.2}},
+    "limits": {"max_depth": 10_000, "rate": None},
+}
+QUEUE: Final[dict[str, Any]] = {"A queue with a limit of its own": _QUEUE}
+QUEUES: Final[dict[str, Any]] = {"One queue": {"queues": [_QUEUE]}}
+PAUSED: Final[dict[str, Any]] = {"It was not paused before": {"queue": "default", "paused": True, "changed": True}}
+RESUMED: Final[dict[str, Any]] = {"It was paused before": {"queue": "default", "paused": False, "changed": True}}
+
+_JOB: Final[dict[str, Any]] = {
+    "id": "d0d6218405ac6382bd25",
+    "action": "retry",
+    "filter": "type:resize exception:OSError since:2h",
+    "ids": None,
+    "queues": ["images"],
+    "state": "running",
+    "found": 1200,
+    "done": 400,
+    "failed": {"wrong_state": 1},
+    "examples": {"wrong_state": [_ID]},
+    "who": "ci",
+    "created_at": "2026-01-15T10:30:00Z",
+    "ended_at": None,
+}
+JOB: Final[dict[str, Any]] = {"A job that runs": _JOB}
+JOBS: Final[dict[str, Any]] = {"One job": {"jobs": [_JOB]}}
+AUDITED: Final[dict[str, Any]] = {
+    "Somebody paused a queue": {
+        "entries": [
+            {
+                "id": "1768473000000-0",
+                "at": "2026-01-15T10:30:00Z",
+                "who": "ci",
+                "action": "queue.pause",
+                "target": "default",
+                "outcome": "ok",
+                "status": 200,
+                "request_id": "3f1c-1",
+                "detail": {},
+            }
+        ],
+        "next": None,
+    }
+}

@@ -21,6 +21,7 @@ from headrace.summaries import ErrorGroup, TaskSummary, WorkerSummary, error_gro
 from .created import JSON
 from .cursors import PATTERN, seal, unseal
 from .endpoint import Doc, Route
+from .examples import GROUPED, LISTED, WORKERS
 from .reading import read_query
 from .services import Request, Services
 
@@ -161,7 +162,7 @@ ROUTES: Final = (
         list_tasks,
         query=ListQuery,
         answer=TaskList,
-        doc=Doc(problems=("invalid_filter", "bad_cursor"), headers=("Link",)),
+        doc=Doc(answer=LISTED, problems=("invalid_filter", "bad_cursor"), headers=("Link",)),
     ),
     Route(
         "GET",
@@ -169,7 +170,7 @@ ROUTES: Final = (
         list_errors,
         query=FilterQuery,
         answer=ErrorList,
-        doc=Doc(problems=("invalid_filter",)),
+        doc=Doc(answer=GROUPED, problems=("invalid_filter",)),
     ),
-    Route("GET", "/api/v1/workers", list_workers, answer=WorkerList),
+    Route("GET", "/api/v1/workers", list_workers, answer=WorkerList, doc=Doc(answer=WORKERS)),
 )

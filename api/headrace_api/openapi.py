@@ -40,6 +40,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "bulk": "Orders about many tasks at once.",
     "workers": "Who runs what.",
     "errors": "Failed tasks, grouped.",
+    "events": "Tasks as they end, and how many are where.",
     "audit": "Who changed what.",
     "service": "The service itself: probes, metrics, this document.",
 }
@@ -105,7 +106,11 @@ class _Schemas:
     """The types of all routes, each as a schema that names its component."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        kinds = [kind for route in routes for kind in (route.query, route.body, route.answer, *route.doc.also.values())]
+        kinds = [
+            kind
+            for route in routes
+            for kind in (route.query, route.body, route.answer, *route.doc.also.values(), *route.doc.events.values())
+        ]
         wanted = [ProblemBody, *(kind for kind in kinds if kind is not None)]
         made, found = msgspec.json.schema_components(wanted, ref_template="#/components/schemas/{name}")
         self._rows = list(zip(wanted, made, strict=True))
@@ -162,8 +167,8 @@ class _Operation:
             yield made
 
     def _headers(self) -> Iterator[Schema]:
-        if self._route.submits:
-            yield from ({"name": name, "in": "header", **header} for name, header in REQUEST_HEADERS.items())
+        names = (("Idempotency-Key", "traceparent") if self._route.submits else ()) + self._route.doc.takes
+        yield from ({"name": name, "in": "header", **REQUEST_HEADERS[name]} for name in names)
 
     def _responses(self) -> dict[str, Schema]:
         route = self._route
@@ -183,8 +188,11 @@ class _Operation:
         names += [] if self._route.open else ["RateLimit", "RateLimit-Policy"]
         names += ["Retry-After"] if status in RETRY else []
         made: Schema = {"description": HTTPStatus(status).phrase, "headers": _header_refs(names)}
-        if kind is not None:
-            made["content"] = _content(media, self._schemas.of(kind), examples)
+        if kind is not None or media != "application/json":
+            made["content"] = _content(media, {"type": "string"} if kind is None else self._schemas.of(kind), examples)
+            if events := self._route.doc.events:
+                told = {name: self._schemas.of(each) for name, each in events.items()}
+                made["content"][media]["x-events"] = told
         return made
 
     def _problem(self, status: int, codes: Sequence[str]) -> Schema:

@@ -16,6 +16,7 @@ from headrace.queues import QueueView
 from .auditing import note
 from .created import JSON
 from .endpoint import Doc, Route
+from .examples import PAUSED, QUEUE, QUEUES, RESUMED
 from .reading import read_struct
 from .services import Request, Services
 
@@ -116,8 +117,8 @@ async def limit_queue(services: Services, request: Request) -> web.Response:
 
 _LIMITS: Final = {"At most 10,000 tasks, any rate": {"max_depth": 10_000, "rate": None}}
 ROUTES: Final = (
-    Route("GET", "/api/v1/queues", list_queues, answer=QueueList),
-    Route("GET", "/api/v1/queues/{queue}", show_queue, answer=QueueView),
+    Route("GET", "/api/v1/queues", list_queues, answer=QueueList, doc=Doc(answer=QUEUES)),
+    Route("GET", "/api/v1/queues/{queue}", show_queue, answer=QueueView, doc=Doc(answer=QUEUE)),
     Route(
         "PATCH",
         "/api/v1/queues/{queue}",
@@ -126,8 +127,24 @@ ROUTES: Final = (
         body=LimitsBody,
         answer=QueueView,
         audit="queue.limit",
-        doc=Doc(body=_LIMITS),
+        doc=Doc(body=_LIMITS, answer=QUEUE),
     ),
-    Route("POST", "/api/v1/queues/{queue}:pause", pause_queue, "operate", answer=QueueState, audit="queue.pause"),
-    Route("POST", "/api/v1/queues/{queue}:resume", resume_queue, "operate", answer=QueueState, audit="queue.resume"),
+    Route(
+        "POST",
+        "/api/v1/queues/{queue}:pause",
+        pause_queue,
+        "operate",
+        answer=QueueState,
+        audit="queue.pause",
+        doc=Doc(answer=PAUSED),
+    ),
+    Route(
+        "POST",
+        "/api/v1/queues/{queue}:resume",
+        resume_queue,
+        "operate",
+        answer=QueueState,
+        audit="queue.resume",
+        doc=Doc(answer=RESUMED),
+    ),
 )
