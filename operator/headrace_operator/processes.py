@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from itertools import count
 from typing import Any, Final, Protocol
 
-from .cluster import Conflict
+from .cluster import ClusterError, Conflict
 from .fleet import Ended, Fleet, Key, Pod
 from .manifests import Pool, Ref
 from .news import News
@@ -130,6 +130,7 @@ class ProcessCluster:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._crews: dict[Key, _Crew] = {}
+        self._closed = False
 
     @property
     def names(self) -> list[str]:
@@ -147,7 +148,9 @@ class ProcessCluster:
         return Fleet(crew.asked_for, pods, rollout=crew.rollout is not None)
 
     async def apply(self, pool: Pool) -> None:
-        """Raises InvalidTemplate."""
+        """Raises InvalidTemplate, and ClusterError at the end of everything."""
+        if self._closed:
+            raise ClusterError("everything is being stopped")
         order = order_of(pool, self._host.default_grace_s)
         key = Key(pool.namespace, pool.name)
         crew = self._crews.setdefault(key, _Crew(pool, order))
@@ -200,6 +203,7 @@ class ProcessCluster:
 
     async def aclose(self, at_once: asyncio.Event) -> None:
         """Let everything end within its grace, or, when `at_once` is set, end it now."""
+        self._closed = True
         crews, self._crews = self._crews, {}
         closing = asyncio.create_task(self._close(crews.values()))
         hurry = asyncio.create_task(at_once.wait())
