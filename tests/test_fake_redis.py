@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import fakeredis
 import pytest
 from redis.exceptions import ResponseError
 
+from headrace import audit
 from headrace.broker.broker import Call, Queue
 from headrace.broker.publishing import publish
 from headrace.broker.scripts import all_scripts, without_shebang
 from headrace.broker.shared import shared_call
+from headrace.broker.spending import spend
+from headrace.bulk import Jobs, Order
+from headrace.rates import Rate
 from list_kit import in_every_state, states
-from model_desk import Desk
+from model_desk import NOW, Desk
 from model_picture import picture
 from model_redis import RefusedError, Wire, Word
 from model_task import QUEUE, task_id
@@ -35,6 +39,9 @@ class FakeWire(Wire):
 
     def close(self) -> None:
         self._redis.close()
+
+    def pipeline(self, *commands: Sequence[Word]) -> list[Any]:
+        return [self.command(*command) for command in commands]
 
     def command(self, *words: Word) -> Any:
         try:
@@ -77,9 +84,46 @@ def test_the_scripts_of_no_row_run_too(desk: Desk) -> None:
     assert desk.wire.run(shared_call("types", "default", (), len)) == 2
     assert [desk.wire.run(shared_call("secret", "default", (each,), bytes)) for each in ("a", "b")] == [b"a", b"a"]
     assert desk.wire.run(desk.queue.progress("w", [task_id(1), b'{"done":1}', task_id(2), b""]))
+    assert desk.wire.run(desk.queue.find([task_id(1)]))[0] is None
+    assert desk.wire.run(desk.queue.ask_to_drain(["w"])) == 0
+    assert not desk.wire.run(desk.queue.demand(1.0)).paused
     assert desk.depth().live == 0
     assert desk.workers() == {}
     assert desk.state(task_id(1)) == "absent"
+
+
+class Caller:
+    """As AsyncClient, on the fake."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+
+    async def call(self, call: Call[R]) -> R:
+        return self.wire.run(call)
+
+    async def command(self, *words: Word) -> Any:
+        return self.wire.command(*words)
+
+
+async def test_a_bulk_job_runs(desk: Desk) -> None:
+    jobs = Jobs(Caller(desk.wire), "default")
+    begun = await jobs.start(Order("cancel", ids=(task_id(1),), who="ops"))
+    work = await jobs.take("me")
+    assert work is not None and work.id == begun.id
+    assert await jobs.save(work, "me", ()) == "running"
+    assert (await jobs.abort(begun.id)).state == "aborting"
+    assert await jobs.save(work, "me", ()) == "aborted"
+
+
+async def test_the_audit_log_is_written(desk: Desk) -> None:
+    caller = Caller(desk.wire)
+    await audit.record(caller, "default", audit.Entry("ops", "queue.pause", "default"))
+    assert [entry.entry.who for entry in (await audit.page(caller, "default")).entries] == ["ops"]
+
+
+def test_a_bucket_gives_what_it_holds(desk: Desk) -> None:
+    taken = [desk.wire.run(spend("default", "token:ci", Rate(2, "s"), 1, now_ms=NOW)).taken for _ in range(3)]
+    assert taken == [1, 1, 0]
 
 
 def test_every_script_was_run() -> None:

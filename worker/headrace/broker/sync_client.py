@@ -99,7 +99,7 @@ class _explained:  # noqa: N801 - read like a function: with _explained(settings
             case redis.exceptions.ConnectionError():
                 raise StoreUnavailable(self.where, str(error)) from None
             case redis.exceptions.ReadOnlyError() | redis.exceptions.MasterDownError():
-                raise StoreUnavailable(self.where, str(error)) from None  # redis-py cut its first word off
+                raise StoreUnavailable(self.where, str(error), answered=True) from None  # its first word was cut off
             case redis.exceptions.ResponseError():
                 raise by_word(str(error), self.where) from None
 
