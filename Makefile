@@ -12,7 +12,7 @@ UPGRADE ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help dev deps test quick test-coverage model schemathesis bench hostile lint docs build lock clean \
-	run-server run-worker docker-up docker-logs docker-down
+	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ test: $(VENV)/.test ## Run all tests; the end of the output says what was skippe
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 quick: $(VENV)/.test ## Run the tests that take a moment, and stop at the first failure
-	$(PY) -m pytest -m "not slow" -x $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not slow and not cluster" -x $(PYTEST_ARGS)
 
 test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 	@$(PY) -m pytest --cov --cov-report=term --cov-report=html:htmlcov $(PYTEST_ARGS); result=$$?; \
@@ -72,6 +72,16 @@ docker-logs: ## Follow what the containers say
 
 docker-down: ## Stop and remove the containers; the data of Redis stays
 	$(COMPOSE) down
+
+# Tests start the cluster themselves; these are for a look at it, and to have it ready.
+cluster-up: $(VENV)/.test ## Start the Kubernetes of the tests, by kind or from plain processes; the first time takes some minutes
+	@PYTHONPATH=tests $(PY) -m cluster up
+
+cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has built
+	@PYTHONPATH=tests $(PY) -m cluster down
+
+bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
+	$(PY) -m bench.cluster
 
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(UPGRADE) --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header

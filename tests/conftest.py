@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol, Unpack
 
 import pytest
 from hypothesis import settings
 
+import cluster_kit
+from cluster import choice
+from cluster.choice import Cluster
+from cluster_kit import World
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
 
@@ -88,3 +92,28 @@ def start_redis(redis_binary: RedisBinary) -> Iterator[StartRedis]:
     yield start
     for server in reversed(servers):
         server.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real Kubernetes with our CRDs: the given one, else one of our own, which CI stops at the end."""
+    if named := choice.given(os.environ):
+        cluster_kit.install(named)
+        yield named
+        return
+    way = choice.choose()
+    if isinstance(way, str):
+        pytest.skip(way)
+    with choice.alone(wait=True):
+        made = choice.running(way)
+        cluster_kit.install(made)
+        yield made
+        if os.environ.get("CI") == "true":
+            way.down()
+
+
+@pytest.fixture
+async def world(cluster: Cluster) -> AsyncIterator[World]:
+    """A fresh namespace of the cluster, with a Redis and an API."""
+    async with cluster_kit.world(cluster) as made:
+        yield made

@@ -1,31 +1,46 @@
-"""`python -m cluster up | down | refresh | status`."""
+"""`python -m cluster up | down | build | refresh | status`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from . import programs, rig
+from . import images, programs
+from .choice import RIG, Way, alone, choose, holder, running
 
 
 def main() -> int:
-    lacks = programs.missing()
-    if lacks:
-        print(f"No cluster can be made here: {', '.join(lacks)} missing.")
+    way = choose()
+    if isinstance(way, str):
+        print(f"{way[0].upper()}{way[1:]}.")
         return 1
     action = sys.argv[1] if len(sys.argv) > 1 else "status"
     actions: dict[str, Callable[[], object]] = {
-        "up": rig.up,
-        "down": rig.down,
-        "refresh": rig.refresh,
-        "status": rig.status,
+        "up": partial(running, way),
+        "down": way.down,
+        "build": partial(_build, way),
+        "refresh": way.refresh,
+        "status": way.status,
     }
     if action not in actions:
-        print("Say one of: up, down, refresh, status.")
+        print(f"Say one of: {', '.join(actions)}.")
         return 2
-    actions[action]()
-    print(f"The cluster {rig.status()}.")
+    try:
+        with alone(wait=False):
+            actions[action]()
+    except BlockingIOError:
+        print(f"Process {holder()} uses the cluster; try again when it has ended.")
+        return 1
+    print(f"The cluster (by {way.name}) {way.status()}.")
     return 0
+
+
+def _build(way: Way) -> None:
+    """All that takes long and is kept, without starting anything."""
+    if way is RIG:
+        programs.build()
+        images.build()
 
 
 if __name__ == "__main__":

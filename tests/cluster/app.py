@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 
-from headrace import App
+from headrace import App, Ctx
 
 app = App("cluster")
 
@@ -34,6 +33,8 @@ def greedy(mebibytes: int = 1_000, seconds: float = 30.0) -> int:
 
 
 @app.task()
-async def crash() -> None:
-    """Ends its worker as a kill would."""
-    os.kill(os.getpid(), signal.SIGKILL)
+async def crash_once(ctx: Ctx) -> str:
+    """Ends its worker at the first attempt, without a word."""
+    if ctx.attempt == 1:
+        os._exit(3)  # the first process of a container cannot be killed from inside
+    return os.environ.get("WORKER_ID", "")

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from . import certificates, images, programs
+from . import certificates, host, images, programs
+from .host import BRIDGE, GATEWAY, PODS, RUN, SERVICES
 
-RUN: Final = programs.CACHE / "run"
-BRIDGE: Final = "headrace0"
-GATEWAY: Final = "10.213.0.1"
-PODS: Final = "10.213.0.0/16"
-SERVICES: Final = "10.212.0.0/16"
 API_SERVICE: Final = "10.212.0.1"
 DNS: Final = "10.212.0.10"
 NODE: Final = "node0"
@@ -43,7 +35,7 @@ def up() -> Path:
     down()
     RUN.mkdir(parents=True, exist_ok=True)
     _network()
-    ports = {name: _free_port() for name in ("api", "etcd", "peer", "kubelet", "health", "proxy", "metrics")}
+    ports = {name: host.free_port() for name in ("api", "etcd", "peer", "kubelet", "health", "proxy", "metrics")}
     (RUN / "ports.json").write_text(json.dumps(ports))
     certificates.make(RUN / "pki", ["127.0.0.1", API_SERVICE, GATEWAY])
     _kubeconfigs(ports["api"])
@@ -51,7 +43,7 @@ def up() -> Path:
     _containers(archives)
     _node(place, ports)
     _dns(place)
-    _until("the node is ready", lambda: "True" in _kubectl("get", "node", NODE, "-o", _NODE_READY))
+    host.until("the node is ready", lambda: "True" in _kubectl("get", "node", NODE, "-o", _NODE_READY))
     return KUBECONFIG
 
 
@@ -67,29 +59,29 @@ def refresh() -> None:
 def down() -> None:
     """Stop it: no process, mount, bridge or rule is left."""
     if _ready():
-        _kubectl(
-            "delete", "workerpools,deployments,pods", "--all", "--all-namespaces", "--grace-period=1", "--timeout=20s"
-        )
-    for pid in _pids():
-        _signal(pid, signal.SIGTERM)
-    _until("the processes end", lambda: not any(_alive(pid) for pid in _pids()), patience_s=10, strict=False)
-    for pid in [*_pids(), *_left_over()]:
-        _signal(pid, signal.SIGKILL)
-    for mount in _mounts():
+        for kind in ("workerpools", "deployments", "pods"):
+            _kubectl("delete", kind, "--all", "--all-namespaces", "--grace-period=1", "--timeout=20s")
+    ours = [*host.pids(), *host.left_over()]
+    for pid in host.pids():
+        host.send(pid, signal.SIGTERM)
+    host.until(
+        "the processes end", lambda: not any(host.alive(pid) for pid in host.pids()), patience_s=10, strict=False
+    )
+    for pid in ours:
+        host.send(pid, signal.SIGKILL)
+    host.until("no process is left", lambda: not any(host.alive(pid) for pid in ours), patience_s=10, strict=False)
+    for mount in host.mounts():
         subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
     subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
-    _drop_rules()
+    host.drop_rules()
     shutil.rmtree(RUN, ignore_errors=True)
+    if left := host.traces():
+        raise RuntimeError(f"the cluster was stopped, but it left {', '.join(left)}")
 
 
 def status() -> str:
     """One sentence."""
     return f"runs; export KUBECONFIG={KUBECONFIG}" if _ready() else "does not run"
-
-
-def redis_address() -> str:
-    """Where a server of this machine listens so that pods reach it."""
-    return GATEWAY
 
 
 # the parts
@@ -123,12 +115,12 @@ def _control_plane(place: Path, ports: dict[str, int]) -> None:
     etcd = f"http://127.0.0.1:{ports['etcd']}"
     peer = f"http://127.0.0.1:{ports['peer']}"
     pki = RUN / "pki"
-    _start(
+    host.start(
         "etcd", place / "etcd", f"--data-dir={RUN}/etcd", "--unsafe-no-fsync", f"--listen-client-urls={etcd}",
         f"--advertise-client-urls={etcd}", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}", "--log-level=error",
     )  # fmt: skip
-    _start(
+    host.start(
         "kube-apiserver", place / "kube-apiserver", f"--etcd-servers={etcd}", f"--secure-port={ports['api']}",
         f"--tls-cert-file={pki}/api.crt", f"--tls-private-key-file={pki}/api.key",
         f"--token-auth-file={RUN}/tokens.csv", "--authorization-mode=Node,RBAC",
@@ -136,13 +128,14 @@ def _control_plane(place: Path, ports: dict[str, int]) -> None:
         f"--service-account-key-file={pki}/sa.key", f"--service-account-signing-key-file={pki}/sa.key",
         f"--advertise-address={GATEWAY}", "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true",
     )  # fmt: skip
-    _until("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz").startswith("ok"))
-    _start(
+    host.until("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz").startswith("ok"))
+    host.start(
         "controllers", place / "kube-controller-manager", f"--kubeconfig={RUN}/controllers.kubeconfig",
         f"--service-account-private-key-file={pki}/sa.key", f"--root-ca-file={pki}/ca.crt",
         "--use-service-account-credentials=true", "--leader-elect=false", "--secure-port=0",
+        "--horizontal-pod-autoscaler-sync-period=2s",
     )  # fmt: skip
-    _start(
+    host.start(
         "scheduler", place / "kube-scheduler", f"--kubeconfig={RUN}/scheduler.kubeconfig", "--leader-elect=false",
         "--secure-port=0",
     )  # fmt: skip
@@ -160,16 +153,22 @@ def _containers(archives: list[Path]) -> None:
     (RUN / "cni").mkdir(exist_ok=True)
     (RUN / "cni/10-pods.conflist").write_text(json.dumps(network))
     (RUN / "containerd.toml").write_text(_CONTAINERD.format(run=RUN, pause=images.PAUSE))
-    _start("containerd", Path(shutil.which("containerd") or "containerd"), "-c", str(RUN / "containerd.toml"))
-    _until("containerd answers", lambda: _ctr("version").returncode == 0)
+    host.start("containerd", Path(shutil.which("containerd") or "containerd"), "-c", str(RUN / "containerd.toml"))
+    host.until("containerd answers", lambda: _ctr("version").returncode == 0)
     for archive in archives:
         _import(archive)
 
 
 def _import(archive: Path) -> None:
+    mark = RUN / f"{archive.name}.imported"
+    if mark.exists():
+        return
     done = _ctr("-n", "k8s.io", "images", "import", str(archive))
     if done.returncode != 0:
         raise RuntimeError(f"the image {archive} cannot be imported: {done.stderr.decode()}")
+    for old in RUN.glob(f"{archive.name.partition('-')[0]}-*.imported"):
+        old.unlink()
+    mark.touch()
 
 
 def _node(place: Path, ports: dict[str, int]) -> None:
@@ -178,12 +177,12 @@ def _node(place: Path, ports: dict[str, int]) -> None:
         "healthzPort": ports["health"], "cgroupRoot": "/",
     }  # fmt: skip
     (RUN / "kubelet.json").write_text(json.dumps(settings))
-    _start(
+    host.start(
         "kubelet", place / "kubelet", f"--config={RUN}/kubelet.json", f"--kubeconfig={RUN}/node.kubeconfig",
         f"--hostname-override={NODE}", f"--node-ip={GATEWAY}", f"--root-dir={RUN}/kubelet",
     )  # fmt: skip
     _kubectl("create", "clusterrolebinding", "proxy", "--clusterrole=system:node-proxier", "--user=system:kube-proxy")
-    _start(
+    host.start(
         "kube-proxy", place / "kube-proxy", f"--kubeconfig={RUN}/proxy.kubeconfig", "--proxy-mode=iptables",
         f"--hostname-override={NODE}", f"--cluster-cidr={PODS}", f"--healthz-bind-address=127.0.0.1:{ports['proxy']}",
         f"--metrics-bind-address=127.0.0.1:{ports['metrics']}",
@@ -197,7 +196,7 @@ def _dns(place: Path) -> None:
         f"    kubeconfig {RUN}/dns.kubeconfig test\n  }}\n  errors\n}}\n"
     )
     (RUN / "Corefile").write_text(corefile)
-    _start("coredns", place / "coredns", "-conf", str(RUN / "Corefile"))
+    host.start("coredns", place / "coredns", "-conf", str(RUN / "Corefile"))
     _apply(
         {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "namespace": "kube-system"},
@@ -242,70 +241,7 @@ state = "{run}/containerd/state"
 """
 
 
-# processes and what they leave
-
-
-def _start(name: str, program: Path, *arguments: str) -> None:
-    (RUN / "log").mkdir(exist_ok=True)
-    with (RUN / f"log/{name}").open("wb") as log:
-        process = subprocess.Popen(
-            [str(program), *arguments],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=RUN,
-        )
-    (RUN / f"{name}.pid").write_text(str(process.pid))
-
-
-def _pids() -> list[int]:
-    return [int(file.read_text()) for file in RUN.glob("*.pid")]
-
-
-def _left_over() -> list[int]:
-    """Shims of containerd and what runs in their containers: their command lines name our folder."""
-    folders = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
-    return [int(folder.name) for folder in folders if _names_us(folder)]
-
-
-def _names_us(folder: Path) -> bool:
-    try:
-        command = (folder / "cmdline").read_bytes()
-        group = (folder / "cgroup").read_bytes()
-    except OSError:
-        return False
-    return (b"containerd-shim" in command and str(RUN).encode() in command) or b"/kubepods" in group
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _mounts() -> list[str]:
-    """Mounts below our folder, the innermost first."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return sorted((line.split()[1] for line in lines if line.split()[1].startswith(str(RUN))), key=len, reverse=True)
-
-
-def _drop_rules() -> None:
-    """Rules of kube-proxy and of the bridge plugin: all that name a chain or a network of ours."""
-    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout.splitlines()
-    kept = [line for line in saved if not any(mark in line for mark in ("KUBE-", "CNI-", "10.213.", "10.212."))]
-    if kept != saved:
-        subprocess.run(["iptables-restore"], input="\n".join(kept) + "\n", text=True, check=False)
+# its programs, asked
 
 
 def _ctr(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -323,20 +259,3 @@ def _apply(*objects: dict[str, Any]) -> None:
 
 def _ready() -> bool:
     return KUBECONFIG.exists() and _kubectl("get", "--raw", "/readyz").startswith("ok")
-
-
-def _until(what: str, good: Callable[[], bool], patience_s: float = 60.0, *, strict: bool = True) -> None:
-    end = time.monotonic() + patience_s
-    while not good():
-        if time.monotonic() > end:
-            if strict:
-                raise TimeoutError(f"{what}: not within {patience_s:g} s; the logs are in {RUN}/log")
-            return
-        time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

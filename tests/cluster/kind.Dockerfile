@@ -1,0 +1,3 @@
+# headrace's own image, and the tasks of the tests.
+FROM localhost/headrace:plain
+COPY app.py /app/clusterapp.py
