@@ -35,7 +35,7 @@ class Mutant:
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         wire.command("SCRIPT", "LOAD", source)
         queue = Queue(QUEUE)
-        evalsha, _, *keys = queue._heads[self.script]
+        evalsha, _, *keys = queue._head(sound)
         queue._heads[self.script] = (evalsha, sha, *keys)
         return queue
 

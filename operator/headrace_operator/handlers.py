@@ -26,6 +26,8 @@ def watchers(
     loop: ControlLoop, watched: Watched, on_pod: PodSeen, on_invalid: Callable[[dict[str, Any], str], None]
 ) -> kopf.OperatorRegistry:
     """What kopf watches, and where it goes."""
+    # It says of every object that it was handled: at a thousand pools that is all there would be to read.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)

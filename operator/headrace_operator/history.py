@@ -61,6 +61,12 @@ def remember(
     )
 
 
+def rested(history: History, scaling: Scaling, at_s: float) -> History:
+    """The history of a pool that needed nothing and was not looked at closely until then."""
+    wants = _thin((*history.wants, At(at_s, 0)), at_s - _longest_window(scaling))
+    return replace(history, wants=wants, steps=_newer(history.steps, at_s - _longest_period(scaling)))
+
+
 def _both(scaling: Scaling) -> tuple[Rules, Rules]:
     return scaling.behavior.scale_up, scaling.behavior.scale_down
 

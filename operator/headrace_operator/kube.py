@@ -31,12 +31,15 @@ class Watched:
     def __init__(self) -> None:
         self._deployments: dict[Key, Fleet] = {}
         self._pods: dict[Key, dict[str, Pod]] = defaultdict(dict)
+        self._fleets: dict[Key, Fleet] = {}
+        """Both together, made when asked for."""
 
     def saw_deployment(self, raw: Raw, *, deleted: bool) -> Key | None:
         """A Deployment came, changed or went. Returns whose it is."""
         key = pool_of(raw)
         if key is None or raw["metadata"]["name"] != key.name:
             return None
+        self._fleets.pop(key, None)
         if deleted:
             self._deployments.pop(key, None)
             return key
@@ -51,6 +54,7 @@ class Watched:
         if key is None:
             return None
         pod = read_pod(raw)
+        self._fleets.pop(key, None)
         if deleted:
             self._pods[key].pop(pod.name, None)
         else:
@@ -59,6 +63,7 @@ class Watched:
 
     def forget_others(self, deployments: set[Key], pods: Mapping[Key, set[str]]) -> None:
         """A full list is the truth: what it does not hold was deleted while nobody watched."""
+        self._fleets.clear()
         for key in [key for key in self._deployments if key not in deployments]:
             del self._deployments[key]
         for key in list(self._pods):
@@ -68,13 +73,16 @@ class Watched:
                 del self._pods[key]
 
     def fleet(self, key: Key) -> Fleet:
-        found = self._deployments.get(key, Fleet(exists=False))
-        return replace(found, pods=tuple(self._pods.get(key, {}).values()))
+        if key not in self._fleets:
+            found = self._deployments.get(key, Fleet(exists=False))
+            self._fleets[key] = replace(found, pods=tuple(self._pods.get(key, {}).values()))
+        return self._fleets[key]
 
     def wrote(self, key: Key, replicas: int, version: str) -> None:
         """A write of ours that the watch has not shown yet: the next tick must not repeat it."""
         found = self._deployments.get(key)
         if found is not None:
+            self._fleets.pop(key, None)
             self._deployments[key] = replace(found, asked_for=replicas, version=version)
 
 

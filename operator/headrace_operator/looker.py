@@ -1,4 +1,4 @@
-"""Looking at all queues of all pools at once: one round trip a Redis, however many pools there are."""
+"""Looking at all queues of all pools at once: a few round trips a Redis, however many pools there are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
+from headrace.broker.connection import Connection
 from headrace.broker.demand import Demand, GroupMissingError
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
@@ -19,6 +20,8 @@ DUE_WITHIN_S: Final = 3.0
 """A delayed task counts so long before it is due: about what a pod takes to start."""
 LOOK_S: Final = 2.0
 """A Redis that does not answer for so long counts as unreachable in this tick."""
+AT_ONCE: Final = 200
+"""Queues that are asked for in one write."""
 
 
 class Place(NamedTuple):
@@ -70,34 +73,29 @@ class Looker:
             )
         try:
             async with asyncio.timeout(LOOK_S):
-                await client.connection()
-                answers = await asyncio.gather(*(self._demand(client, each) for each in places), return_exceptions=True)
+                connection = await client.connection()
+            answers = await self._ask(connection, places)
         except (HeadraceError, TimeoutError) as error:
             return dict.fromkeys(places, _worded(error))
-        return {place: _answer(answer) for place, answer in zip(places, answers, strict=True)}
+        # An error now; the next look makes the group again.
+        self._made.difference_update(place for place in places if isinstance(answers[place], GroupMissingError))
+        return answers
 
-    async def _demand(self, client: AsyncClient, place: Place) -> Demand:
-        queue = self.queue(place)
-        if place not in self._made:
-            await client.call(queue.init())
-            self._made.add(place)
-        try:
-            return await client.call(queue.demand(DUE_WITHIN_S))
-        except GroupMissingError:
-            self._made.discard(place)  # an error now; the next look makes the group again
-            raise
+    async def _ask(self, connection: Connection, places: list[Place]) -> dict[Place, Demand | Exception]:
+        """Some at a time, so that the time limit is about Redis, and not about how many pools there are."""
+        found: dict[Place, Demand | Exception] = {}
+        for some in (places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)):
+            fresh = [place for place in some if place not in self._made]
+            made = await connection.calls([self.queue(place).init() for place in fresh], LOOK_S)
+            self._made.update(place for place, said in zip(fresh, made, strict=True) if isinstance(said, tuple))
+            calls = [self.queue(place).demand(DUE_WITHIN_S) for place in some]
+            answers = await connection.calls(calls, LOOK_S)
+            found.update(zip(some, answers, strict=True))
+        return found
 
     async def aclose(self) -> None:
         for client in self._clients.values():
             await client.aclose()
-
-
-def _answer(answer: Demand | BaseException) -> Demand | Exception:
-    if isinstance(answer, Demand):
-        return answer
-    if isinstance(answer, HeadraceError | ValueError):
-        return answer
-    raise answer
 
 
 def _worded(error: Exception) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from .caps import Caps, share
 from .cluster import Cluster, ClusterError
 from .fleet import Key
-from .looker import Looker
+from .looker import LOOK_S, Looker, Place
 from .manifests import Pool, Ref
 from .news import Event, News
 from .observed import Moment
@@ -26,6 +26,8 @@ logger = logging.getLogger("headrace.operator")
 
 BUDGET_S: Final = 5.0
 """A pool whose step takes longer is left to the next tick, so that it delays no other."""
+PATIENCE_S: Final = 0.5
+"""A Redis whose last look took longer is not waited for by a tick: its pools go at its pace, others at theirs."""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class ControlLoop:
         self._tenants = tenants
         self._clock = clock
         self._busy: dict[Key, asyncio.Task[None]] = {}
+        self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._slow: set[str] = set()
 
     # what the watches tell
 
@@ -142,22 +146,48 @@ class ControlLoop:
 
     async def tick(self) -> None:
         """Look at every queue once, and carry every pool one step on."""
-        pools = dict(self.pools)
-        self.look = await self._looker.look({place for each in pools.values() for place in each.places()})
-        self._grant(pools.values())
-        started = [self._start(key, steering) for key, steering in pools.items() if key not in self._busy]
-        if started:
-            await asyncio.wait(started, timeout=BUDGET_S)
+        self._grant(self.pools.values())
+        by_connection: dict[str, dict[Key, Steering]] = {}
+        for key, steering in self.pools.items():
+            by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
+        for name, pools in by_connection.items():
+            if name not in self._rounds:
+                self._rounds[name] = asyncio.create_task(self._round(name, pools), name=f"round of {name}")
+        waited = [task for name, task in self._rounds.items() if name not in self._slow]
+        if waited:
+            await asyncio.wait(waited, timeout=LOOK_S + BUDGET_S)
 
-    def _start(self, key: Key, steering: Steering) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._step(key, steering), name=f"pool {key}")
+    async def _round(self, name: str, pools: dict[Key, Steering]) -> None:
+        """All pools of one Redis: look at their queues, then carry them on."""
+        try:
+            began, look = time.monotonic(), await self._looker.look(_places(pools.values()))
+            (self._slow.add if time.monotonic() - began > PATIENCE_S else self._slow.discard)(name)
+            others = {place: answer for place, answer in self.look.items() if place.connection != name}
+            self.look = others | look
+            started = [self._start(key, each, look) for key, each in pools.items() if self._is_due(key, each, look)]
+            if started:
+                await asyncio.wait(started, timeout=BUDGET_S)
+        except Exception:
+            self.numbers.errors += 1
+            logger.exception("a look at connection %s failed unexpectedly; the next tick tries again", name)
+        finally:
+            del self._rounds[name]
+
+    def _is_due(self, key: Key, steering: Steering, look: Look) -> bool:
+        """Not while its last step is out, nor where a step would change nothing, nor if it was deleted meanwhile."""
+        if key in self._busy or self.pools.get(key) is not steering:
+            return False
+        return not steering.rests(look, self._cluster.fleet(key), self._clock().s)
+
+    def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._step(key, steering, look), name=f"pool {key}")
         self._busy[key] = task
         task.add_done_callback(lambda _: self._busy.pop(key, None))
         return task
 
-    async def _step(self, key: Key, steering: Steering) -> None:
+    async def _step(self, key: Key, steering: Steering, look: Look) -> None:
         try:
-            await steering.step(self.look, self._looker, self._cluster, self._clock())
+            await steering.step(look, self._looker, self._cluster, self._clock())
         except Exception:
             self.numbers.errors += 1
             logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
@@ -170,7 +200,11 @@ class ControlLoop:
 
     async def aclose(self) -> None:
         """End the steps that are out."""
-        tasks = list(self._busy.values())
+        tasks = [*self._rounds.values(), *self._busy.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _places(pools: Iterable[Steering]) -> set[Place]:
+    return {place for each in pools for place in each.places()}

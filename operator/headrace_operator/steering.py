@@ -17,11 +17,12 @@ from .cluster import Cluster, ClusterError, Conflict, Refused
 from .decide import Decision, decide
 from .drain import Replica, Shrink, shrink
 from .fleet import Fleet, Key
-from .history import History, remember
+from .history import History, remember, rested
 from .looker import Looker, Place
 from .manifests import Pool, fingerprint
 from .news import Event, News, Teller, of_decision, scaled
 from .observed import Moment, Observed, QueueLoad, Unreadable
+from .rest import Rest, rest
 from .spec import InvalidSpec, Mode
 from .status import Condition
 
@@ -80,6 +81,9 @@ class Steering:
         self.scalings: Counter[tuple[str, str]] = Counter()
         """(up or down, reason) → changes of the number."""
         self._seen: Seen | None = None
+        self._rest: Rest | None = None
+        self._rested_s: float | None = None
+        """When it was last found at rest; None if it was carried on since."""
 
     def replaced(self, pool: Pool, generation: int) -> None:
         """The resource was changed."""
@@ -114,8 +118,18 @@ class Steering:
 
     # one tick
 
+    def rests(self, look: Look, fleet: Fleet, at_s: float) -> bool:
+        """Whether a step would change nothing, because nothing that it looks at has changed since the last one."""
+        if self._rest is None or not self._rest.lasts(self.pool, self.granted, fleet, look):
+            return False
+        self._rested_s = at_s
+        return True
+
     async def step(self, look: Look, looker: Looker, cluster: Cluster, at: Moment) -> None:
         """Carry the pool one step on. Raises nothing that a fault of Redis or of the cluster can cause."""
+        if self._rested_s is not None:
+            self.history = rested(self.history, self.pool.spec.scaling, self._rested_s)
+            self._rested_s = None
         try:
             await self._apply(cluster)
             seen = self._see(look, cluster.fleet(self.key), at)
@@ -138,7 +152,9 @@ class Steering:
             )
             self.troubles["AbleToScale"] = Condition("AbleToScale", False, reason, str(error))
             seen = self._see(look, cluster.fleet(self.key), at)
-        await self._show(seen, cluster, at)
+        told = await self._show(seen, cluster, at)
+        quiet = told and not self.troubles and not self._resumed
+        self._rest = rest(self.pool, self.granted, seen.fleet, seen.demands, self.decision) if quiet else None
 
     async def _apply(self, cluster: Cluster) -> None:
         """The Deployment is what the spec says; asked for again when it vanished."""
@@ -270,19 +286,21 @@ class Steering:
 
     # what people see
 
-    async def _show(self, seen: Seen, cluster: Cluster, at: Moment) -> None:
+    async def _show(self, seen: Seen, cluster: Cluster, at: Moment) -> bool:
+        """Whether all is shown, and nothing is left to be shown later."""
         self._seen = seen
         self._watch_pods(seen.fleet)
         await self._tell_all(cluster, seen, at)
         fresh = status.build(self._report(seen), self._shown, at.wall)
         if not status.due(fresh, self._shown, self._shown_s, at.s):
-            return
+            return fresh == self._shown
         try:
             await cluster.show(self.pool.ref, fresh)
         except ClusterError as error:
             logger.warning("pool %s: its status was not written: %s", self.key, error)
-            return
+            return False
         self._shown, self._shown_s = fresh, at.s
+        return True
 
     def _report(self, seen: Seen) -> status.Report:
         decision = self.decision

@@ -105,12 +105,8 @@ class Queue:
         self.namespace = tasks.check_queue(namespace)
         self.keys = QueueKeys(namespace, name)
         self.journal_cap = journal_cap
-        shared = NamespaceKeys(namespace)
         self._heads: dict[str, tuple[bytes | str, ...]] = {}
-        for script in all_scripts().values():
-            keys = shared if script.name == "enlist" else self.keys
-            names = tuple(keys[suffix].encode() for suffix in script.keys)
-            self._heads[script.name] = (b"EVALSHA", script.sha.encode(), b"%d" % len(names), *names)
+        """Made when first used: all of them take 30 kB, and an operator looks at a thousand queues."""
 
     def _call(
         self,
@@ -119,7 +115,14 @@ class Queue:
         parse: Callable[[Any], R],
         writes_tasks: bool = False,
     ) -> Call[R]:
-        return Call(all_scripts()[name], self._heads[name], args, parse, writes_tasks)
+        script = all_scripts()[name]
+        return Call(script, self._heads.get(name) or self._head(script), args, parse, writes_tasks)
+
+    def _head(self, script: Script) -> tuple[bytes | str, ...]:
+        keys = NamespaceKeys(self.namespace) if script.name == "enlist" else self.keys
+        names = tuple(keys[suffix].encode() for suffix in script.keys)
+        head = self._heads[script.name] = (b"EVALSHA", script.sha.encode(), b"%d" % len(names), *names)
+        return head
 
     def init(self, run_id: str = "", now_ms: int | None = None) -> Call[tuple[int, bool]]:
         """Streams and groups exist after it. Returns the epoch and whether the queue is paused."""
