@@ -76,6 +76,8 @@ def of_decision(decision: Decision) -> News | None:
 
 REPEAT_S: Final = 300.0
 """The same is told again after so long."""
+AGAIN_S: Final = 30.0
+"""What was right for a while and is wrong again is told again after so long: what comes and goes is no flood."""
 SCALINGS: Final = frozenset({Event.SCALED_UP, Event.SCALED_DOWN, Event.SCALED_TO_ZERO, Event.WOKE_FROM_ZERO})
 SCALINGS_S: Final = 1.0
 """Each change of the number is worth an Event, but no more than one in so long."""
@@ -87,20 +89,21 @@ class Teller:
     def __init__(self) -> None:
         self._told: dict[Event, float] = {}
         self._held: dict[Event, int] = {}
+        self._over: set[Event] = set()
 
     def tell(self, news: News, at_s: float) -> News | None:
         """The Event to post, with how many like it were held back; None for a repetition."""
         last = self._told.get(news.reason)
-        pause = SCALINGS_S if news.reason in SCALINGS else REPEAT_S
+        usual = SCALINGS_S if news.reason in SCALINGS else REPEAT_S
+        pause = AGAIN_S if news.reason in self._over else usual
         if last is not None and at_s - last < pause:
             self._held[news.reason] = self._held.get(news.reason, 0) + 1
             return None
         self._told[news.reason] = at_s
+        self._over.discard(news.reason)
         held = self._held.pop(news.reason, 0)
         return News(news.reason, f"{news.message} (and {held} times before)") if held else news
 
     def over(self, *reasons: Event) -> None:
-        """What was wrong is right again: should it come back, it is told at once."""
-        for reason in reasons:
-            self._told.pop(reason, None)
-            self._held.pop(reason, None)
+        """What was wrong is right again: should it come back, it is told again, and not only after a repetition's pause."""
+        self._over.update(reasons)
