@@ -23,9 +23,13 @@ PodSeen = Callable[[Key, Pod, bool], None]
 
 
 def watchers(
-    loop: ControlLoop, watched: Watched, on_pod: PodSeen, on_invalid: Callable[[dict[str, Any], str], None]
+    loop: ControlLoop,
+    watched: Watched,
+    on_pod: PodSeen,
+    on_invalid: Callable[[dict[str, Any], str], None],
+    on_list: Callable[[], None],
 ) -> kopf.OperatorRegistry:
-    """What kopf watches, and where it goes."""
+    """What kopf watches, and where it goes. `on_list`: a watch has begun, or begun anew, with a list."""
     # It says of every object that it was handled: at a thousand pools that is all there would be to read.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     registry = kopf.OperatorRegistry()
@@ -39,6 +43,8 @@ def watchers(
     @kopf.on.event("headrace.dev", "v1alpha1", "workerpools", registry=registry)
     async def pool(type: str | None, body: kopf.Body, **_: Any) -> None:
         raw = _plain(body)
+        if type is None:
+            on_list()
         if type == "DELETED":
             loop.lost_pool(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
             return
@@ -48,10 +54,14 @@ def watchers(
 
     @kopf.on.event("apps", "v1", "deployments", registry=registry, labels={POOL: kopf.PRESENT})
     async def deployment(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type is None:
+            on_list()
         watched.saw_deployment(_plain(body), deleted=type == "DELETED")
 
     @kopf.on.event("", "v1", "pods", registry=registry, labels={POOL: kopf.PRESENT})
     async def pod(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type is None:
+            on_list()
         seen = watched.saw_pod(_plain(body), deleted=type == "DELETED")
         if seen is not None:
             on_pod(*seen, type == "DELETED")
@@ -59,9 +69,13 @@ def watchers(
     return registry
 
 
-def kopf_settings() -> kopf.OperatorSettings:
-    """Server-side filters, endless patience, no posting, names of our own."""
+def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
+    """Server-side filters, endless patience, no posting, names of our own.
+
+    An operator of some namespaces has no right to watch what is not in one: definitions of resources, and namespaces.
+    """
     settings = kopf.OperatorSettings()
+    settings.scanning.disabled = not everywhere
     managed = ",".join(f"{name}={value}" for name, value in MANAGED.items())
     settings.watching.label_selectors["apps", "deployments"] = managed
     settings.watching.label_selectors["", "pods"] = managed

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import manifests
 from .cluster import Conflict
@@ -23,6 +23,13 @@ PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
 EVENTS: Final = "/api/v1/namespaces/{0}/events"
 _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 _WRITTEN: Final = {"fieldManager": MANAGER}
+
+
+class Known(NamedTuple):
+    """What watches have shown, at one moment."""
+
+    deployments: Mapping[Key, Fleet]
+    pods: Mapping[tuple[Key, str], Pod]
 
 
 class Watched:
@@ -61,16 +68,28 @@ class Watched:
             self._pods[key][pod.name] = pod
         return key, pod
 
-    def forget_others(self, deployments: set[Key], pods: Mapping[Key, set[str]]) -> None:
-        """A full list is the truth: what it does not hold was deleted while nobody watched."""
+    def known(self) -> Known:
+        """All that is held now."""
+        pods = {(key, name): pod for key, named in self._pods.items() for name, pod in named.items()}
+        return Known(dict(self._deployments), pods)
+
+    def forget_others(
+        self, deployments: set[Key], pods: Mapping[Key, set[str]], before: Known | None = None
+    ) -> list[tuple[Key, str]]:
+        """A full list is the truth: what it does not hold was deleted while nobody watched. Returns the pods.
+
+        `before`: what was known before the list was made; what a watch has shown since then is newer than the list.
+        """
+        before = before or self.known()
         self._fleets.clear()
-        for key in [key for key in self._deployments if key not in deployments]:
-            del self._deployments[key]
-        for key in list(self._pods):
-            kept = pods.get(key, set())
-            self._pods[key] = {name: pod for name, pod in self._pods[key].items() if name in kept}
-            if not self._pods[key]:
-                del self._pods[key]
+        for key, fleet in before.deployments.items():
+            if key not in deployments and self._deployments.get(key) is fleet:
+                del self._deployments[key]
+        gone = [at for at in before.pods if at[1] not in pods.get(at[0], ())]
+        gone = [(key, name) for key, name in gone if self._pods[key].get(name) is before.pods[key, name]]
+        for key, name in gone:
+            del self._pods[key][name]
+        return gone
 
     def fleet(self, key: Key) -> Fleet:
         if key not in self._fleets:
@@ -136,6 +155,10 @@ class KubeCluster:
     async def _scale(self, path: str, replicas: int, version: str) -> dict[str, Any]:
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
         return await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
+
+    async def look_again(self, key: Key) -> None:
+        now = await self.requests.send("GET", DEPLOYMENTS.format(*key) + "/scale")
+        self.watched.wrote(key, now["spec"].get("replicas", 0), now["metadata"]["resourceVersion"])
 
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
         body = {"metadata": {"annotations": {COST: CHEAP if cheap else None}}}

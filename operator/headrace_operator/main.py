@@ -24,6 +24,7 @@ from .lease import Lease
 from .looker import Looker
 from .loop import ControlLoop, this_moment
 from .metrics import registry_of
+from .recount import Recount
 from .requests import connect
 from .server import alive, serving
 from .settings import OperatorSettings
@@ -60,6 +61,7 @@ class Operator:
             )
             stack.push_async_callback(self.loop.aclose)
             self.hand_on = HandOn(self.looker)
+            self.recount = Recount(requests, self.loop, self.watched, settings.namespaces, self.hand_on.forget)
             registry = registry_of(self.loop, self.cluster)
             await stack.enter_async_context(serving(settings.host, settings.metrics_port, registry, self.health))
             await self._work(Lease(requests, settings.lease_namespace, self._identity()))
@@ -81,6 +83,7 @@ class Operator:
                 for name, redis in self.connections.items():
                     waker = Waker(name, redis, self.loop, self.looker, self.cluster)
                     duties.append(group.create_task(waker.run(), name=f"wake {name}"))
+                duties.append(group.create_task(self.recount.run(), name="recount"))
                 if self.settings.lease:
                     duties.append(group.create_task(self._keep(lease), name="lease"))
                 await self._watch()
@@ -97,8 +100,8 @@ class Operator:
         """kopf, until it is told to end. It finds the kubeconfig by the variable only."""
         namespaces = self.settings.namespaces
         await kopf.operator(
-            registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid),
-            settings=kopf_settings(),
+            registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid, self.recount.soon),
+            settings=kopf_settings(everywhere=not namespaces),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

@@ -19,6 +19,9 @@ Json = dict[str, Any]
 TIMEOUT_S: Final = 10.0
 AT_ONCE: Final = 16
 """Requests that are out at a time: a thousand pools that change at once must not flood the API server."""
+JSON: Final = "application/json"
+NAMES_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Lists come with the objects' metadata and no more."""
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 MANAGER: Final = "headrace-operator"
@@ -38,9 +41,11 @@ class Requests:
         self.made: Counter[tuple[str, str, int]] = Counter()
         """(method, resource, status) → requests."""
 
-    async def send(self, method: str, path: str, body: Json | None = None, *, kind: str = "application/json") -> Json:
+    async def send(
+        self, method: str, path: str, body: Json | None = None, *, kind: str = JSON, accept: str = JSON
+    ) -> Json:
         """One request; gives the object that came back. `path` may carry a query."""
-        headers = {"Content-Type": kind, "Accept": "application/json"}
+        headers = {"Content-Type": kind, "Accept": accept}
         prepared = await self._api.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
         url, sent = prepared[1], {**prepared[2]}
         try:
