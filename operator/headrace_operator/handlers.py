@@ -82,6 +82,8 @@ def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
     settings.networking.error_backoffs = ENDLESS
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
+    # What a watch showed is in the store at once: nothing is worth waiting for at the end, and another may take over.
+    settings.queueing.exit_timeout = 0.1
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.persistence.finalizer = "headrace.dev/operator"
