@@ -81,7 +81,7 @@ cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has bu
 	@PYTHONPATH=tests $(PY) -m cluster down
 
 bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
-	$(PY) -m bench.cluster
+	PYTHONPATH=tests $(PY) -m bench.cluster
 
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(UPGRADE) --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header

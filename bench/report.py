@@ -32,7 +32,7 @@ def machine(bench: Bench) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.release()}",
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
@@ -43,11 +43,11 @@ def machine(bench: Bench) -> dict[str, Any]:
         "floor": bench.floor.name,
         "http_load": "wrk" if shutil.which("wrk") else "bench/load.py",
         "packages": {name: _version(name) for name in ("headrace", "uvloop", "hiredis", "msgspec", "aiohttp", "redis")},
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -62,7 +62,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def commit() -> str:
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

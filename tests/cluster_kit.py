@@ -217,12 +217,19 @@ def _bytes(file: Path) -> bytes:
         return b""
 
 
-async def until(look: Callable[[], Awaitable[T]], good: Callable[[T], bool], what: str, timeout_s: float = LONG_S) -> T:
+async def until(
+    look: Callable[[], Awaitable[T]],
+    good: Callable[[T], bool],
+    what: str,
+    timeout_s: float = LONG_S,
+    *,
+    pause_s: float = 0.03,
+) -> T:
     """What `look` gives, once that is good; the failure tells the last look."""
     deadline, seen = time.monotonic() + timeout_s, await look()
     while not good(seen):
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}; last seen: {seen}"
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(pause_s)
         seen = await look()
     return seen
 
