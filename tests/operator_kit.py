@@ -57,11 +57,21 @@ class MemoryCluster:
             pods.append(Pod(f"{key.name}-{number}", float(number), ready=True))
         self.fleets[key] = replace(fleet, asked_for=replicas, pods=tuple(pods))
 
+    async def look_again(self, key: Key) -> None:
+        self._check()
+
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
         self._check()
         fleet = self.fleets[key]
         marked = tuple(replace(pod, cheap=cheap) if pod.name in pods else pod for pod in fleet.pods)
         self.fleets[key] = replace(fleet, pods=marked)
+
+    async def guard(self, key: Key, pods: Sequence[str], *, busy: bool) -> None:
+        self._check()
+        self.writes.append(("guard" if busy else "unguard", tuple(pods)))
+        fleet = self.fleets[key]
+        guarded = tuple(replace(pod, guarded=busy) if pod.name in pods else pod for pod in fleet.pods)
+        self.fleets[key] = replace(fleet, pods=guarded)
 
     async def show(self, pool: Ref, status: dict[str, Any]) -> None:
         self._check()

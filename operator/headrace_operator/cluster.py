@@ -37,8 +37,16 @@ class Cluster(Protocol):
         """Ask for so many replicas. Raises Conflict if `fleet` is not the latest any more."""
         ...
 
+    async def look_again(self, key: Key) -> None:
+        """Ask how many replicas are asked for: a write whose answer was lost may have been done."""
+        ...
+
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
         """These go first when the number is lowered, or no longer."""
+        ...
+
+    async def guard(self, key: Key, pods: Sequence[str], *, busy: bool) -> None:
+        """What moves pods to save nodes shall leave these alone, or need not any longer."""
         ...
 
     async def show(self, pool: Ref, status: dict[str, Any]) -> None:

@@ -52,6 +52,8 @@ class Pod:
     """It is being deleted, or has ended for good."""
     cheap: bool = False
     """It is marked to go first."""
+    guarded: bool = False
+    """What moves pods to save nodes is asked to leave it alone."""
     waiting: str = ""
     """Why its worker does not start: CreateContainerConfigError: secret "headrace-redis" not found."""
     ended: Ended | None = None
@@ -81,6 +83,10 @@ class Fleet:
 
 COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 CHEAP: Final = "-1"
+GUARDS: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
 _CLUSTERS_DOING: Final = {"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost", "UnexpectedAdmissionError"}
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
 
@@ -104,6 +110,7 @@ def read_pod(raw: Raw) -> Pod:
         ready=conditions.get("Ready", {}).get("status") == "True",
         leaving="deletionTimestamp" in metadata or status.get("phase") in {"Succeeded", "Failed"},
         cheap=metadata.get("annotations", {}).get(COST) == CHEAP,
+        guarded=bool(GUARDS.keys() & metadata.get("annotations", {}).keys()),
         waiting=_waiting(state.get("waiting", {})),
         ended=_ended(status, conditions, state, container.get("lastState", {})),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from . import manifests
 from .cluster import Conflict
-from .fleet import CHEAP, COST, Fleet, Key, Pod, Raw, pool_of, read_deployment, read_pod
+from .fleet import CHEAP, COST, GUARDS, Fleet, Key, Pod, Raw, pool_of, read_deployment, read_pod
 from .manifests import Pool, Ref
 from .news import News
 from .requests import APPLY, MANAGER, MERGE, NotThere, Requests, query
@@ -161,15 +162,24 @@ class KubeCluster:
         self.watched.wrote(key, now["spec"].get("replicas", 0), now["metadata"]["resourceVersion"])
 
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
-        body = {"metadata": {"annotations": {COST: CHEAP if cheap else None}}}
-        for name in pods:
-            try:
-                shown = await self.requests.send(
-                    "PATCH", query(PODS.format(key.namespace, name), _WRITTEN), body, kind=MERGE
-                )
-            except NotThere:
-                continue  # it is gone already
-            self.watched.saw_pod(shown, deleted=False)
+        await self._annotate(key, pods, {COST: CHEAP if cheap else None})
+
+    async def guard(self, key: Key, pods: Sequence[str], *, busy: bool) -> None:
+        await self._annotate(key, pods, {name: value if busy else None for name, value in GUARDS.items()})
+
+    async def _annotate(self, key: Key, pods: Sequence[str], annotations: dict[str, str | None]) -> None:
+        done = (self._annotate_one(key, name, annotations) for name in pods)
+        failed = [each for each in await asyncio.gather(*done, return_exceptions=True) if each is not None]
+        for error in failed[:1]:
+            raise error
+
+    async def _annotate_one(self, key: Key, name: str, annotations: dict[str, str | None]) -> None:
+        path, body = PODS.format(key.namespace, name), {"metadata": {"annotations": annotations}}
+        try:
+            shown = await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
+        except NotThere:
+            return  # it is gone already
+        self.watched.saw_pod(shown, deleted=False)
 
     async def show(self, pool: Ref, status: dict[str, Any]) -> None:
         path = POOLS.format(pool.namespace, pool.name) + "/status"

@@ -168,10 +168,16 @@ class ProcessCluster:
         for each in sorted(crew.current, key=_first_to_go)[:surplus]:
             self._stop(each)
 
+    async def look_again(self, key: Key) -> None:
+        """What `fleet` says is always so."""
+
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
         crew = self._crews.get(key)
         for each in crew.replicas if crew else ():
             each.cheap = cheap if each.name in pods else each.cheap
+
+    async def guard(self, key: Key, pods: Sequence[str], *, busy: bool) -> None:
+        """Nobody moves the processes of a machine."""
 
     async def show(self, pool: Ref, status: dict[str, Any]) -> None:
         await self._host.show(pool, status)

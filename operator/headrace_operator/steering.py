@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError
 from . import status, workforce
 from .cluster import Cluster, ClusterError, Conflict, Refused
 from .decide import Decision, decide
+from .disruption import Guards, left_to_us
 from .drain import Replica, Shrink, shrink
 from .fleet import Fleet, Key
 from .history import History, remember, rested
@@ -31,6 +32,8 @@ logger = logging.getLogger("headrace.operator")
 Look = Mapping[Place, Demand | Exception]
 CONFLICT_S: Final = 60.0
 """Another writer of the number stays in the conditions for so long."""
+MUTE_S: Final = 15.0
+"""A pod that is ready for so long, and that no queue heard of, works for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Seen:
     demands: dict[Place, Demand]
     loads: tuple[QueueLoad, ...] | Unreadable
     replicas: list[Replica]
+    unseen: int = 0
+    """Pods that work, and that the cluster has not shown yet."""
 
     @property
     def busy(self) -> int:
@@ -61,6 +66,8 @@ class Steering:
         self.history = History(since_s=at.s)
         self.teller = Teller()
         self.decision: Decision | None = None
+        self.wanted = 0
+        """What it would have without caps."""
         self.granted: int | None = None
         """What caps of namespace and cluster leave to this pool; None: there are no caps."""
         self._shown = shown
@@ -74,6 +81,10 @@ class Steering:
         self._expected: int | None = None
         """The number as this process last wrote or saw it."""
         self._conflict_s = float("-inf")
+        self._unsure = False
+        """The last write of the number had no answer: nobody knows whether it was done."""
+        self._unheard: dict[str, float] = {}
+        """Pods that are ready, and of which nothing was heard → since when."""
         self._resumed = False
         self.troubles: dict[str, Condition] = {}
         self.loads: tuple[QueueLoad, ...] | None = None
@@ -81,6 +92,7 @@ class Steering:
         self.scalings: Counter[tuple[str, str]] = Counter()
         """(up or down, reason) → changes of the number."""
         self._seen: Seen | None = None
+        self._guards = Guards()
         self._rest: Rest | None = None
         self._rested_s: float | None = None
         """When it was last found at rest; None if it was carried on since."""
@@ -91,12 +103,11 @@ class Steering:
             self._resumed = True
         self.pool, self.generation = pool, generation
 
-    @property
-    def wanted(self) -> int:
-        """What the last decision would like to have, before the caps that pools share."""
-        if self.decision is None:
-            return 0
-        return min(max(self.decision.replicas, self.decision.needed), self.pool.spec.scaling.max_replicas)
+    def wish(self, look: Look, fleet: Fleet, at: Moment) -> None:
+        """Find out what the pool would have now if pools shared no caps."""
+        observed = replace(self._observed(self._see(look, fleet, at)), granted=None)
+        decision = decide(self.pool.spec, observed, self.history, at)
+        self.wanted = min(max(decision.replicas, decision.needed), self.pool.spec.scaling.max_replicas)
 
     def figures(self, fleet: Fleet) -> dict[str, int]:
         """For metrics."""
@@ -131,16 +142,16 @@ class Steering:
             self.history = rested(self.history, self.pool.spec.scaling, self._rested_s)
             self._rested_s = None
         try:
+            await self._make_sure(cluster)
             await self._apply(cluster)
             seen = self._see(look, cluster.fleet(self.key), at)
             self._watch_number(seen.fleet, at)
             decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
             written = await self._carry_out(seen, decision, looker, cluster, at)
             self._learn(seen, decision, written, at)
+            await self._guard(seen, cluster, at)
             self.troubles.pop("AbleToScale", None)
-            self.troubles.pop("TemplateValid", None)
-        except InvalidSpec as error:
-            self.troubles["TemplateValid"] = Condition("TemplateValid", False, "InvalidTemplate", str(error))
+        except InvalidSpec:
             seen = self._see(look, cluster.fleet(self.key), at)
         except ClusterError as error:
             reason = (
@@ -156,14 +167,30 @@ class Steering:
         quiet = told and not self.troubles and not self._resumed
         self._rest = rest(self.pool, self.granted, seen.fleet, seen.demands, self.decision) if quiet else None
 
+    async def _make_sure(self, cluster: Cluster) -> None:
+        if self._unsure:
+            await cluster.look_again(self.key)
+            self._unsure = False
+
     async def _apply(self, cluster: Cluster) -> None:
-        """The Deployment is what the spec says; asked for again when it vanished."""
+        """The Deployment is what the spec says; asked for again when it vanished.
+
+        A template that is bad or refused is told; what was applied before goes on, and its workers are led on.
+        """
         spec = self.pool.spec
         wanted = (fingerprint(spec.template), repr(spec.worker), repr(spec.queues), repr(spec.redis), self.pool.tenant)
-        if wanted == self._applied and cluster.fleet(self.key).exists:
-            return
-        await cluster.apply(self.pool)
+        exists = cluster.fleet(self.key).exists
+        if wanted != self._applied or not exists:
+            try:
+                await cluster.apply(self.pool)
+            except (InvalidSpec, Refused) as error:
+                reason = "InvalidTemplate" if isinstance(error, InvalidSpec) else "Refused"
+                self.troubles["TemplateValid"] = Condition("TemplateValid", False, reason, str(error))
+                if exists:
+                    return
+                raise
         self._applied = wanted
+        self.troubles.pop("TemplateValid", None)
 
     def _see(self, look: Look, fleet: Fleet, at: Moment) -> Seen:
         answers = {place: look.get(place, LookupError("not looked at yet")) for place in self.places()}
@@ -177,7 +204,11 @@ class Steering:
         )
         self.loads = None if isinstance(loads, Unreadable) else loads
         self._watch_parked(loads, demands)
-        return Seen(fleet, demands, loads, workforce.replicas(fleet, demands.values(), at.s))
+        # What cannot be read now was not heard for that reason.
+        self._unheard = {} if wrong else workforce.unheard(fleet, demands.values(), self._unheard, at.s)
+        mute = {name for name, since_s in self._unheard.items() if at.s - since_s >= MUTE_S}
+        replicas = workforce.replicas(fleet, demands.values(), at.s, mute)
+        return Seen(fleet, demands, loads, replicas, workforce.unseen(fleet, demands.values(), self.key.name))
 
     def _watch_number(self, fleet: Fleet, at: Moment) -> None:
         """Somebody else who writes the number is told of: two writers undo each other's work for ever."""
@@ -221,29 +252,43 @@ class Steering:
     async def _carry_out(self, seen: Seen, decision: Decision, looker: Looker, cluster: Cluster, at: Moment) -> int:
         """Drain and write. Returns the number of replicas that is now asked for."""
         fleet, wanted = seen.fleet, decision.replicas
-        if self.pool.spec.mode in {Mode.PAUSED, Mode.DRY_RUN}:
-            return fleet.asked_for
+        writes = self.pool.spec.mode not in {Mode.PAUSED, Mode.DRY_RUN}
         if isinstance(seen.loads, Unreadable):
             # Without Redis nobody can be asked to drain, so the number only ever grows.
-            target = max(wanted, fleet.asked_for)
-        else:
-            plan = self._plan(seen, wanted, at)
-            await self._handshake(plan, seen.demands, looker)
-            await self._mark(plan, fleet, cluster)
-            self._tell_overdue(plan, at)
-            target = max(wanted, fleet.asked_for - plan.fewer)
-        if target != fleet.asked_for:
+            target = max(wanted, fleet.asked_for) if writes else fleet.asked_for
+            return await self._write(target, decision, fleet, cluster, at)
+        plan = self._plan(seen, wanted, at)
+        await self._handshake(plan, seen.demands, looker)
+        if not writes:
+            return fleet.asked_for
+        self._tell_overdue(plan, at)
+        if wanted > fleet.asked_for:
+            # First of all, for growing needs no marks.
+            await self._write(wanted, decision, fleet, cluster, at)
+        await self._mark(plan, fleet, cluster)
+        if wanted >= fleet.asked_for:
+            return wanted
+        return await self._write(max(wanted, fleet.asked_for - plan.fewer), decision, fleet, cluster, at)
+
+    async def _write(self, target: int, decision: Decision, fleet: Fleet, cluster: Cluster, at: Moment) -> int:
+        """Ask for so many replicas. Returns the number."""
+        if target == fleet.asked_for:
+            return target
+        try:
             await cluster.scale(self.key, target, fleet)
-            await self.tell(cluster, scaled(fleet.asked_for, target, decision), at)
-            self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
-            self._last_scale, self._expected = at.wall, target
+        except ClusterError as error:
+            self._unsure = not isinstance(error, Refused | Conflict)
+            raise
+        await self.tell(cluster, scaled(fleet.asked_for, target, decision), at)
+        self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
+        self._last_scale, self._expected = at.wall, target
         return target
 
     def _plan(self, seen: Seen, wanted: int, at: Moment) -> Shrink:
         drain = self.pool.spec.drain
         plan = shrink(
             seen.replicas, wanted=wanted, asked_for=seen.fleet.asked_for, policy=drain.policy, now_s=at.s,
-            timeout_s=drain.timeout_seconds,
+            timeout_s=drain.timeout_seconds, unseen=seen.unseen,
         )  # fmt: skip
         # Deletion costs do not reach across the ReplicaSets of a rollout: the wrong pod would go.
         return replace(plan, remove=(), missing=0) if seen.fleet.rollout else plan
@@ -263,14 +308,32 @@ class Steering:
                 logger.warning("pool %s: workers could not be asked to drain: %s", self.key, error)
 
     async def _mark(self, plan: Shrink, fleet: Fleet, cluster: Cluster) -> None:
-        """Those that go are cheap before the number is lowered, and nobody else is."""
+        """Those that go are cheap before the number is lowered, and nobody else is.
+
+        Until it is, those that were to go stay cheap: they may be on their way out already.
+        """
         going = set(plan.remove)
-        dear = [pod.name for pod in fleet.staying if pod.cheap and pod.name not in going]
+        kept = going if plan.fewer else {*going, *plan.leave}
+        dear = [pod.name for pod in fleet.staying if pod.cheap and pod.name not in kept]
         cheap = [pod.name for pod in fleet.staying if not pod.cheap and pod.name in going]
         if dear:
             await cluster.mark(self.key, dear, cheap=False)
         if cheap:
             await cluster.mark(self.key, cheap, cheap=True)
+
+    async def _guard(self, seen: Seen, cluster: Cluster, at: Moment) -> None:
+        """Busy pods are not moved to save nodes. It is no more than a wish, so a failure holds nothing up."""
+        if isinstance(seen.loads, Unreadable) or not left_to_us(self.pool.spec.template):
+            return
+        busy = {each.name for each in seen.replicas if each.busy}
+        protect, release = self._guards.due(seen.fleet.staying, busy, at.s)
+        try:
+            if protect:
+                await cluster.guard(self.key, protect, busy=True)
+            if release:
+                await cluster.guard(self.key, release, busy=False)
+        except ClusterError as error:
+            logger.warning("pool %s: busy pods were not marked as such: %s", self.key, error)
 
     def _tell_overdue(self, plan: Shrink, at: Moment) -> None:
         drain = self.pool.spec.drain
