@@ -53,6 +53,7 @@ class Pools:
         """As last read, those with them whose processes still leave."""
         self._listed: PoolFiles = PoolFiles()
         self._generations: dict[Key, int] = {}
+        self._stamped: list[str] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._lines: dict[Key, str] = {}
 
@@ -62,6 +63,7 @@ class Pools:
         """Read the files. Raises InvalidPoolFile."""
         # The screen tells each piece of news by itself.
         logging.getLogger("headrace.operator").setLevel(logging.WARNING)
+        self._stamped = self._stamps()
         self._take(self._read())
         if self._stack.redis.embedded is not None:
             await self._stack.store.hand_on_orphans("headrace dev ended")
@@ -76,7 +78,8 @@ class Pools:
     async def aclose(self, at_once: asyncio.Event) -> None:
         """Let all processes end within their grace, or, when `at_once` is set, end them now."""
         await self.loop.aclose()
-        await self.cluster.aclose(at_once)
+        # Together, or else the workers beside the pools would take over what these hand back, only to end as well.
+        await asyncio.gather(self.cluster.aclose(at_once), self._stack.workers.stop(at_once))
         await asyncio.gather(*self._leaving)
         await self._looker.aclose()
 
@@ -112,13 +115,12 @@ class Pools:
 
     async def _follow(self) -> None:
         """Saving a file is what `kubectl apply` is in a cluster."""
-        before = self._stamps()
         while True:
             await asyncio.sleep(_LOOK_S)
             now = self._stamps()
-            if now == before or not all(now):
+            if now == self._stamped or not all(now):
                 continue
-            before = now
+            self._stamped = now
             try:
                 changed = self._take(self._read())
             except InvalidPoolFile as error:
