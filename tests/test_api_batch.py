@@ -127,3 +127,85 @@ def test_a_key_written_with_escapes_hides_no_batch() -> None:
     """However the second `tasks` is spelt, it is seen."""
     with pytest.raises(MalformedJson):
         split(b'{"\\u0074asks": [{"type": "\\u0022"}], "tasks": [{"type": "t"}]}', 10)
+
+
+async def ask_partial(api: Api, bodies: Any, **headers: str) -> Answer:
+    data = json.dumps({"tasks": bodies}).encode()
+    named = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return await api.ask("POST", "/api/v1/tasks:batch?partial=true", data=data, headers=named)
+
+
+async def test_partial_stores_what_is_in_order_and_tells_of_each(redis_url: str) -> None:
+    """207, a status for each in order; queues may differ, and pointers lead into the task."""
+    bodies = [
+        EMAIL,
+        {"type": "a b"},
+        EMAIL | {"queue": "other", "unique": {"key": "k"}},
+        EMAIL | {"queue": "other", "unique": {"key": "k"}},
+        EMAIL | {"payload": {"x": "y" * 70_000}},
+    ]
+    async with running(redis_url) as api:
+        answer = await ask_partial(api, bodies)
+        tasks = answer.json["tasks"]
+        stored = [(await api.task(tasks[at]["task_id"]))["queue"] for at in (0, 2)]
+        stats = (await api.get("/api/v1/stats")).json
+    assert answer.status == 207, answer.text
+    assert list(answer.json) == ["failed", "count", "tasks"]
+    assert (answer.json["failed"], answer.json["count"]) == (3, 2)
+    assert [each["status"] for each in tasks] == [201, 422, 201, 409, 413]
+    assert [each["problem"]["code"] for each in tasks if "problem" in each] == [
+        "invalid_task",
+        "unique_held",
+        "too_large",
+    ]
+    assert tasks[1]["problem"]["errors"][0]["pointer"] == "/type"
+    assert tasks[3]["problem"]["task_ids"] == [tasks[2]["task_id"]]
+    assert stored == ["default", "other"] and stats["pending"] == 2
+
+
+async def test_partial_fills_a_queue_to_its_limit(redis_url: str) -> None:
+    """Whoever does not fit is told so; the same batch goes on where it was, under its key."""
+    async with running(redis_url, max_depth=2) as api:
+        answer = await ask_partial(api, [EMAIL] * 3, Idempotency_Key="p-1")
+        again = await ask_partial(api, [EMAIL] * 3, Idempotency_Key="p-1")
+        other = await ask_partial(api, [EMAIL] * 2, Idempotency_Key="p-1")
+    assert sorted(each["status"] for each in answer.json["tasks"]) == [201, 201, 429]
+    assert [each["status"] for each in again.json["tasks"]] == [each["status"] for each in answer.json["tasks"]]
+    assert [each.get("replayed", False) for each in again.json["tasks"]].count(True) == 2
+    assert {each["problem"]["code"] for each in other.json["tasks"]} == {"task_conflict"}
+
+
+async def test_partial_that_the_store_keeps_out_is_503(redis_url: str) -> None:
+    async with running(redis_url, door="redis://127.0.0.1:1/0") as api:
+        answer = await ask_partial(api, [EMAIL] * 3)
+    assert answer.status == 503
+
+
+LINE = json.dumps(EMAIL).encode()
+
+
+async def by_line(api: Api, data: bytes, query: str = "") -> Answer:
+    headers = {"Content-Type": "application/x-ndjson; charset=utf-8"}
+    return await api.ask("POST", f"/api/v1/tasks:batch{query}", data=data, headers=headers)
+
+
+async def test_a_batch_may_come_by_the_line(redis_url: str) -> None:
+    """Empty lines are none, whatever ends the others."""
+    async with running(redis_url) as api:
+        good = await by_line(api, LINE + b"\r\n\n" + LINE)
+        bad = await by_line(api, LINE + b"\n" + b'{"type": "t", "paylod": {}}\n')
+        each = await by_line(api, LINE + b"\n" + b"{\n", "?partial=true")
+        empty = await by_line(api, b"\n")
+    assert (good.status, good.json["count"]) == (201, 2)
+    assert (bad.status, set(bad.errors)) == (422, {"/tasks/1/paylod"})
+    assert [each["status"] for each in each.json["tasks"]] == [201, 400]
+    assert (empty.status, empty.code) == (422, "invalid_task")
+
+
+async def test_lines_that_are_json_only_together_are_refused(redis_url: str) -> None:
+    """Joined by commas these would be three tasks."""
+    lines = b'{"type": "a"\n"payload": {}}\n{"type": "b"}, {"type": "c"}\n'
+    async with running(redis_url) as api:
+        answer = await by_line(api, lines)
+        keys = await api.worker.keys()
+    assert (answer.status, answer.code, keys) == (400, "malformed_json", [])

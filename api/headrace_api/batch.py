@@ -1,8 +1,8 @@
-"""POST /api/v1/tasks:batch: up to 1,000 tasks for one queue, stored together or not at all.
+"""POST /api/v1/tasks:batch: up to 1,000 tasks, for one queue and stored together or not at all, or each by itself.
 
 One whose unique key is held is not stored: its holder stands for it.
 
-{"tasks": [{"type": "send_email", "payload": {…}}, …]}
+{"tasks": [{"type": "send_email", "payload": {…}}, …]}, or NDJSON: {"type": "send_email", "payload": {…}} on each line
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from headrace.errors import FieldError, InvalidTask, TooLarge
 
 from . import strict_json
 from .answers import SubmittedBatch, SubmittedTask
-from .body import read_body
+from .batch_partial import PartialBatch, Told, store_each
+from .body import is_by_line, read_body
 from .created import JSON
 from .endpoint import Doc, Route
 from .examples import BATCHES, SUBMITTED_BATCH
+from .reading import read_query
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Origin, Submission, explain_shape
@@ -61,16 +63,23 @@ async def submit_batch(services: Services, request: Request) -> web.Response:
     """Submit many tasks at once.
 
     All are stored or none: one wrong task, and the answer says what is wrong with which. All go to one queue.
+    With `partial` each task stands for itself, in a queue of its own, and the answer is 207 with a status for each.
+    Instead of one object the body may be NDJSON (`application/x-ndjson`): a task on each line.
     """
     settings = services.settings
     namespace = services.namespace(request.caller.namespace)
-    text = await read_body(request.http, settings.max_batch_bytes)
-    parts = split(text, min(settings.max_batch, MAX_SUBMIT))
+    partial_ = read_query(request.http.query, BatchQuery).partial
+    text = await read_body(request.http, settings.max_batch_bytes, lines=True)
+    by_line = is_by_line(request.http)
+    limit = min(settings.max_batch, MAX_SUBMIT)
+    parts = split_lines(text, limit) if by_line else split(text, limit)
     origin = await origin_of(services, request, namespace)
     if origin.fingerprint:
         whole = hashlib.sha256(text).hexdigest()[:32]
         origin = replace(origin, fingerprint=lambda document: whole)
-    batch = await _read_all(namespace, parts, origin)
+    if partial_:
+        return await store_each(services, request, namespace, await _read_each(namespace, parts, origin))
+    batch = await _read_all(namespace, parts, origin, quickly=not by_line)
     queue = request.require_queue(_one_queue(batch))
     allowance = await services.limits.of_queue(namespace.name, queue, len(batch))
     await services.limits.charge_token(request.caller, len(batch))
@@ -101,32 +110,65 @@ def split(text: bytes, limit: int) -> list[msgspec.Raw]:
             raise TooLarge("batch", count, limit, "tasks")
         parts = _split(text).tasks
     except msgspec.ValidationError as error:
-        raise InvalidTask("batch", [explain_shape(str(error), ["tasks"])]) from None
+        raise InvalidTask("", [explain_shape(str(error), ["tasks"])]) from None
     except strict_json.FAILURES as error:
         raise MalformedJson(strict_json.explain(text, error)) from None
     if not parts:
-        raise InvalidTask("batch", [FieldError("/tasks", "is empty", f"send 1 to {limit} tasks")])
+        raise InvalidTask("", [FieldError("/tasks", "is empty", f"send 1 to {limit} tasks")])
     # All quotes are the tasks' but those of the one key; another `tasks` before it was dropped unseen.
     if text.count(b'"') != 2 + sum(bytes(part).count(b'"') for part in parts):
         raise MalformedJson(FieldError("/tasks", "the key occurs twice in one object", "send each key once"))
     return parts
 
 
-async def _read_all(namespace: Namespace, parts: Sequence[msgspec.Raw], origin: Origin) -> list[Accepted]:
+def split_lines(text: bytes, limit: int) -> list[msgspec.Raw]:
+    """The tasks of a batch that has one on each line, unread; empty lines are none. Raises InvalidTask, TooLarge."""
+    parts = [msgspec.Raw(line) for line in map(bytes.strip, text.split(b"\n")) if line]
+    if len(parts) > limit:
+        raise TooLarge("batch", len(parts), limit, "tasks")
+    if not parts:
+        raise InvalidTask("", [FieldError("", "is empty", f"send 1 to {limit} tasks, one on each line")])
+    return parts
+
+
+async def _read_each(namespace: Namespace, parts: Sequence[msgspec.Raw], origin: Origin) -> list[Told]:
+    """Each task, or what is wrong with it."""
+    told: list[Told] = []
+    for index, part in enumerate(parts):
+        try:
+            told.append(await namespace.desk.read(part, _own(origin, index)))
+        except (MalformedJson, InvalidTask) as error:
+            told.append(error)
+        if index % BREATH == 0:
+            await asyncio.sleep(0)
+    return told
+
+
+async def _read_all(
+    namespace: Namespace, parts: Sequence[msgspec.Raw], origin: Origin, *, quickly: bool
+) -> list[Accepted]:
+    """Lines are read one by one: only together with its neighbours might one look like JSON."""
     batch: list[Accepted] = []
     errors: list[FieldError] = []
     for start in range(0, len(parts), BREATH):
         some = parts[start : start + BREATH]
-        try:
-            batch += await _read_quickly(namespace, some, origin, start)
-        except (MalformedJson, InvalidTask):
-            batch += await _read_one_by_one(namespace, some, origin, start, errors)
+        read = await _read_together(namespace, some, origin, start) if quickly else None
+        batch += await _read_one_by_one(namespace, some, origin, start, errors) if read is None else read
         if len(errors) >= MAX_ERRORS:
             break
         await asyncio.sleep(0)
     if errors:
-        raise InvalidTask("batch", errors[:MAX_ERRORS])
+        raise InvalidTask("", errors[:MAX_ERRORS])
     return batch
+
+
+async def _read_together(
+    namespace: Namespace, parts: Sequence[msgspec.Raw], origin: Origin, start: int
+) -> list[Accepted] | None:
+    try:
+        return await _read_quickly(namespace, parts, origin, start)
+    except (MalformedJson, InvalidTask):
+        return None
 
 
 async def _read_quickly(
@@ -176,7 +218,7 @@ def _one_queue(batch: Sequence[Accepted]) -> str:
         if each.queue != queue:
             detail = f"goes to queue {each.queue!r}, the first task to {queue!r}"
             raise InvalidTask(
-                "batch", [FieldError(f"/tasks/{index}/queue", detail, "send one batch a queue: only so is it atomic")]
+                "", [FieldError(f"/tasks/{index}/queue", detail, "send one batch a queue: only so is it atomic")]
             )
     return queue
 
@@ -201,6 +243,14 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     tasks: Annotated[list[Submission], Meta(description="Up to 1,000 (a setting).", min_length=1, max_length=1_000)]
 
 
+class BatchQuery(msgspec.Struct, frozen=True):
+    """How to take it."""
+
+    partial: Annotated[
+        bool, Meta(description="Store those tasks that are in order, whatever is wrong with others.")
+    ] = False
+
+
 ROUTES: Final = (
     Route(
         "POST",
@@ -208,9 +258,10 @@ ROUTES: Final = (
         submit_batch,
         "submit",
         submits=True,
+        query=BatchQuery,
         body=BatchBody,
         answer=SubmittedBatch,
         status=201,
-        doc=Doc(body=BATCHES, answer=SUBMITTED_BATCH, headers=("Idempotent-Replayed",)),
+        doc=Doc(body=BATCHES, answer=SUBMITTED_BATCH, headers=("Idempotent-Replayed",), also={207: PartialBatch}),
     ),
 )

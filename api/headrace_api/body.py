@@ -15,12 +15,19 @@ DEADLINE_S: Final = 15.0
 """Seconds from the headers to the end of the body; aiohttp has no such limit."""
 
 
-async def read_body(request: web.Request, limit: int, deadline_s: float = DEADLINE_S) -> bytes:
-    """The body, of at most `limit` bytes. Raises HttpProblem (415, 408, 400) or TooLarge."""
+LINES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+"""Media types of JSON by the line."""
+
+
+async def read_body(request: web.Request, limit: int, deadline_s: float = DEADLINE_S, *, lines: bool = False) -> bytes:
+    """The body, of at most `limit` bytes; with `lines` JSON by the line is taken too.
+
+    Raises HttpProblem (415, 408, 400) or TooLarge.
+    """
     headers = request.headers
     media_type = headers.get("Content-Type", "")
     if media_type != "application/json":
-        _check_media_type(media_type)
+        _check_media_type(media_type, lines)
     if "Content-Encoding" in headers:
         _check_encoding(headers["Content-Encoding"])
     content = request.content
@@ -50,14 +57,21 @@ async def _read_slowly(request: web.Request, limit: int, deadline_s: float) -> b
     return bytes(body)
 
 
-def _check_media_type(given: str) -> None:
+def is_by_line(request: web.Request) -> bool:
+    """Whether the body says of itself that each of its lines is JSON."""
+    return request.content_type in LINES
+
+
+def _check_media_type(given: str, lines: bool) -> None:
     essence, _, parameters = given.partition(";")
     essence = essence.strip().lower()
-    if essence != "application/json" and not (essence.startswith("application/") and essence.endswith("+json")):
+    known = essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
+    if not known and not (lines and essence in LINES):
         named = f"{given[:80]!r}" if given else "missing"
-        raise HttpProblem(
-            415, "unsupported_media_type", f"The Content-Type is {named}.", "Send Content-Type: application/json."
+        hint = "Send Content-Type: application/json" + (
+            ", or application/x-ndjson for a task a line." if lines else "."
         )
+        raise HttpProblem(415, "unsupported_media_type", f"The Content-Type is {named}.", hint)
     for parameter in parameters.lower().split(";"):
         name, _, value = parameter.strip().partition("=")
         if name.strip() == "charset" and value.strip(' "') not in {"utf-8", "utf8", "us-ascii"}:

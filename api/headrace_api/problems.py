@@ -165,23 +165,25 @@ class Problem:
     task_ids: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def body(self, instance: str = "", request_id: str = "") -> bytes:
-        """The document. `instance` is the path of the request."""
+    def document(self, instance: str = "", request_id: str = "") -> ProblemBody:
+        """What is told. `instance` is the path of the request."""
         fields = [FieldProblem(each.pointer, each.detail, each.hint or UNSET) for each in self.errors]
-        return msgspec.json.encode(
-            ProblemBody(
-                type=f"urn:headrace:error:{self.code}",
-                title=self.title,
-                status=self.status,
-                detail=self.detail,
-                code=self.code,
-                instance=instance[:512],
-                request_id=request_id,
-                hint=self.hint or UNSET,
-                errors=fields or UNSET,
-                task_ids=list(self.task_ids[:1_000]) or UNSET,
-            )
+        return ProblemBody(
+            type=f"urn:headrace:error:{self.code}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            instance=instance[:512],
+            request_id=request_id,
+            hint=self.hint or UNSET,
+            errors=fields or UNSET,
+            task_ids=list(self.task_ids[:1_000]) or UNSET,
         )
+
+    def body(self, instance: str = "", request_id: str = "") -> bytes:
+        """The document as JSON."""
+        return msgspec.json.encode(self.document(instance, request_id))
 
     def response(self, instance: str = "", request_id: str = "") -> web.Response:
         """The answer."""
