@@ -29,6 +29,7 @@ from .report import commit, processor
 
 PODS: Final = 20
 TASKS: Final = 400
+FLOOR: Final = "floor"
 Round = dict[str, float]
 
 
@@ -110,10 +111,10 @@ async def _many(made: World, measure: Measurement, found: list[Round], name: str
 
 async def _wake(made: World) -> Round:
     """The floor first: the task waits already, and only then a number is written."""
-    await _quiet(made, "Paused")
-    task_id = await made.submit("begun")
+    await _quiet(made)
+    task_id = await made.submit("begun", queue=FLOOR)
     began_s = time.time()
-    await made.scale_by_hand("deployments", 1)
+    await made.scale_by_hand("deployments", 1, FLOOR)
     floor_s = (await made.ended(task_id))["result"] - began_s
     await _quiet(made)
     written = asyncio.create_task(_written(made))
@@ -123,10 +124,10 @@ async def _wake(made: World) -> Round:
 
 
 async def _burst(made: World) -> Round:
-    await _quiet(made, "Paused")
+    await _quiet(made)
     began_s = time.time()
-    await made.scale_by_hand("deployments", PODS)
-    await until(lambda: _ready(made), lambda ready: ready == PODS, f"{PODS} Ready")
+    await made.scale_by_hand("deployments", PODS, FLOOR)
+    await until(lambda: _ready(made, FLOOR), lambda ready: ready == PODS, f"{PODS} Ready")
     floor_s = time.time() - began_s
     await _quiet(made)
     completed = (await made.stats())["completed"]
@@ -149,14 +150,27 @@ async def _kill(made: World) -> Round:
     return {"again": _unix(task["log"][1]["started_at"]) - killed_s}
 
 
-async def _quiet(made: World, mode: str = "Auto") -> None:
-    """The pool at zero, and no pod left that would take the machine's time."""
-    await made.pool(mode="Auto")
-    await made.at(0)
+async def _quiet(made: World) -> None:
+    """Pool and floor at zero, and no pod left that would take the machine's time."""
+    await made.pool()
+    await until(lambda: made.condition("Ready"), lambda seen: seen.get("reason") == "Idle", "an idle pool")
+    await _floor(made)
     await until(lambda: _all_pods(made), lambda count: count == 0, "no pods", 120)
-    await made.pool(mode=mode)
-    reason = "Idle" if mode == "Auto" else mode
-    await until(lambda: made.condition("Ready"), lambda seen: seen.get("reason") == reason, f"an {reason} pool")
+
+
+async def _floor(made: World) -> None:
+    """A Deployment of the pool's own pods, for a queue of its own, that no operator knows."""
+    if await made.get("deployments", FLOOR) is not None:
+        await made.scale_by_hand("deployments", 0, FLOOR)
+        return
+    template = ((await made.get("deployments")) or {})["spec"]["template"]
+    template["metadata"]["labels"] = {"app": FLOOR}
+    [worker] = template["spec"]["containers"]
+    worker["env"] = [each for each in worker["env"] if each["name"] != "HEADRACE_QUEUES"]
+    worker["env"].append({"name": "HEADRACE_QUEUES", "value": FLOOR})
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": FLOOR}}, "template": template}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": FLOOR}, "spec": spec}
+    await made.requests.send("POST", f"/apis/apps/v1/namespaces/{made.namespace}/deployments", body)
 
 
 async def _all_pods(made: World) -> int:
@@ -164,8 +178,8 @@ async def _all_pods(made: World) -> int:
     return len(found["items"])
 
 
-async def _ready(made: World) -> int:
-    found = await made.get("deployments")
+async def _ready(made: World, name: str = "emails") -> int:
+    found = await made.get("deployments", name)
     return 0 if found is None else found["status"].get("readyReplicas", 0)
 
 
