@@ -26,6 +26,7 @@ from headrace_cli import main
 from headrace_cli.commands_page import every_command
 from headrace_cli.progress import LINE_S, Bar
 from headrace_cli.records import Column, Listing, show_all, span
+from headrace_cli.task_text import error_text
 from redis_server import RedisServer
 from worker_harness import Desk, working
 
@@ -504,3 +505,8 @@ def test_a_submission_says_all_that_a_request_may(headrace: Headrace) -> None:
     beside = headrace("submit", "greet", "--batch", "-", "--unique", "ada", stdin='{"name": "x"}\n')
     assert beside.out == f"{task_id}\n"
     assert headrace("submit", "greet", "--unique-for", "5").code == main.USAGE
+
+
+def test_an_error_without_words_is_its_class_alone() -> None:
+    assert error_text("Cancelled", "") == "Cancelled"
+    assert error_text("ValueError", "no") == "ValueError: no"

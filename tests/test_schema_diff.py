@@ -266,7 +266,7 @@ def test_two_applications_and_what_was_saved(tmp_path: Path) -> None:
         ("none.json", "none.json cannot be read: No such file"),
         ("broken.json", "broken.json has no types"),
         ("other.json", "other.json has no types"),
-        ("absent_module", "absent_module"),
+        ("absent_module", "There is no module 'absent_module' in the current folder. Start in the folder"),
     ],
 )
 def test_what_cannot_be_compared_is_told(tmp_path: Path, given: str, words: str) -> None:

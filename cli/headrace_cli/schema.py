@@ -135,7 +135,8 @@ def _of_app(app: str) -> dict[str, Any]:
         raise AppLoadError(problem, "Move slow work from its modules into its tasks") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
-        raise AppLoadError(f"{app} cannot be imported", "See below", said[-4_000:])
+        problem, _, remedy = said.partition("\n")[0].removeprefix("Error: ").rstrip(".").partition(". ")
+        raise AppLoadError(problem or f"{app} cannot be imported", remedy or "Correct it", said[-4_000:])
     return _read(done.stdout, app)
 
 

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from headrace.summaries import TaskSummary
     from headrace_api.task_body import AttemptBody, TaskBody
 
-__all__ = ["LISTING", "task_lines"]
+__all__ = ["LISTING", "error_text", "task_lines"]
 
 _MAX_TEXT: Final = 2_000
 
 
 def _why(body: TaskBody | TaskSummary) -> str | None:
-    return f"{body.error.type}: {body.error.message}" if body.error is not None else None
+    return error_text(body.error.type, body.error.message) if body.error is not None else None
+
+
+def error_text(type: str, message: str) -> str:
+    return f"{type}: {message}" if message else type
 
 
 def _progress(body: TaskBody | TaskSummary) -> str | None:
@@ -86,6 +90,6 @@ def _facts(body: TaskBody) -> dict[str, str | None]:
 
 
 def _attempt(attempt: AttemptBody) -> str:
-    why = f": {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
+    why = f": {error_text(attempt.error.type, attempt.error.message)}" if attempt.error else ""
     cause = f" ({attempt.cause})" if attempt.cause else ""
     return f"{attempt.ended_at or '-'} {attempt.outcome}{cause} on {attempt.worker_id or '-'}{why}"
