@@ -100,7 +100,7 @@ class Scene:
         self.cluster = MemoryCluster()
         self.looker = Looker({"default": self.redis})
         self.now = Moment(1_000.0, START)
-        self.loop = ControlLoop(self.cluster, self.looker, tick_s=1, caps=Caps(), clock=lambda: self.now)
+        self.loop = self._loop(Caps())
         self.generation = 0
         self.beats: dict[str, int] = defaultdict(int)
         self.change(**spec)
@@ -108,7 +108,16 @@ class Scene:
     def change(self, **spec: Any) -> None:
         """The resource as somebody applies it."""
         self.generation += 1
-        self.loop.saw_pool(resource(self.generation, **spec))
+        self.applied = resource(self.generation, **spec)
+        self.loop.saw_pool(self.applied)
+
+    def restart(self, caps: Caps) -> None:
+        """Another process takes over; it knows nothing but what is there."""
+        self.loop = self._loop(caps)
+        self.loop.saw_pool({**self.applied, "status": self.cluster.statuses.get("emails", {})})
+
+    def _loop(self, caps: Caps) -> ControlLoop:
+        return ControlLoop(self.cluster, self.looker, tick_s=1, caps=caps, clock=lambda: self.now)
 
     async def tick(self, seconds: float = 1.0) -> None:
         """Time passes, then the loop looks and acts."""

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from headrace.broker.broker import WorkerSeen
-from headrace_operator.fleet import Ended
+from headrace_operator.caps import Caps
+from headrace_operator.cluster import ClusterError, Refused
+from headrace_operator.drain import Replica, Shrink, shrink
+from headrace_operator.fleet import Ended, Fleet, Key
 from headrace_operator.hand_on import dead_boots
 from headrace_operator.news import Event, News, Teller
+from operator_kit import KEY, Scene, resource
+
+Opener = Callable[..., Scene]
+AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Opener]:
+    async with AsyncExitStack() as stack:
+
+        def open_scene(**spec: Any) -> Scene:
+            made = Scene(redis_url, **spec)
+            stack.push_async_callback(made.aclose)
+            return made
+
+        yield open_scene
 
 NOON = 1_764_072_000.0
 
@@ -30,3 +56,147 @@ def test_what_comes_and_goes_is_no_flood_of_events() -> None:
         teller.over(Event.QUEUE_UNREACHABLE)
     posted = [each for each in told if each is not None]
     assert [each.message for each in posted] == ["away", "away (and 29 times before)"]
+
+
+def take(replicas: list[Replica], wanted: int, asked_for: int, unseen: int = 0) -> Shrink:
+    return shrink(
+        replicas, wanted=wanted, asked_for=asked_for, policy="IdleOnly", now_s=0.0, timeout_s=60.0, unseen=unseen
+    )
+
+
+DRAINED = Replica("drained", 1.0, 0, asked_s=0.0, answered=True)
+BUSY = Replica("busy", 0.0, 2)
+
+
+def test_what_was_written_off_stays_asked_until_it_is_gone() -> None:
+    """The number is lowered, and the cluster has not stopped the pod yet: released, it would claim and be stopped."""
+    assert take([BUSY, DRAINED], wanted=1, asked_for=1).release == ()
+    assert take([BUSY, DRAINED], wanted=2, asked_for=1).release == (), "only when the higher number is written"
+    assert take([BUSY, DRAINED], wanted=2, asked_for=2).release == ("drained",)
+
+
+def test_what_was_written_off_is_not_counted_twice() -> None:
+    """The watch still shows a pod that the last write took away."""
+    found = take([BUSY, Replica("other", 0.5, 1), DRAINED], wanted=1, asked_for=2)
+    assert found.fewer == 0
+
+
+def test_a_busy_pod_that_is_not_ready_would_be_stopped_in_place_of_a_drained_one() -> None:
+    unready = replace(BUSY, ready=False)
+    assert take([unready, DRAINED], wanted=1, asked_for=2).fewer == 0
+    assert take([BUSY, DRAINED], wanted=1, asked_for=2).fewer == 1
+
+
+def test_a_ready_pod_of_which_nothing_was_heard_may_work() -> None:
+    """As after a Redis that lost its data: the beats come back within seconds, and the tasks run on."""
+    assert take([Replica("quiet", 0.0, unheard=True)], wanted=0, asked_for=1).fewer == 0
+    assert take([Replica("starts", 0.0, ready=False)], wanted=0, asked_for=1).fewer == 1
+
+
+def test_pods_that_work_and_are_not_shown_yet_are_not_missing() -> None:
+    assert take([BUSY], wanted=1, asked_for=3).missing == 2
+    assert take([BUSY], wanted=1, asked_for=3, unseen=2).missing == 0
+
+
+async def test_an_answer_from_before_the_request_is_none(scene: Opener) -> None:
+    """Asked, released, asked again: its last beat still says that it drains, and it may have claimed since."""
+    pool = scene()
+    await pool.tick()
+    await pool.beat("emails-1")
+    client, queue = pool.client, pool.queue
+    await client.call(queue.ask_to_drain(["emails-1:1"]))
+    await pool.beat("emails-1")
+    assert (await client.call(queue.demand(1))).answered("emails-1:1")
+    await client.call(queue.release_from_drain(["emails-1:1"]))
+    await client.call(queue.ask_to_drain(["emails-1:1"]))
+    assert not (await client.call(queue.demand(1))).answered("emails-1:1")
+    await pool.beat("emails-1")
+    assert (await client.call(queue.demand(1))).answered("emails-1:1")
+
+
+async def test_caps_hold_back_neither_a_restarted_operator_nor_a_floor(scene: Opener) -> None:
+    pool = scene(scaling={"minReplicas": 2, "maxReplicas": 8, **AT_ONCE})
+    pool.restart(Caps(cluster=5))
+    await pool.tick()
+    assert pool.cluster.scalings == [2], "the floor counts as a wish"
+    await pool.submit(1_000)
+    await pool.tick()
+    assert pool.cluster.scalings == [2, 5], "and so does what is needed now"
+    pool.restart(Caps(cluster=5))
+    await pool.tick()
+    assert pool.cluster.scalings == [2, 5]
+    assert not (await pool.client.call(pool.queue.demand(1))).asked
+
+
+async def test_growing_does_not_wait_for_marks(scene: Opener) -> None:
+    pool = scene(scaling=AT_ONCE)
+    await pool.submit(10)
+    await pool.tick()
+    fleet = pool.cluster.fleets[KEY]
+    pool.cluster.fleets[KEY] = replace(fleet, pods=tuple(replace(pod, cheap=True) for pod in fleet.pods))
+    pool.cluster.mark = refuse  # type: ignore[method-assign]
+    await pool.submit(100)
+    await pool.tick()
+    assert pool.replicas == 3
+
+
+async def refuse(*_: Any, **__: Any) -> None:
+    raise Refused("admission says no")
+
+
+async def test_a_bad_template_does_not_leave_workers_asked_to_drain(scene: Opener) -> None:
+    pool = scene(scaling=AT_ONCE)
+    ids = await pool.submit(10)
+    await pool.tick()
+    await pool.work()
+    await pool.empty(ids)
+    await pool.tick()
+    assert (await pool.client.call(pool.queue.demand(1))).asked
+    pool.change(scaling={"maxReplicas": 20, **AT_ONCE}, template={"spec": {"containers": []}})
+    await pool.submit(100)
+    await pool.tick()
+    assert not (await pool.client.call(pool.queue.demand(1))).asked
+    assert pool.replicas == 2, "what was applied before goes on"
+    assert pool.condition("Ready")["reason"] == "InvalidTemplate"
+
+
+async def test_a_pause_releases_whom_it_finds_asked(scene: Opener) -> None:
+    pool = scene(scaling=AT_ONCE)
+    ids = await pool.submit(10)
+    await pool.tick()
+    await pool.work()
+    await pool.empty(ids)
+    await pool.tick()
+    pool.change(scaling=AT_ONCE, mode="Paused")
+    await pool.tick()
+    assert not (await pool.client.call(pool.queue.demand(1))).asked
+
+
+async def test_a_write_without_an_answer_is_looked_up_before_anything_else(scene: Opener) -> None:
+    pool = scene()
+    await pool.submit(10)
+    looked, scale = [], pool.cluster.scale
+
+    async def lose_the_answer(key: Key, replicas: int, fleet: Fleet) -> None:
+        await scale(key, replicas, fleet)
+        raise ClusterError("no answer")
+
+    async def look_again(key: Key) -> None:
+        looked.append(key)
+
+    pool.cluster.scale, pool.cluster.look_again = lose_the_answer, look_again  # type: ignore[method-assign]
+    await pool.tick()
+    assert looked == []
+    await pool.tick()
+    assert looked == [KEY]
+    assert pool.cluster.scalings == [1]
+
+
+async def test_an_older_resource_does_not_come_back(scene: Opener) -> None:
+    """A watch that goes on at an API server that is behind."""
+    pool = scene(scaling={"minReplicas": 1})
+    older = resource(1, scaling={"minReplicas": 1})
+    pool.change(scaling={"minReplicas": 3})
+    pool.loop.saw_pool(older)
+    await pool.tick()
+    assert pool.replicas == 3

@@ -26,7 +26,11 @@ class Replica:
     asked_s: float | None = None
     """When it was asked to drain, in monotonic seconds."""
     answered: bool = False
-    """Its last beat says that it claims no more."""
+    """A beat since then says that it claims no more."""
+    ready: bool = True
+    """As the cluster says. Of those that are not, a cluster stops some first, whatever their marks say."""
+    unheard: bool = False
+    """It is ready, and nothing was heard of it yet: it may work all the same."""
 
     @property
     def began(self) -> bool:
@@ -38,7 +42,9 @@ class Replica:
 
     @property
     def removable(self) -> bool:
-        return not self.began or (self.asked_s is not None and self.answered and self.running == 0)
+        if not self.began:
+            return not self.unheard
+        return self.asked_s is not None and self.answered and self.running == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +53,69 @@ class Shrink:
 
     ask: tuple[str, ...] = ()
     release: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    """All that are to go, now or when they can, or were written off already and are still there."""
     remove: tuple[str, ...] = ()
     """To be marked, before the number is lowered by so many."""
     missing: int = 0
     """Replicas asked for that are not there yet: the number may be lowered by so many more."""
+    extra: int = 0
+    """Replicas that are there and not asked for any more: so many of those to remove need no lower number."""
     overdue: tuple[str, ...] = ()
     """Asked longer ago than the time-out: to be told to people, not to be ended."""
 
     @property
     def fewer(self) -> int:
         """By how much the number may be lowered now."""
-        return len(self.remove) + self.missing
+        return max(0, len(self.remove) - self.extra) + self.missing
 
 
 Policy = Literal["IdleOnly", "Graceful"]
 
 
 def shrink(
-    replicas: Sequence[Replica], *, wanted: int, asked_for: int, policy: Policy, now_s: float, timeout_s: float
+    replicas: Sequence[Replica],
+    *,
+    wanted: int,
+    asked_for: int,
+    policy: Policy,
+    now_s: float,
+    timeout_s: float,
+    unseen: int = 0,
 ) -> Shrink:
-    """The next step from `asked_for` replicas to `wanted`; `replicas` are those that are not on their way out."""
-    surplus = asked_for - wanted
-    if surplus <= 0:
-        return Shrink(release=_names(each for each in replicas if each.asked_s is not None))
-    missing = min(surplus, max(0, asked_for - len(replicas)))
-    chosen = sorted(replicas, key=_rank)[: surplus - missing]
+    """The next step from `asked_for` replicas to `wanted`; `replicas` are those that are not on their way out.
+
+    `unseen`: workers of replicas that the cluster has not shown yet.
+    """
+    surplus, extra = max(0, asked_for - wanted), max(0, len(replicas) - asked_for)
+    missing = min(surplus, max(0, asked_for - len(replicas) - unseen))
+    chosen = sorted(replicas, key=_rank)[: surplus - missing + extra]
     chosen = [each for each in chosen if policy == "Graceful" or not each.busy or each.asked_s is not None]
     left = {each.name for each in chosen}
+    remove, missing = _safe(replicas, [each for each in chosen if each.removable], missing)
     return Shrink(
-        ask=_names(each for each in chosen if each.asked_s is None),
+        ask=_names(each for each in chosen if surplus and each.asked_s is None),
         release=_names(each for each in replicas if each.asked_s is not None and each.name not in left),
-        remove=_names(each for each in chosen if each.removable),
+        leave=_names(chosen),
+        remove=_names(remove),
         missing=missing,
+        extra=extra,
         overdue=_names(each for each in chosen if each.asked_s is not None and now_s - each.asked_s > timeout_s),
     )
 
 
-def _rank(replica: Replica) -> tuple[bool, bool, bool, float]:
+def _safe(replicas: Sequence[Replica], remove: list[Replica], missing: int) -> tuple[list[Replica], int]:
+    """Without those in whose stead the cluster would stop one that is not ready, and works."""
+    going = {each.name for each in remove}
+    if all(each.ready or each.removable or each.name in going for each in replicas):
+        return remove, missing
+    return [each for each in remove if not each.ready], 0
+
+
+def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, float]:
     """What never began comes first, then what is drained already, then what runs nothing; newest first in each."""
-    return (replica.began, replica.asked_s is None, replica.busy, -replica.born_s)
+    began = replica.began or replica.unheard
+    return (began, replica.asked_s is None, replica.busy, replica.ready, -replica.born_s)
 
 
 def _names(replicas: Iterable[Replica]) -> tuple[str, ...]:

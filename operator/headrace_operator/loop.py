@@ -94,7 +94,7 @@ class ControlLoop:
         known = self.pools.get(key)
         if known is None or known.pool.uid != pool.uid:
             self.pools[key] = Steering(pool, metadata["generation"], raw.get("status") or {}, self._clock())
-        elif known.generation != metadata["generation"]:
+        elif known.generation < metadata["generation"]:  # a watch may go on at a server that is behind
             known.replaced(pool, metadata["generation"])
         else:
             return None
@@ -146,7 +146,6 @@ class ControlLoop:
 
     async def tick(self) -> None:
         """Look at every queue once, and carry every pool one step on."""
-        self._grant(self.pools.values())
         by_connection: dict[str, dict[Key, Steering]] = {}
         for key, steering in self.pools.items():
             by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
@@ -164,6 +163,7 @@ class ControlLoop:
             (self._slow.add if time.monotonic() - began > PATIENCE_S else self._slow.discard)(name)
             others = {place: answer for place, answer in self.look.items() if place.connection != name}
             self.look = others | look
+            self._grant(pools.values(), look)
             started = [self._start(key, each, look) for key, each in pools.items() if self._is_due(key, each, look)]
             if started:
                 await asyncio.wait(started, timeout=BUDGET_S)
@@ -192,10 +192,14 @@ class ControlLoop:
             self.numbers.errors += 1
             logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
 
-    def _grant(self, pools: Iterable[Steering]) -> None:
-        """What the caps leave to each pool, by what each asked for in its last decision."""
-        grants = share(self._caps, {each.key: each.wanted for each in pools})
-        for each in pools:
+    def _grant(self, looked_at: Iterable[Steering], look: Look) -> None:
+        """What the caps leave to each pool, by what each would have now; of other Redis, by what they said last."""
+        if self._caps == Caps():
+            return
+        for each in looked_at:
+            each.wish(look, self._cluster.fleet(each.key), self._clock())
+        grants = share(self._caps, {key: each.wanted for key, each in self.pools.items()})
+        for each in self.pools.values():
             each.granted = grants.get(each.key)
 
     async def aclose(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from headrace.broker.demand import Demand, WorkerBeat
@@ -19,6 +19,7 @@ class Crew:
     boots: tuple[str, ...]
     running: int
     draining: bool
+    """All of them answered to have been asked."""
 
 
 def pod_of(worker: str) -> str:
@@ -29,12 +30,15 @@ def pod_of(worker: str) -> str:
 def crews(demands: Iterable[Demand]) -> dict[str, Crew]:
     """Pod → its workers. One that serves several queues says the same in each."""
     beats: dict[str, WorkerBeat] = {}
+    answered: set[str] = set()
     for demand in demands:
         beats.update(demand.workers)
+        answered.update(worker for worker in demand.workers if demand.answered(worker))
     found: dict[str, Crew] = {}
     for worker, beat in beats.items():
         name, other = pod_of(worker), found.get(pod_of(worker), Crew((), 0, True))
-        found[name] = Crew((*other.boots, worker), other.running + beat.running, other.draining and beat.draining)
+        draining = other.draining and worker in answered
+        found[name] = Crew((*other.boots, worker), other.running + beat.running, draining)
     return found
 
 
@@ -47,19 +51,34 @@ def asked_since(demands: Iterable[Demand]) -> dict[str, float]:
     return found
 
 
-def replicas(fleet: Fleet, demands: Iterable[Demand], now_s: float) -> list[Replica]:
-    """The replicas that stay, with what they run and whether they were asked to leave."""
+def replicas(fleet: Fleet, demands: Iterable[Demand], now_s: float, mute: Collection[str] = ()) -> list[Replica]:
+    """The replicas that stay, with what they run and whether they were asked to leave.
+
+    `mute`: those that are ready for long, and nothing was ever heard of them.
+    """
     demands = tuple(demands)
     working, asked = crews(demands), asked_since(demands)
-    return [_replica(pod, working.get(pod.name), asked, now_s) for pod in fleet.staying]
+    return [_replica(pod, working.get(pod.name), asked, now_s, pod.name in mute) for pod in fleet.staying]
 
 
-def _replica(pod: Pod, crew: Crew | None, asked: Mapping[str, float], now_s: float) -> Replica:
+def _replica(pod: Pod, crew: Crew | None, asked: Mapping[str, float], now_s: float, mute: bool) -> Replica:
     if crew is None:
-        return Replica(pod.name, pod.born_s, NEVER_TOLD)
+        return Replica(pod.name, pod.born_s, NEVER_TOLD, ready=pod.ready, unheard=pod.ready and not mute)
     since = [asked[boot] for boot in crew.boots if boot in asked]
     asked_s = now_s - max(since) if since and len(since) == len(crew.boots) else None
-    return Replica(pod.name, pod.born_s, crew.running, asked_s, crew.draining)
+    return Replica(pod.name, pod.born_s, crew.running, asked_s, crew.draining, pod.ready)
+
+
+def unheard(fleet: Fleet, demands: Iterable[Demand], known: Mapping[str, float], now_s: float) -> dict[str, float]:
+    """Ready pods that no queue knows a worker of → since when. `known`: what this said before."""
+    heard = crews(demands)
+    return {pod.name: known.get(pod.name, now_s) for pod in fleet.staying if pod.ready and pod.name not in heard}
+
+
+def unseen(fleet: Fleet, demands: Iterable[Demand], pool: str) -> int:
+    """Pods of the pool that work, and that the cluster has not shown yet."""
+    shown = {pod.name for pod in fleet.pods}
+    return sum(name.startswith(f"{pool}-") and name not in shown for name in crews(demands))
 
 
 def boots_of(names: Iterable[str], demand: Demand) -> list[str]:

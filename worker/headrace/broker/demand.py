@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -57,6 +57,16 @@ class Demand:
     workers: dict[str, WorkerBeat]
     asked: dict[str, float]
     """Workers asked to drain → seconds since then."""
+    asked_at: dict[str, int] = field(default_factory=dict)
+    """Workers asked to drain → the counter of their beat before that."""
+
+    def answered(self, worker: str) -> bool:
+        """Whether a beat of it, later than the request to drain, says that it claims no more.
+
+        One from before tells nothing: it may have been released since, and claim again.
+        """
+        beat = self.workers[worker]
+        return beat.draining and beat.counter > self.asked_at.get(worker, -1)
 
 
 class GroupMissingError(ValueError):
@@ -80,7 +90,8 @@ def parse_demand(reply: list[Any]) -> Demand:
     return Demand(
         waiting, processing, delayed, due_soon, parked, oldest_s, bool(paused),
         {name: parse_beat(text) for name, text in _pairs(beats)},
-        {name: (now_ms - int(at)) / 1_000 for name, at in _pairs(asked)},
+        {name: (now_ms - int(at.split()[0])) / 1_000 for name, at in _pairs(asked)},
+        {name: int(at.split()[1]) for name, at in _pairs(asked) if " " in at},
     )  # fmt: skip
 
 
