@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from conftest import SERVERS
 from headrace.broker.demand import Demand
 from headrace.redis_settings import RedisSettings
 from headrace.task import State
 from headrace_cli.dev_process import WorkerCommand, WorkerProcess, describe_exit
+from headrace_cli.redis_binary import RedisBinary
 from headrace_operator.caps import Caps
 from headrace_operator.cluster import Conflict
 from headrace_operator.fleet import Fleet, Key, Pod
@@ -31,7 +33,7 @@ from headrace_operator.processes import ProcessCluster
 from headrace_operator.spec import InvalidSpec, read_spec
 from headrace_operator.wake import Waker
 from headrace_operator.workforce import crews
-from pool_contract import SPEC, UNDISTURBED, Fate, PoolContract, Rig, fate, spec
+from pool_contract import SPEC, UNDISTURBED, Fate, PoolContract, Rig, fate, spec, until
 from worker_harness import Desk, eventually
 
 KEY = Key("default", "pool")
@@ -72,9 +74,6 @@ class Laptop:
         error = self.loop.saw_pool({"metadata": metadata, "spec": {"template": template or TEMPLATE, **spec}})
         assert error is None
 
-    async def kill(self, pod: str) -> None:
-        self.processes[pod].kill()
-
     def launch(self, pool: Pool, name: str, order: Order) -> WorkerProcess:
         self.launched.append(name)
         environ = {**os.environ, "HEADRACE_URL": self.url, **order.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -100,6 +99,15 @@ class Laptop:
         self.told.append(str(news.reason))
 
 
+@pytest.fixture(scope="session")
+def redis_binary() -> RedisBinary:
+    """One is enough: what differs between servers is in the scripts, which other tests run on each."""
+    found = [each for each in SERVERS.values() if isinstance(each, RedisBinary)]
+    if not found:
+        pytest.skip("no real Redis server was found")
+    return found[-1]
+
+
 @pytest.fixture
 async def laptop(redis_url: str) -> AsyncIterator[Laptop]:
     async with AsyncExitStack() as stack:
@@ -118,12 +126,43 @@ async def laptop(redis_url: str) -> AsyncIterator[Laptop]:
         yield laptop
 
 
+class ProcessRig(Rig):
+    def __init__(self, laptop: Laptop, desk: Desk) -> None:
+        super().__init__(desk, "killed by SIGKILL")
+        self._laptop = laptop
+
+    @property
+    def fleet(self) -> Fleet:
+        return self._laptop.cluster.fleet(KEY)
+
+    async def apply(self, spec: dict[str, Any]) -> None:
+        await self._laptop.apply(spec)
+
+    async def kill(self, replica: str) -> None:
+        self._laptop.processes[replica].kill()
+
+    async def asked_for(self) -> int | None:
+        return self.fleet.asked_for if self.fleet.exists else None
+
+    async def there(self) -> list[str]:
+        return [pod.name for pod in self.fleet.pods]
+
+    async def ready(self) -> int:
+        return self.fleet.ready
+
+    async def told(self) -> set[str]:
+        return set(self._laptop.told)
+
+    async def ticks(self, number: int) -> None:
+        numbers = self._laptop.loop.numbers
+        end = numbers.ticks + number
+        await eventually(lambda: _async(numbers.ticks >= end))
+
+
 @pytest.fixture
-async def rig(laptop: Laptop, redis_url: str) -> AsyncIterator[Rig]:
+async def rig(laptop: Laptop, redis_url: str) -> AsyncIterator[ProcessRig]:
     desk = Desk(redis_url)
-    yield Rig(
-        laptop.loop, laptop.cluster, KEY, desk, laptop.apply, laptop.kill, "killed by SIGKILL", laptop.told
-    )  # fmt: skip
+    yield ProcessRig(laptop, desk)
     await desk.close()
 
 
@@ -136,7 +175,9 @@ class TestProcesses(PoolContract):
 
 
 @pytest.mark.slow
-async def test_one_that_cannot_start_is_tried_again_more_and_more_seldom_and_says_so(laptop: Laptop, rig: Rig) -> None:
+async def test_one_that_cannot_start_is_tried_again_more_and_more_seldom_and_says_so(
+    laptop: Laptop, rig: ProcessRig
+) -> None:
     broken = order_template(["worker", "--app", "no_such_module"])
     await laptop.apply(spec(mode="External", replicas=1), broken)
 
@@ -149,27 +190,27 @@ async def test_one_that_cannot_start_is_tried_again_more_and_more_seldom_and_say
     assert (ready["status"], ready["reason"]) == ("False", "CrashLoopBackOff")
     assert "(exit code 2) and is started again in " in ready["message"]
     await laptop.apply(spec(mode="External", replicas=0), broken)
-    await rig.alone(0)
+    await until(rig.there, [])
 
 
 @pytest.mark.slow
-async def test_new_code_takes_over_when_it_works_and_the_old_one_ends_its_task(laptop: Laptop, rig: Rig) -> None:
+async def test_new_code_takes_over_when_it_works_and_the_old_one_ends_its_task(laptop: Laptop, rig: ProcessRig) -> None:
     await laptop.apply(spec(mode="External", replicas=1))
-    await rig.ready(1)
+    await until(rig.ready, 1)
     task_id = await rig.desk.submit("nap", {"seconds": 2.5})
     old = await rig.running(task_id)
     laptop.cluster.renew(KEY)
     assert rig.fleet.rollout
     await eventually(lambda: _async(not rig.fleet.rollout))
-    await rig.alone(1)
-    assert [pod.name for pod in rig.fleet.pods] != [old]
+    await eventually(lambda: _async(len(rig.fleet.pods) == 1))
+    assert await rig.there() != [old]
     assert fate(await rig.desk.ended(task_id)) in {UNDISTURBED, Fate(State.COMPLETED, 2, 0, 1)}
 
 
 @pytest.mark.slow
-async def test_everything_ends_at_once_when_it_shall(laptop: Laptop, rig: Rig) -> None:
+async def test_everything_ends_at_once_when_it_shall(laptop: Laptop, rig: ProcessRig) -> None:
     await laptop.apply(spec(mode="External", replicas=2))
-    await rig.ready(2)
+    await until(rig.ready, 2)
     task_id = await rig.desk.submit("nap", {"seconds": 60})
     await rig.running(task_id)
     at_once = asyncio.Event()
