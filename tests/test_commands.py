@@ -174,7 +174,7 @@ def test_an_example_of_a_help_is_a_command_line_that_is_understood(
 
 def understand(args: list[str]) -> None:
     for name in args:
-        if re.fullmatch(r"\w+\.(ndjson|csv|json)", name):
+        if re.fullmatch(r"\w+\.(ndjson|csv|json|yaml)", name):
             Path(name).touch()
     command: click.Command = main.cli
     ctx = click.Context(command, info_name="headrace", **main.cli.context_settings)

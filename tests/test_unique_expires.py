@@ -130,6 +130,7 @@ def test_a_delayed_task_holds_its_key_for_a_time_too(app: App[None], broker: Syn
         ({"tags": [7]}, "/tags"),
         ({"tags": ["x"] * 17}, "/tags"),
         ({"expires": 0}, "/expires"),
+        ({"expires": "tomorrow"}, "/expires"),
         ({"expires": float("nan")}, "/expires"),
         ({"expires": timedelta(days=400)}, "/expires"),
         ({"expires": datetime.now()}, "/expires"),

@@ -202,7 +202,7 @@ class _Maker:
         hashed = unique_hash(self._key("/unique", given.key))
         if given.until is None:
             return hashed, ""
-        seconds = _seconds(given.until)
+        seconds = self._seconds("/unique/until", given.until)
         if not 0 < seconds <= MAX_UNIQUE_S:
             raise self.refuse("/unique/until", f"is {seconds!r} seconds", f"give more than 0, up to {MAX_UNIQUE_S:.0f}")
         return None, held_for(seconds, hashed)
@@ -225,7 +225,7 @@ class _Maker:
         if isinstance(given, datetime):
             expires_ms = self._moment_ms("/expires", given, now_ms)
         else:
-            seconds = _seconds(given)
+            seconds = self._seconds("/expires", given)
             if not 0 < seconds <= MAX_DELAY_S:
                 raise self.refuse("/expires", f"is {seconds!r} seconds", f"give more than 0, up to {MAX_DELAY_S:.0f}")
             expires_ms = now_ms + math.ceil(seconds * 1000)
@@ -234,9 +234,18 @@ class _Maker:
             raise self.refuse("/expires", "is before it may run", "give a time after its delay or eta")
         return expires_ms
 
-    def _key(self, pointer: str, given: str) -> str:
+    def _key(self, pointer: str, given: object) -> str:
+        if not isinstance(given, str):
+            raise self.refuse(pointer, f"is {given!r}", "give a text")
         if not 0 < len(given.encode("utf-8", "surrogatepass")) <= self.settings.max_key_bytes:
             raise self.refuse(pointer, f"has to have 1 to {self.settings.max_key_bytes} bytes")
+        return given
+
+    def _seconds(self, pointer: str, given: object) -> float:
+        if isinstance(given, timedelta):
+            return given.total_seconds()
+        if not isinstance(given, int | float):
+            raise self.refuse(pointer, f"is {given!r}", "give seconds, or a timedelta")
         return given
 
     def delay_ms(self) -> int:
@@ -245,7 +254,7 @@ class _Maker:
             return 0
         if self.options.eta is not None:
             raise self.refuse("/eta", "stands beside a delay", "give one of them")
-        seconds = _seconds(given)
+        seconds = self._seconds("/delay", given)
         if not 0 <= seconds <= MAX_DELAY_S:
             raise self.refuse("/delay", f"is {seconds!r} seconds", f"give 0 to {MAX_DELAY_S:.0f}")
         return math.ceil(seconds * 1000)
@@ -254,17 +263,15 @@ class _Maker:
         given = self.options.eta
         return None if given is None else self._moment_ms("/eta", given, now_ms)
 
-    def _moment_ms(self, pointer: str, given: datetime, now_ms: int) -> int:
+    def _moment_ms(self, pointer: str, given: object, now_ms: int) -> int:
+        if not isinstance(given, datetime):
+            raise self.refuse(pointer, f"is {given!r}", "give a datetime, as datetime.now(UTC) + timedelta(hours=1)")
         if given.tzinfo is None:
             raise self.refuse(pointer, "has no time zone", "as in datetime.now(UTC) + timedelta(hours=1)")
         moment_ms = math.ceil(given.timestamp() * 1000)
         if moment_ms - now_ms > MAX_DELAY_S * 1000:
             raise self.refuse(pointer, f"is {given.isoformat()}", "give a time within a year")
         return max(moment_ms, 0)
-
-
-def _seconds(given: float | timedelta) -> float:
-    return given.total_seconds() if isinstance(given, timedelta) else given
 
 
 def unique_hash(key: str) -> str:
