@@ -8,8 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,10 +117,12 @@ async def _wake(made: World) -> Round:
     await made.scale_by_hand("deployments", 1, FLOOR)
     floor_s = (await made.ended(task_id))["result"] - began_s
     await _quiet(made)
-    written = asyncio.create_task(_written(made))
-    began_s = time.time()
-    task = await made.ended(await made.submit("begun"))
-    return {"floor_started": floor_s, "written": await written - began_s, "started": task["result"] - began_s}
+    async with _watching(made) as written:
+        began_s = time.time()
+        task_id = await made.submit("begun")
+        written_s = await written
+    task = await made.ended(task_id)
+    return {"floor_started": floor_s, "written": written_s - began_s, "started": task["result"] - began_s}
 
 
 async def _burst(made: World) -> Round:
@@ -188,8 +190,23 @@ async def _drained(made: World, count: int) -> float:
     return time.time()
 
 
-async def _written(made: World) -> float:
-    await until(made.replicas, bool, "a number of replicas", pause_s=0.002)
+@asynccontextmanager
+async def _watching(made: World) -> AsyncIterator[asyncio.Task[float]]:
+    """A watch of the Deployment, which stands when the block begins; gives when it shows a number above 0."""
+    command = made.kubectl.command("get", "deployments/emails", "--watch", "-o", 'jsonpath={.spec.replicas}{"\\n"}')
+    watch = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert watch.stdout is not None
+        assert await watch.stdout.readline() == b"0\n"
+        yield asyncio.create_task(_above_zero(watch.stdout))
+    finally:
+        watch.terminate()
+        await watch.wait()
+
+
+async def _above_zero(lines: asyncio.StreamReader) -> float:
+    while await lines.readline() == b"0\n":
+        pass
     return time.time()
 
 

@@ -55,9 +55,13 @@ class NearKubectl:
         assert (done.returncode != 0) is fails, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stderr if fails else done.stdout
 
+    def command(self, *arguments: str) -> list[str]:
+        """The words to start it with."""
+        return [*self._command, *arguments]
+
     def _run(self, arguments: tuple[str, ...], given: Json | None) -> subprocess.CompletedProcess[str]:
         text = None if given is None else json.dumps(given)
-        command = [*self._command, *arguments]
+        command = self.command(*arguments)
         return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=90)
 
 
@@ -222,14 +226,12 @@ async def until(
     good: Callable[[T], bool],
     what: str,
     timeout_s: float = LONG_S,
-    *,
-    pause_s: float = 0.03,
 ) -> T:
     """What `look` gives, once that is good; the failure tells the last look."""
     deadline, seen = time.monotonic() + timeout_s, await look()
     while not good(seen):
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}; last seen: {seen}"
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(0.03)
         seen = await look()
     return seen
 

@@ -16,6 +16,8 @@ from .programs import CACHE, HERE
 
 ROOT: Final = HERE.parent.parent
 WORKER: Final = "localhost/headrace:test"
+SHOP: Final = "docker.io/library/shop:1"
+"""The same image, by the name that it has in the tutorial."""
 PAUSE: Final = "localhost/pause:1"
 BASE: Final = "localhost/python:base"
 _BUILDAH: Final = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
@@ -70,7 +72,8 @@ def _base() -> str:
 
 def _worker() -> Path:
     """headrace and the test's app. What it depends on is a layer of its own, made only when that changes."""
-    digest = _digest([*(ROOT / source for source in _SOURCES), HERE / "app.py", ROOT / "requirements-image.lock"])
+    own = [HERE / "app.py", HERE / "tasks.py", ROOT / "requirements-image.lock"]
+    digest = _digest([*(ROOT / source for source in _SOURCES), *own])
     archive = CACHE / "images" / f"worker-{digest}.tar"
     if archive.exists():
         return archive
@@ -81,6 +84,7 @@ def _worker() -> Path:
             ROOT / source, context / "code" / Path(source).name, ignore=shutil.ignore_patterns("__pycache__")
         )
     shutil.copy(HERE / "app.py", context / "code" / "clusterapp.py")
+    shutil.copy(HERE / "tasks.py", context / "code")
     start = "#!/opt/venv/bin/python\nfrom headrace_cli.__main__ import main\nmain()\n"
     (context / "headrace").write_text(start)
     (context / "headrace").chmod(0o755)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from . import programs
-from .images import ROOT, WORKER
+from .images import ROOT, SHOP, WORKER
 
 NAME: Final = "headrace-test"
 KUBECONFIG: Final = programs.CACHE / "kind.kubeconfig"
@@ -36,7 +36,8 @@ def refresh() -> None:
     """The workers' image as the sources are now."""
     _run("docker", "build", "--quiet", "--tag", "localhost/headrace:plain", str(ROOT))
     _run("docker", "build", "--quiet", "--tag", WORKER, "--file", str(_HERE / "kind.Dockerfile"), str(_HERE))
-    _run("kind", "load", "docker-image", WORKER, "--name", NAME)
+    _run("docker", "tag", WORKER, SHOP)
+    _run("kind", "load", "docker-image", WORKER, SHOP, "--name", NAME)
 
 
 def down() -> None:

@@ -166,6 +166,8 @@ def _import(archive: Path) -> None:
     done = _ctr("-n", "k8s.io", "images", "import", str(archive))
     if done.returncode != 0:
         raise RuntimeError(f"the image {archive} cannot be imported: {done.stderr.decode()}")
+    if archive.name.startswith("worker"):
+        _ctr("-n", "k8s.io", "images", "tag", "--force", images.WORKER, images.SHOP)
     for old in RUN.glob(f"{archive.name.partition('-')[0]}-*.imported"):
         old.unlink()
     mark.touch()

@@ -1,8 +1,8 @@
-module programs/helm
+// Helm, for the tests of the chart.
+module headrace.dev/tests/helm
 
 go 1.26.0
 
-tool helm.sh/helm/v4/cmd/helm
 
 require (
 	dario.cat/mergo v1.0.1 // indirect
