@@ -85,7 +85,7 @@ class Recount:
             while True:
                 asked = given | {"limit": str(PAGE)} | ({"continue": quote(more)} if more else {})
                 page = await self._requests.send("GET", query(f"/{api}/{within}{resource}", asked), accept=NAMES_ONLY)
-                for each in page["items"]:
+                for each in page["items"] or ():  # an empty list may come as null
                     yield each
                 more = page["metadata"].get("continue", "")
                 if not more:
