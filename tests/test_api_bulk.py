@@ -216,6 +216,14 @@ async def test_a_wrong_order_is_refused_at_its_place(redis_url: str, body: Any, 
     assert (answer.status, answer.code, list(answer.errors)) == (422, "invalid_request", [pointer]), answer.text
 
 
+async def test_a_word_that_is_none_of_a_few_is_told_which_there_are(redis_url: str) -> None:
+    async with running(redis_url) as api:
+        slip = await api.ask("POST", BULK, json={"action": "retri", "filter": "type:t"})
+        none = await api.ask("POST", BULK, json={"filter": "type:t"})
+    assert slip.errors["/action"] == "'retri' is none of cancel, delete, retry (did you mean 'retry'?)"
+    assert none.errors["/action"] == "is required but missing (give one of cancel, delete, retry)"
+
+
 async def test_a_queue_is_purged_of_what_waits_or_of_its_dead_letters(redis_url: str) -> None:
     """The first cancels, and so leaves records; the second deletes. Other queues are untouched."""
     async with running(redis_url, bulk_rate=100_000) as api:

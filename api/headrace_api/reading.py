@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
+import msgspec.inspect
 from aiohttp import web
 
 from headrace.errors import FieldError, InvalidRequest, nearest
@@ -34,7 +35,7 @@ def read_query(given: Mapping[str, str], kind: type[T], many: Collection[str] = 
     try:
         found = msgspec.convert(dict(given), kind, strict=False)
     except msgspec.ValidationError as error:
-        wrong = explain_shape(str(error), known)
+        wrong = _explain(str(error), kind)
         raise HttpProblem(400, "bad_query", f"{wrong.pointer.strip('/')}: {wrong.detail}.", wrong.hint) from None
     for each in msgspec.structs.fields(kind):
         if each.encode_name in given and getattr(found, each.name) is None:  # of the text `null`
@@ -52,12 +53,35 @@ def convert(document: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        known = [each.encode_name for each in msgspec.structs.fields(kind)]
-        raise InvalidRequest([_explain(str(error), known)]) from None
+        raise InvalidRequest([_explain(str(error), kind)]) from None
 
 
-def _explain(message: str, known: list[str]) -> FieldError:
+_NO_CHOICE: Final = "Invalid enum value "
+
+
+def _explain(message: str, kind: type[msgspec.Struct]) -> FieldError:
+    known = [each.encode_name for each in msgspec.structs.fields(kind)]
     wrong = explain_shape(message, known)
     if wrong.detail == "is not a field of a submission":
         return replace(wrong, detail="is not a field here")
+    choices = _choices(kind, wrong.pointer)
+    if wrong.detail.startswith(_NO_CHOICE) and choices:
+        given = wrong.detail.removeprefix(_NO_CHOICE)
+        meant = nearest(given.strip("'")[:40], choices)
+        hint = f"did you mean {meant!r}?" if meant else None
+        return replace(wrong, detail=f"{given} is none of {', '.join(choices)}", hint=hint)
+    if wrong.detail == "is required but missing":
+        return replace(wrong, hint=f"give one of {', '.join(choices)}" if choices else None)
     return wrong if wrong.pointer else replace(wrong, hint=f"send an object with {', '.join(known)}")
+
+
+def _choices(kind: type[msgspec.Struct], pointer: str) -> list[str]:
+    """The words that a field may be, if it is one of a few."""
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    for each in info.fields:
+        if f"/{each.encode_name}" == pointer:
+            bare = each.type.type if isinstance(each.type, msgspec.inspect.Metadata) else each.type
+            types = bare.types if isinstance(bare, msgspec.inspect.UnionType) else (bare,)
+            return [str(v) for t in types if isinstance(t, msgspec.inspect.LiteralType) for v in t.values]
+    return []
