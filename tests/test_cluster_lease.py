@@ -28,6 +28,7 @@ async def test_one_works_and_the_other_takes_over_when_it_is_killed(world: World
     with world.operating(**settings(world, "first")) as first:
         first.wait_for(WORKS)
         with world.operating(**settings(world, "second")) as second:
+            second.wait_for("waits: first holds the Lease")
             await world.pool()
             await world.at(0)
             assert await holder(world) == "first"
@@ -45,6 +46,7 @@ async def test_one_that_is_told_to_end_hands_over_at_once(world: World) -> None:
     with world.operating(**settings(world, "first")) as first:
         first.wait_for(WORKS)
         with world.operating(**settings(world, "second")) as second:
+            second.wait_for("waits: first holds the Lease")
             await world.pool()
             await world.at(0)
             first.process.terminate()
@@ -52,3 +54,13 @@ async def test_one_that_is_told_to_end_hands_over_at_once(world: World) -> None:
             assert first.end() == 0
             second.wait_for(WORKS)
             assert time.monotonic() - ended_s < 5
+
+
+async def test_one_that_waits_ends_when_it_is_told_to(world: World) -> None:
+    with world.operating(**settings(world, "first")) as first:
+        first.wait_for(WORKS)
+        with world.operating(**settings(world, "second")) as second:
+            second.wait_for("waits: first holds the Lease")
+            second.process.terminate()
+            assert second.end() == 0
+        assert await holder(world) == "first"

@@ -7,6 +7,7 @@ never compares clocks with the holder: it takes over when it saw no change of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -60,12 +61,20 @@ class Lease:
         self._held: Held | None = None
         self.holding = False
 
-    async def acquire(self) -> None:
-        """Wait until this process holds the Lease."""
-        while not await self._try():  # noqa: ASYNC110 - what is awaited happens elsewhere
-            await asyncio.sleep(RETRY_S)
-        self.holding = True
-        logger.info("this operator (%s) holds the Lease and works", self.identity)
+    async def acquire(self, stop: asyncio.Event) -> bool:
+        """Wait until this process holds the Lease. False if it is told to stop before."""
+        waits_for = ""
+        while not stop.is_set():
+            if await self._try():
+                self.holding = True
+                logger.info("this operator (%s) holds the Lease and works", self.identity)
+                return True
+            if self._held is not None and self._held.holder != waits_for:
+                waits_for = self._held.holder
+                logger.info("this operator (%s) waits: %s holds the Lease", self.identity, waits_for)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_S)
+        return False
 
     async def keep(self) -> None:
         """Renew until that fails for too long, then return: the process must end, or two would work."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Coroutine, Mapping
@@ -41,6 +42,7 @@ class Operator:
         self.connections = connections
         self.watched = Watched()
         self.works = False
+        self._stop = asyncio.Event()
         self._began_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,6 +51,9 @@ class Operator:
         settings = self.settings
         if kubeconfig is not None:
             os.environ["KUBECONFIG"] = kubeconfig
+        # From the first moment on, also while another holds the Lease; kopf takes the signals over when it begins.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         async with AsyncExitStack() as stack:
             requests = await connect(kubeconfig)
             stack.push_async_callback(requests.aclose)
@@ -74,8 +79,8 @@ class Operator:
         return self.settings.identity or f"{socket.gethostname()}-{os.getpid()}"
 
     async def _work(self, lease: Lease) -> None:
-        if self.settings.lease:
-            await lease.acquire()
+        if self.settings.lease and not await lease.acquire(self._stop):
+            return
         self._began_s, self.works = time.monotonic(), True
         try:
             async with asyncio.TaskGroup() as group:
@@ -105,6 +110,7 @@ class Operator:
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
+            stop_flag=self._stop,
         )
 
     # what watches tell beyond the store
