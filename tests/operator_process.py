@@ -1,0 +1,109 @@
+"""`headrace operator` as a process of its own against a control plane, and pods whose workers only beat."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from control_plane import ControlPlane
+from headrace.broker.broker import NewTask, Queue
+from headrace.broker.client import AsyncClient
+from headrace.broker.demand import WorkerBeat
+from headrace.redis_settings import RedisSettings
+from headrace.task import Envelope, encode_envelope, new_id
+from worker_harness import eventually
+
+AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
+
+
+@contextmanager
+def operator_process(kubeconfig: Path, redis: str, log: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Until the block ends; it must not have ended by itself."""
+    named = {f"HEADRACE_OPERATOR_{name.upper()}": str(value) for name, value in settings.items()}
+    environ = os.environ | {"HEADRACE_URL": redis} | named
+    program = [sys.executable, "-m", "headrace_cli", "operator", "--kubeconfig", str(kubeconfig)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*program, "--metrics-port", "0", "--log-format", "json"], env=environ, stdout=out, stderr=out
+        )
+    try:
+        yield process
+        assert process.poll() is None, f"the operator ended by itself: {log.read_text()[-2_000:]}"
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+class Shop:
+    """One pool in one namespace, its queue, and its pods."""
+
+    def __init__(self, plane: ControlPlane, redis: str, namespace: str = "shop") -> None:
+        self.plane = plane
+        self.namespace = namespace
+        self.queue = Queue("default")
+        self.client = AsyncClient(RedisSettings.parse(redis, "the test"))
+        self.running: dict[str, int] = {}
+        """Pod → tasks that it runs."""
+        self._counter = 0
+
+    def kubectl(self, *arguments: str, given: Any = None) -> str:
+        return self.plane.kubectl("-n", self.namespace, *arguments, given=given)
+
+    def get(self, *arguments: str) -> Any:
+        return self.plane.get("-n", self.namespace, *arguments)
+
+    def apply(self, name: str = "emails", **scaling: Any) -> None:
+        template = {"spec": {"containers": [{"name": "worker", "image": "shop:1.4"}]}}
+        spec = {"queues": [{"name": "default"}], "scaling": {"maxReplicas": 5, **AT_ONCE, **scaling}}
+        pool = {"apiVersion": "headrace.dev/v1alpha1", "kind": "WorkerPool", "metadata": {"name": name}}
+        self.kubectl("apply", "-f", "-", given=pool | {"spec": spec | {"template": template}})
+
+    async def submit(self, number: int) -> list[str]:
+        ids = [new_id() for _ in range(number)]
+        news = [NewTask(each, encode_envelope(Envelope(1, 1, each, type="t")), 1) for each in ids]
+        await self.client.call(self.queue.init())
+        await self.client.call(self.queue.submit(news))
+        return ids
+
+    async def empty(self, ids: list[str]) -> None:
+        for each in ids:
+            await self.client.call(self.queue.cancel(each, force=True))
+
+    @property
+    def pods(self) -> list[Any]:
+        items = self.get("pods")["items"]
+        return [each for each in items if "deletionTimestamp" not in each["metadata"]]
+
+    def asked_for(self, name: str = "emails") -> int:
+        found = self.plane.kubectl(
+            "-n", self.namespace, "get", "deployment", name, "-o", "jsonpath={.spec.replicas}", check=False
+        )
+        return int(found or -1)
+
+    async def work(self) -> None:
+        """Every pod beats; who was asked to drain says that it does."""
+        asked = (await self.client.call(self.queue.demand(1))).asked
+        self._counter += 1
+        for pod in self.pods:
+            name = pod["metadata"]["name"]
+            beat = WorkerBeat(self._counter, self.running.get(name, 0), f"{name}:1" in asked)
+            await self.client.call(self.queue.beat(f"{name}:1", beat.text()))
+
+    async def until(self, good: Any, timeout_s: float = 30) -> None:
+        """Pods beat all the while."""
+
+        async def look() -> bool:
+            await self.work()
+            return bool(good())
+
+        await eventually(look, timeout_s)
