@@ -1,0 +1,93 @@
+{{/* Names, labels, images: what every template needs. */}}
+
+{{- define "headrace.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "headrace.fullname" -}}
+{{- $name := include "headrace.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of (dict "root" $ "component" "api"). What selectors have can never be changed, so it is no more than this. */}}
+{{- define "headrace.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "headrace.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "headrace.labels" -}}
+{{ include "headrace.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: headrace
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels and annotations of an object's metadata. Of (dict "root" $ "component" … "annotations" {…}). */}}
+{{- define "headrace.metadata" -}}
+labels:
+  {{- include "headrace.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Of (dict "root" $ "image" .Values.image "default" tag). */}}
+{{- define "headrace.image" -}}
+{{- $registry := default .image.registry .root.Values.global.imageRegistry -}}
+{{- $name := printf "%s/%s" $registry .image.repository -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $name .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .default .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.serviceAccountName" -}}
+{{- if .workload.serviceAccount.create -}}
+{{- default (printf "%s-%s" (include "headrace.fullname" .root) .component) .workload.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .workload.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.redisName" -}}
+{{ include "headrace.fullname" . }}-redis
+{{- end -}}
+
+{{/* Where Redis is, as far as the values say it; empty where the Secret does. */}}
+{{- define "headrace.redisUrl" -}}
+{{- $redis := .Values.redis -}}
+{{- $scheme := ternary "rediss" "redis" $redis.tls.enabled -}}
+{{- $external := $redis.external -}}
+{{- if $redis.embedded.enabled -}}
+redis://{{ include "headrace.redisName" . }}:6379/0
+{{- else if $external.url -}}
+{{ $external.url }}
+{{- else if $external.sentinel.masterName -}}
+{{ $scheme }}+sentinel://{{ join "," $external.sentinel.nodes }}/{{ $external.sentinel.masterName }}/{{ $external.db }}
+{{- else if $external.host -}}
+{{- $host := ternary (printf "[%s]" $external.host) $external.host (contains ":" $external.host) -}}
+{{ $scheme }}://{{ $host }}:{{ $external.port }}/{{ $external.db }}
+{{- end -}}
+{{- end -}}
+
+{{/* Values that may have templates in them. Of (dict "root" $ "value" …). */}}
+{{- define "headrace.tpl" -}}
+{{- $text := ternary .value (toYaml .value) (kindIs "string" .value) -}}
+{{- tpl $text .root -}}
+{{- end -}}

@@ -1,0 +1,175 @@
+{{/* What all our pods have in common, in one place: nobody can forget a security context or a pull secret. */}}
+
+{{- define "headrace.pullSecrets" -}}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Of (dict "root" $ "workload" .Values.api). */}}
+{{- define "headrace.podSecurityContext" -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.podSecurityContext) (default (dict) .workload.podSecurityContext)) -}}
+{{- end -}}
+
+{{- define "headrace.securityContext" -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.securityContext) (default (dict) .workload.securityContext)) -}}
+{{- end -}}
+
+{{/* The metadata of a pod template. Of (dict "root" $ "workload" … "component" …). */}}
+{{- define "headrace.podMetadata" -}}
+labels:
+  {{- include "headrace.labels" . | nindent 2 }}
+  {{- with .workload.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) .workload.podAnnotations .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A pod's fields beside its containers and volumes. Of (dict "root" $ "workload" … "component" … "automount" false). */}}
+{{- define "headrace.podSpec" -}}
+{{- $workload := .workload -}}
+serviceAccountName: {{ include "headrace.serviceAccountName" . }}
+automountServiceAccountToken: {{ .automount }}
+# The variables of services would look like settings of ours.
+enableServiceLinks: false
+{{- include "headrace.pullSecrets" .root }}
+securityContext:
+  {{- include "headrace.podSecurityContext" . | nindent 2 }}
+terminationGracePeriodSeconds: {{ $workload.terminationGracePeriodSeconds }}
+topologySpreadConstraints:
+{{- if $workload.topologySpreadConstraints }}
+  {{- include "headrace.tpl" (dict "root" .root "value" $workload.topologySpreadConstraints) | nindent 2 }}
+{{- else }}
+{{- $context := . }}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- include "headrace.selectorLabels" $context | nindent 8 }}
+{{- end }}
+{{- end }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "dnsConfig" "initContainers" }}
+{{- with index $workload $field }}
+{{ $field }}:
+  {{- include "headrace.tpl" (dict "root" $.root "value" .) | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with $workload.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $workload.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Image, security and resources of our container. */}}
+{{- define "headrace.container" -}}
+image: {{ include "headrace.image" (dict "root" .root "image" .root.Values.image "default" .root.Chart.AppVersion) }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  {{- include "headrace.securityContext" . | nindent 2 }}
+{{- with .workload.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .workload.lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .workload.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The three probes. Of (dict "workload" … "port" "http"). */}}
+{{- define "headrace.probes" -}}
+{{- $startup := dict "httpGet" (dict "path" "/livez" "port" .port) "periodSeconds" 1 "failureThreshold" 60 "timeoutSeconds" 5 -}}
+{{- $liveness := dict "httpGet" (dict "path" "/livez" "port" .port) "periodSeconds" 10 "failureThreshold" 3 "timeoutSeconds" 5 -}}
+{{- $readiness := dict "httpGet" (dict "path" "/readyz" "port" .port) "periodSeconds" 2 "failureThreshold" 2 "timeoutSeconds" 5 -}}
+startupProbe:
+  {{- toYaml (mergeOverwrite $startup .workload.startupProbe) | nindent 2 }}
+livenessProbe:
+  {{- toYaml (mergeOverwrite $liveness .workload.livenessProbe) | nindent 2 }}
+readinessProbe:
+  {{- toYaml (mergeOverwrite $readiness .workload.readinessProbe) | nindent 2 }}
+{{- end -}}
+
+{{/* Where Redis is, and how to get in: the same variables as the operator gives to workers. Of the root. */}}
+{{- define "headrace.redisEnv" -}}
+{{- $redis := .Values.redis -}}
+{{- $url := include "headrace.redisUrl" . -}}
+{{- if $url }}
+- name: HEADRACE_URL
+  value: {{ $url | quote }}
+{{- else }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_URL" $redis.keys.url) }}
+{{- include "headrace.secretEnv" (list . "REDIS_ADDR" $redis.keys.addr) }}
+{{- include "headrace.secretEnv" (list . "REDIS_PASSWORD" $redis.keys.password) }}
+{{- end }}
+{{- if not $redis.embedded.enabled }}
+{{- if $redis.external.username }}
+- name: HEADRACE_REDIS_USERNAME
+  value: {{ $redis.external.username | quote }}
+{{- else }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_USERNAME" $redis.keys.username) }}
+{{- end }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_SENTINEL_PASSWORD" $redis.keys.sentinelPassword) }}
+{{- end }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_PASSWORD" $redis.keys.password) }}
+{{- if $redis.tls.caSecret }}
+- name: HEADRACE_REDIS_CA
+  value: /etc/headrace/redis-ca/{{ $redis.tls.caKey }}
+{{- end }}
+{{- if $redis.tls.clientCertSecret }}
+- name: HEADRACE_REDIS_CERT
+  value: /etc/headrace/redis-client/tls.crt
+- name: HEADRACE_REDIS_KEY
+  value: /etc/headrace/redis-client/tls.key
+{{- end }}
+{{- end -}}
+
+{{- define "headrace.secretEnv" }}
+{{- $root := index . 0 }}
+- name: {{ index . 1 }}
+  valueFrom:
+    secretKeyRef: {name: {{ $root.Values.redis.existingSecret }}, key: {{ index . 2 }}, optional: {{ not $root.Values.redis.embedded.enabled }}}
+{{- end -}}
+
+{{- define "headrace.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .root.Values.redis.tls.caSecret }}
+- {name: redis-ca, mountPath: /etc/headrace/redis-ca, readOnly: true}
+{{- end }}
+{{- if .root.Values.redis.tls.clientCertSecret }}
+- {name: redis-client, mountPath: /etc/headrace/redis-client, readOnly: true}
+{{- end }}
+{{- with .workload.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "headrace.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- with .root.Values.redis.tls.caSecret }}
+- name: redis-ca
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .root.Values.redis.tls.clientCertSecret }}
+- name: redis-client
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .workload.extraVolumes }}
+{{ include "headrace.tpl" (dict "root" $.root "value" .) }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,442 @@
+"""The Helm chart as it is rendered: for each set of values in its ci/, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from charts import values_page
+from cluster import helm
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+from headrace_operator.manifests import MANAGED
+from headrace_operator.rbac import RIGHTS
+from headrace_operator.settings import OperatorSettings, connections
+
+ROOT: Final = Path(__file__).parent.parent
+CHART: Final = ROOT / "charts" / "headrace"
+CASES: Final = tuple(path.name.removesuffix("-values.yaml") for path in sorted((CHART / "ci").glob("*.yaml")))
+Json = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.skipif(bool(helm.missing()), reason=f"Helm cannot be built: {', '.join(helm.missing())} is missing"),
+    pytest.mark.timeout(900, func_only=False),  # the first run builds Helm
+]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(helm.build()), *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def template(*arguments: str) -> list[Json]:
+    done = run("template", "headrace", str(CHART), "--namespace", "tasks", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+@cache
+def rendered(case: str) -> list[Json]:
+    """What `ci/<case>-values.yaml` makes."""
+    return template("--values", str(CHART / "ci" / f"{case}-values.yaml"))
+
+
+def kinds(objects: list[Json], *wanted: str) -> list[Json]:
+    return [each for each in objects if each["kind"] in wanted]
+
+
+def one(objects: list[Json], kind: str, name: str) -> Json:
+    [found] = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name]
+    return found
+
+
+def pods(objects: list[Json]) -> Iterator[tuple[str, Json, Json]]:
+    """(name, metadata, spec) of every pod and pod template."""
+    for each in kinds(objects, "Deployment", "StatefulSet"):
+        yield each["metadata"]["name"], each["spec"]["template"]["metadata"], each["spec"]["template"]["spec"]
+    for each in kinds(objects, "Pod"):
+        yield each["metadata"]["name"], each["metadata"], each["spec"]
+
+
+def env_of(spec: Json) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in spec["containers"][0]["env"]}
+
+
+def refusal(*arguments: str) -> str:
+    done = run("template", "headrace", str(CHART), "--namespace", "tasks", *arguments)
+    assert done.returncode != 0, "it was not refused"
+    return done.stderr
+
+
+# -- the files themselves
+
+
+def test_readme_and_schema_are_those_of_the_values() -> None:
+    for file, content in values_page.pages().items():
+        assert file.read_text() == content, f"{file.name} is old: python charts/values_page.py"
+
+
+def test_every_value_is_described() -> None:
+    described = {each.path for each in values_page.values((CHART / "values.yaml").read_text())}
+
+    def check(node: Any, path: tuple[str, ...]) -> None:
+        if path not in described:
+            assert isinstance(node, dict) and node, f"{'.'.join(path)} has no comment"
+            for name, child in node.items():
+                check(child, (*path, name))
+
+    check(yaml.safe_load((CHART / "values.yaml").read_text()), ())
+
+
+def test_the_crds_are_copies() -> None:
+    copies = {path.name: path.read_bytes() for path in (CHART / "files" / "crds").iterdir()}
+    assert copies == {path.name: path.read_bytes() for path in (ROOT / "crds").iterdir()}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert f'version = "{chart["appVersion"]}"' in project
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lint_finds_nothing(case: str) -> None:
+    done = run("lint", "--strict", str(CHART), "--values", str(CHART / "ci" / f"{case}-values.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_release_fits_its_secret(tmp_path: Path) -> None:
+    """Helm stores chart and manifest in a Secret of at most 1 MiB."""
+    done = run("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    [package] = tmp_path.glob("*.tgz")
+    assert package.stat().st_size < 100 * 1024
+
+
+# -- every case
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_satisfy_restricted(case: str) -> None:
+    found = list(pods(rendered(case)))
+    assert found
+    for name, _, spec in found:
+        pod = spec["securityContext"]
+        assert pod["runAsNonRoot"] is True, name
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}, name
+        for volume in spec.get("volumes", ()):
+            assert volume.keys() & {"emptyDir", "secret", "configMap", "projected", "persistentVolumeClaim"}, name
+        for container in spec["containers"] + spec.get("initContainers", []):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_our_containers_have_a_read_only_root_and_bounds(case: str) -> None:
+    for name, _, spec in pods(rendered(case)):
+        container = spec["containers"][0]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+        assert container["resources"]["limits"].keys() == {"memory"}, f"{name}: a limit of the processor slows it down"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_the_operator_has_a_token(case: str) -> None:
+    for account in kinds(rendered(case), "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+    for name, metadata, spec in pods(rendered(case)):
+        operator = metadata["labels"]["app.kubernetes.io/component"] == "operator"
+        assert spec["automountServiceAccountToken"] is operator, name
+        assert spec["enableServiceLinks"] is False, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_selectors_find_their_pods_and_no_others(case: str) -> None:
+    labels = {name: metadata["labels"] for name, metadata, _ in pods(rendered(case))}
+    for each in kinds(rendered(case), "Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
+        selector = each["spec"]["selector"]
+        selector = selector.get("matchLabels", selector)
+        found = [name for name, of in labels.items() if selector.items() <= of.items()]
+        assert len(found) == 1, f"{each['kind']} {each['metadata']['name']} finds {found}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_objects_have_the_usual_labels_and_a_namespace(case: str) -> None:
+    for each in rendered(case):
+        if each["metadata"]["name"] in {"headrace-more", "headrace-text"}:
+            continue
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert labels["app.kubernetes.io/instance"] == "headrace"
+        cluster_wide = each["kind"] in {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+        assert ("namespace" in each["metadata"]) is not cluster_wide, each["kind"]
+        assert len(each["metadata"]["name"]) <= 63
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nobody_may_do_everything_or_read_secrets(case: str) -> None:
+    for role in kinds(rendered(case), "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "secrets" not in rule["resources"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_values_make_the_same_objects(case: str) -> None:
+    assert template("--values", str(CHART / "ci" / f"{case}-values.yaml")) == rendered(case)
+
+
+# -- single cases
+
+
+def rights(*roles: Json) -> set[tuple[str, str, str]]:
+    """(group, resource, verb) of them all."""
+    return {
+        (group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def wanted(*scopes: str) -> set[tuple[str, str, str]]:
+    return {(right.group, right.resource, verb) for right in RIGHTS if right.scope in scopes for verb in right.verbs}
+
+
+def test_the_operator_has_the_rights_that_it_uses() -> None:
+    assert rights(one(rendered("default"), "ClusterRole", "tasks-headrace-operator")) == wanted("namespace", "cluster")
+    for role in kinds(rendered("namespaced"), "Role"):
+        assert rights(role) == wanted("namespace")
+    assert rights(one(rendered("ha"), "Role", "headrace-operator-lease")) == wanted("own")
+
+
+def test_the_crd_stays_and_is_that_of_the_tree() -> None:
+    crd = one(rendered("default"), "CustomResourceDefinition", "workerpools.headrace.dev")
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert crd["spec"] == yaml.safe_load((ROOT / "crds" / "workerpools.yaml").read_text())["spec"]
+    let_go = one(template("--set", "crds.keep=false"), "CustomResourceDefinition", "workerpools.headrace.dev")
+    assert "annotations" not in let_go["metadata"]
+
+
+def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
+    objects = rendered("namespaced")
+    assert not kinds(objects, "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
+    assert [each["metadata"]["namespace"] for each in kinds(objects, "Role")] == ["shop", "mail"]
+    for binding in kinds(objects, "RoleBinding"):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "headrace-operator", "namespace": "tasks"}]
+    spec = one(objects, "Deployment", "headrace-operator")["spec"]["template"]["spec"]
+    assert env_of(spec)["HEADRACE_OPERATOR_NAMESPACES"] == "shop,mail"
+
+
+def test_no_replicas_stand_under_an_autoscaler() -> None:
+    objects = rendered("ha")
+    assert kinds(objects, "HorizontalPodAutoscaler")[0]["spec"]["scaleTargetRef"]["name"] == "headrace-api"
+    assert "replicas" not in one(objects, "Deployment", "headrace-api")["spec"]
+    assert one(rendered("default"), "Deployment", "headrace-api")["spec"]["replicas"] == 2
+
+
+def test_several_operators_share_a_lease() -> None:
+    objects = rendered("ha")
+    operator = one(objects, "Deployment", "headrace-operator")["spec"]
+    assert (operator["replicas"], operator["strategy"]["type"]) == (2, "RollingUpdate")
+    assert env_of(operator["template"]["spec"])["HEADRACE_OPERATOR_LEASE"] == "true"
+    assert one(objects, "Role", "headrace-operator-lease")["metadata"]["namespace"] == "tasks"
+    assert one(rendered("default"), "Deployment", "headrace-operator")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_budgets_stand_only_where_a_pod_can_go() -> None:
+    assert [each["metadata"]["name"] for each in kinds(rendered("default"), "PodDisruptionBudget")] == ["headrace-api"]
+    ha = {each["metadata"]["name"]: each["spec"] for each in kinds(rendered("ha"), "PodDisruptionBudget")}
+    assert ha["headrace-api"]["minAvailable"] == "50%"
+    assert ha["headrace-operator"]["maxUnavailable"] == 1
+    assert not kinds(template("--set", "api.replicas=1"), "PodDisruptionBudget")
+
+
+def test_redis_comes_from_the_secret_unless_the_values_say_it() -> None:
+    spec = one(rendered("default"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    reference = {"secretKeyRef": {"name": "headrace-redis", "key": "url", "optional": True}}
+    assert env_of(spec)["HEADRACE_URL"] == reference
+
+
+def test_sentinels_with_tls() -> None:
+    for name in ("headrace-api", "headrace-operator"):
+        spec = one(rendered("external-redis-tls"), "Deployment", name)["spec"]["template"]["spec"]
+        environ = env_of(spec)
+        nodes = "sentinel-0.example.org:26379,sentinel-1.example.org:26379"
+        assert environ["HEADRACE_URL"] == f"rediss+sentinel://{nodes}/main/3"
+        assert environ["HEADRACE_REDIS_USERNAME"] == "headrace"
+        mounts = {each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+        for variable in ("HEADRACE_REDIS_CA", "HEADRACE_REDIS_CERT", "HEADRACE_REDIS_KEY"):
+            assert str(Path(environ[variable]).parent) in mounts
+    assert environ["HEADRACE_OPERATOR_CONNECTION_BIG_SHOP"] == {"secretKeyRef": {"name": "shop-redis", "key": "url"}}
+
+
+def test_every_address_is_one_that_headrace_reads() -> None:
+    for case in CASES:
+        for _, _, spec in pods(rendered(case)):
+            url = env_of(spec).get("HEADRACE_URL")
+            if isinstance(url, str):
+                assert RedisSettings.parse(url, "the chart").url == url
+    host = ("--set", "redis.external.host=fd00::1")
+    spec = one(template(*host), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    assert env_of(spec)["HEADRACE_URL"] == "redis://[fd00::1]:6379/0"
+
+
+def test_the_settings_of_the_pods_are_those_of_headrace(tmp_path: Path) -> None:
+    """An unknown HEADRACE_… would stop the start."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("admin:a-secret-of-sixteen")
+    for case in CASES:
+        for name, _, spec in pods(rendered(case)):
+            plain = {key: value if isinstance(value, str) else "" for key, value in env_of(spec).items()}
+            if name.endswith("-api"):
+                plain["HEADRACE_TOKENS_FILE"] = str(tokens)
+                assert ApiSettings.from_env(plain).host == "0.0.0.0"
+            elif name.endswith("-operator"):
+                assert OperatorSettings.from_env(plain).tick_s == 1
+                assert "default" in connections(plain)
+
+
+def test_only_the_key_with_tokens_is_mounted() -> None:
+    spec = one(rendered("default"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    [volume] = [each for each in spec["volumes"] if each["name"] == "tokens"]
+    assert volume["secret"] == {"secretName": "headrace-tokens", "items": [{"key": "tokens", "path": "tokens"}]}
+    open_to_all = one(template("--set", "api.auth.mode=none"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    assert not [each for each in open_to_all["volumes"] if each["name"] == "tokens"]
+
+
+def test_embedded_redis_keeps_what_it_was_given() -> None:
+    spec = one(rendered("embedded-redis"), "StatefulSet", "headrace-redis")["spec"]
+    arguments = spec["template"]["spec"]["containers"][0]["args"]
+    assert arguments[arguments.index("--appendonly") + 1] == "yes"
+    assert arguments[arguments.index("--maxmemory-policy") + 1] == "noeviction"
+    assert arguments[arguments.index("--requirepass") + 1] == "$(REDISCLI_AUTH)"
+    assert spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"] == {"storage": "1Gi"}
+
+
+def test_no_user_is_fixed_but_for_redis_and_there_it_can_be_taken_away() -> None:
+    for name, _, spec in pods(rendered("default")):
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys(), name
+    for name, _, spec in pods(rendered("openshift")):
+        assert not {key for key in ("runAsUser", "fsGroup") if spec["securityContext"].get(key)}, name
+
+
+def allowed(policy: Json, direction: str) -> set[int | str]:
+    return {port["port"] for rule in policy["spec"][direction] for port in rule.get("ports", ())}
+
+
+def test_network_policies_let_through_what_is_needed() -> None:
+    embedded = rendered("embedded-redis")
+    assert allowed(one(embedded, "NetworkPolicy", "headrace-operator"), "egress") == {53, 6379, 443, 6443}
+    assert allowed(one(embedded, "NetworkPolicy", "headrace-api"), "egress") == {53, 6379}
+    assert allowed(one(embedded, "NetworkPolicy", "headrace-api"), "ingress") == {"http"}
+    [rule] = one(embedded, "NetworkPolicy", "headrace-redis")["spec"]["ingress"]
+    peers = json.dumps(rule["from"])
+    assert all(name in peers for name in ('"api"', '"operator"', '"worker"', '"shop"'))
+    tls = rendered("external-redis-tls")
+    assert allowed(one(tls, "NetworkPolicy", "headrace-api"), "egress") == {53, 6379, 26379}
+    [rule] = one(rendered("namespaced"), "NetworkPolicy", "headrace-api")["spec"]["ingress"]
+    assert all(name in json.dumps(rule["from"]) for name in ("shop", "smoke", "monitoring"))
+    assert not kinds(rendered("default"), "NetworkPolicy")
+
+
+def test_monitors_find_services_and_workers() -> None:
+    objects = rendered("monitoring")
+    monitor = one(objects, "ServiceMonitor", "headrace-api")
+    service = one(objects, "Service", "headrace-api")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in {each["name"] for each in service["spec"]["ports"]}
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    workers = one(objects, "PodMonitor", "headrace-worker")
+    assert workers["spec"]["selector"]["matchLabels"] == MANAGED
+    assert workers["metadata"]["namespace"] == "monitoring"
+
+
+def test_every_knob_reaches_every_pod() -> None:
+    objects = rendered("knobs")
+    for name in ("tasks-api", "tasks-operator"):
+        template_of = one(objects, "Deployment", name)["spec"]["template"]
+        spec, container = template_of["spec"], template_of["spec"]["containers"][0]
+        assert container["image"].startswith("registry.example.org/headrace/headrace@sha256:")
+        assert [each["name"] for each in spec["imagePullSecrets"]] == ["one", "two"]
+        assert template_of["metadata"]["labels"] | {"a": "b", "team": "platform"} == template_of["metadata"]["labels"]
+        assert template_of["metadata"]["annotations"] == {"c": "d", "example.org/owner": "platform"}
+        assert spec["serviceAccountName"] == "mine"
+        assert spec["nodeSelector"] and spec["tolerations"] and spec["dnsConfig"]
+        assert spec["topologySpreadConstraints"][0]["topologyKey"] == "rack"
+        assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("high", "gvisor")
+        assert env_of(spec)["HEADRACE_DURABILITY"] == "fsync"
+        assert container["envFrom"] and container["args"][-2:] == ["--log-level", "debug"]
+        assert spec["volumes"][-1]["name"] == "tokens" or spec["volumes"][-1]["configMap"]["name"] == "headrace-more"
+        assert "/more" in {each["mountPath"] for each in container["volumeMounts"]}
+        assert spec["initContainers"][0]["name"] == "first" and spec["containers"][1]["name"] == "beside"
+        assert container["livenessProbe"]["failureThreshold"] == 9
+        assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+        assert spec["securityContext"]["supplementalGroups"] == [7]
+        assert container["securityContext"]["runAsUser"] == 12345
+    assert {each["metadata"]["name"] for each in kinds(objects, "ConfigMap")} == {"headrace-more", "headrace-text"}
+    assert not kinds(objects, "ServiceAccount")
+    assert one(objects, "Ingress", "tasks-api")["spec"]["rules"][0]["host"] == "tasks.example.org"
+
+
+def test_parts_can_be_left_out() -> None:
+    assert {each["metadata"]["name"] for each in kinds(rendered("minimal"), "Deployment")} == {"headrace-operator"}
+    assert not kinds(rendered("minimal"), "CustomResourceDefinition", "Pod", "Service")
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("operator.replicas=2", "Set operator.leaderElection.enabled=true, or operator.replicas=1."),
+        ("redis.embedded.enabled=true,redis.external.host=a", "redis says more than one address"),
+        ("redis.external.sentinel.masterName=main", "needs redis.external.sentinel.nodes"),
+        ("api.podDisruptionBudget.minAvailable=1", "needs one of maxUnavailable and minAvailable"),
+        ("api.autoscaling.enabled=true,api.autoscaling.minReplicas=20", "is above api.autoscaling.maxReplicas (10)"),
+        ("api.lifecycle.preStop.sleep.seconds=60", "must be longer than the sleep of api.lifecycle (60)"),
+        ("api.ingress.enabled=true", "needs api.ingress.hosts"),
+        ("api.replica=3", "additional properties 'replica' not allowed"),
+        ("api.replicas=two", "/api/replicas"),
+        ("redis.external.url=redis://:secret@host:6379/0", "/redis/external/url"),
+        ("operator.logLevel=loud", "/operator/logLevel"),
+        ("watchNamespaces={Shop}", "/watchNamespaces/0"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_value_and_the_remedy(given: str, sentence: str) -> None:
+    assert sentence in " ".join(refusal("--set", given).split())
+
+
+def test_the_schema_is_one() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema_rs.meta.validate(schema)
+
+
+def test_it_is_a_part_of_another_chart(tmp_path: Path) -> None:
+    """Umbrella charts hand over `global` and `enabled`, and both with keys of their own."""
+    umbrella = tmp_path / "umbrella"
+    (umbrella / "charts").mkdir(parents=True)
+    (umbrella / "charts" / "headrace").symlink_to(CHART)
+    dependency = {"name": "headrace", "version": "0.1.0", "condition": "headrace.enabled"}
+    about = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": [dependency]}
+    (umbrella / "Chart.yaml").write_text(yaml.safe_dump(about))
+    values = {"global": {"other": {"a": 1}}, "headrace": {"enabled": True, "api": {"replicas": 3}}}
+    (umbrella / "values.yaml").write_text(yaml.safe_dump(values))
+    done = run("template", "headrace", str(umbrella), "--namespace", "tasks")
+    assert done.returncode == 0, done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert one(objects, "Deployment", "headrace-api")["spec"]["replicas"] == 3
+    off = run("template", "headrace", str(umbrella), "--set", "headrace.enabled=false")
+    assert not [each for each in yaml.safe_load_all(off.stdout) if each]
