@@ -31,6 +31,8 @@ class Row:
     that exists); or not at all."""
     body: Any = None
     """A body that is in order."""
+    query: str = ""
+    """So that a stream ends."""
 
 
 EXPECTED: Final[Mapping[str, Row]] = {
@@ -40,6 +42,8 @@ EXPECTED: Final[Mapping[str, Row]] = {
     "GET /api/v1/errors": Row("read", "nothing"),
     "GET /api/v1/workers": Row("read", "nothing"),
     "GET /api/v1/tasks/{id}": Row("read", "id"),
+    "GET /api/v1/tasks/{id}/events": Row("read", "id", query="?seconds=0.05"),
+    "GET /api/v1/events": Row("read", "nothing", query="?seconds=0.05"),
     "DELETE /api/v1/tasks/{id}": Row("submit", "id"),
     "POST /api/v1/tasks/{id}:cancel": Row("submit", "id"),
     "POST /api/v1/tasks/{id}:retry": Row("submit", "id"),
@@ -118,7 +122,7 @@ async def ask(api: Api, route: str, role: str, queue: str, task_id: str) -> Answ
         body = row.body | {"filter": f"queue:{queue}"}
     headers = {"Authorization": f"Bearer {secret_of(role)}"} if role else {}
     path = path.replace("{id}", task_id).replace("{queue}", queue).replace("{job}", NO_JOB).replace("{type}", "none")
-    return await api.ask(method, path, json=body, headers=headers)
+    return await api.ask(method, path + row.query, json=body, headers=headers)
 
 
 def test_every_route_is_expected_and_says_so_itself() -> None:
@@ -203,12 +207,12 @@ async def test_no_route_lets_foreign_pages_in(redis_url: str, origin: str) -> No
     """No answer has an Access-Control header, and a browser's question beforehand is 405."""
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     async with running(redis_url) as api:
-        for route in EXPECTED:
+        for route, row in EXPECTED.items():
             method, _, path = route.partition(" ")
             path = path.replace("{id}", NOBODYS).replace("{queue}", "default").replace("{job}", NO_JOB)
             path = path.replace("{type}", "none")
             before = await api.ask("OPTIONS", path, headers=headers)
-            answer = await api.ask(method, path, headers=headers)
+            answer = await api.ask(method, path + row.query, headers=headers)
             assert before.code == "wrong_method", route
             for each in (before, answer):
                 assert not [name for name in each.headers if name.lower().startswith("access-control")], route

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from .task_body import TaskBody
+
 TaskId = Annotated[str, Meta(description="The task's id: ask for it at /api/v1/tasks/{id}.")]
 
 
@@ -19,6 +21,7 @@ class SubmittedTask(msgspec.Struct, frozen=True, omit_defaults=True):
         Meta(description="`held`, in a batch only: not stored, `task_id` is who holds its unique key."),
     ]
     warning: Annotated[str | UnsetType, Meta(description="Where no worker has published the type yet.")] = UNSET
+    task: Annotated[TaskBody | UnsetType, Meta(description="With `Prefer: wait`, if it ended in time: how.")] = UNSET
 
 
 class SubmittedBatch(msgspec.Struct, frozen=True):

@@ -12,7 +12,18 @@ from prometheus_client.registry import Collector
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 
-from . import audit_routes, batch, bulk_routes, listing, openapi_routes, queue_routes, system, tasks, type_routes
+from . import (
+    audit_routes,
+    batch,
+    bulk_routes,
+    event_routes,
+    listing,
+    openapi_routes,
+    queue_routes,
+    system,
+    tasks,
+    type_routes,
+)
 from .endpoint import endpoint
 from .metrics import registry_of
 from .services import SERVICES, Services
@@ -23,6 +34,7 @@ ROUTES: Final = (
     *tasks.ROUTES,
     *batch.ROUTES,
     *listing.ROUTES,
+    *event_routes.ROUTES,
     *queue_routes.ROUTES,
     *bulk_routes.ROUTES,
     *audit_routes.ROUTES,

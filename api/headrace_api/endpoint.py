@@ -48,6 +48,10 @@ class Doc:
     """Other answers that are no problem document: status to type."""
     media: str = "application/json"
     """Media type of its good answer."""
+    takes: tuple[str, ...] = ()
+    """Headers that it reads, as in `openapi_parts.REQUEST_HEADERS`, beside those of all submissions."""
+    events: Mapping[str, Any] = field(default_factory=dict)
+    """Of a stream of events: the type of each event's data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,10 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "schema": {"type": "string"},
     },
     "ETag": {"description": "Changes when the content does.", "required": True, "schema": {"type": "string"}},
+    "Preference-Applied": {
+        "description": "Where `Prefer: wait=…` was followed: how many seconds were waited for at most.",
+        "schema": {"type": "string"},
+    },
     "Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}},
 }
 
@@ -115,6 +119,22 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "W3C trace context, handed on to the handler and its log.",
         "schema": {"type": "string"},
         "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    },
+    "Prefer": {
+        "description": "`wait=10`: answer when the task has ended, or after 10 s; whole seconds, at most "
+        "`HEADRACE_MAX_WAIT_S`. Other preferences are ignored, and a submission waits only for a token that may read.",
+        "schema": {"type": "string"},
+        "example": "wait=10",
+    },
+    "If-None-Match": {
+        "description": "The ETag of the answer before: 304 as long as nothing has changed.",
+        "schema": {"type": "string"},
+        "example": 'W/"2f6b9d7a1c0e4f8d5a3b2c1d"',
+    },
+    "Last-Event-ID": {
+        "description": "The `id` that was seen last: the stream goes on from there. Browsers send it by themselves.",
+        "schema": {"type": "string"},
+        "example": "1768473006250-0/default",
     },
 }
 

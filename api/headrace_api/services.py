@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from headrace.broker.broker import Queue, TaskView, view
+from headrace.broker.broker import Queue, TaskView
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
 from headrace.redis_settings import RedisSettings
@@ -22,6 +22,8 @@ from .auditing import Auditor
 from .auth import Guard, require_queue
 from .bulk_driver import Bulks
 from .connections import Connections
+from .follow import Follow, Sight, sight
+from .hub import Hub
 from .idempotency import Keys
 from .ingest import Door
 from .limits import Limits
@@ -74,6 +76,8 @@ class Namespace:
         self.desk = Desk(services.settings, self.types)
         self.keys = Keys(services.store, name)
         self.lookout = Lookout(services.store, name)
+        self.hub = Hub(services.redis, services.store, name, self.lookout)
+        self.follow = Follow(services.store, name)
         self._doors: dict[str, Door] = {}
         self._watches: dict[str, JournalWatch] = {}
         self._waits: Counter[str] = Counter()
@@ -124,14 +128,20 @@ class Namespace:
 
     async def look(self, task_id: str) -> TaskView:
         """The task as it is now. Raises UnknownTask, StoreUnavailable."""
+        return (await self.sight(task_id)).task
+
+    async def sight(self, task_id: str) -> Sight:
+        """As `look`, with what tells whether it has changed."""
         queue = self.queue_with(task_id)
         found = await self._services.store.read(queue.get(task_id))
         if found is None:
             raise UnknownTask(task_id)
-        return view(task_id, queue.name, found)
+        return sight(task_id, queue.name, found)
 
     async def let_go(self) -> None:
-        """Wake all who wait for the end of a task."""
+        """Wake all who wait for the end of a task, or follow tasks."""
+        self.follow.let_go()
+        self.hub.let_go()
         for watch in self._watches.values():
             await watch.aclose()
 
@@ -141,6 +151,8 @@ class Namespace:
         for door in self._doors.values():
             await door.aclose()
         await self.types.aclose()
+        await self.follow.aclose()
+        await self.hub.aclose()
         await self.lookout.aclose()
 
 

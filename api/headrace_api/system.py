@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -10,15 +9,14 @@ from aiohttp import web
 from msgspec import UNSET
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from headrace.broker.broker import Depth
 from headrace.errors import HeadraceError, StoreUnavailable
 
 from .answers import Alive, Health, HealthChecks, Stats
 from .created import JSON
 from .endpoint import Doc, Route
 from .examples import HEALTHY, STATS
-from .overview import Overview
 from .services import Request, Services
+from .stats import stats_of
 
 REGISTRY: Final = web.AppKey("headrace_registry", CollectorRegistry)
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
@@ -56,30 +54,7 @@ async def stats(services: Services, request: Request) -> web.Response:
     In the queues of the caller's namespace that its token covers, as it was within the last second.
     """
     seen = await services.namespace(request.caller.namespace).lookout.look()
-    if not request.sees_all:
-        seen = replace(seen, depths={name: depth for name, depth in seen.depths.items() if request.may(name)})
-    return _json(_summary(seen) | {"queues": {name: _counts(depth) for name, depth in seen.depths.items()}})
-
-
-def _counts(depth: Depth) -> dict[str, int | bool]:
-    return {
-        "pending": depth.waiting,
-        "processing": depth.processing,
-        "completed": depth.ended("completed"),
-        "failed": depth.ended("failed"),
-        "cancelled": depth.ended("cancelled"),
-        "scheduled": depth.delayed,
-        "parked": depth.parked,
-        "dead_letters": depth.dead,
-        "paused": depth.paused,
-    }
-
-
-def _summary(seen: Overview) -> dict[str, int | bool]:
-    rows = [_counts(depth) for depth in seen.depths.values()]
-    names = ("pending", "processing", "completed", "failed", "cancelled", "scheduled", "parked", "dead_letters")
-    total: dict[str, int | bool] = {name: sum(row[name] for row in rows) for name in names}
-    return total | {"workers": len(seen.active)}
+    return _json(stats_of(seen, request.may))
 
 
 async def metrics(services: Services, request: Request) -> web.Response:

@@ -112,7 +112,7 @@ def task_body(seen: TaskView, default_retries: int) -> TaskBody:
         log=[_attempt(each) for each in seen.attempts],
         tags=envelope.tags if envelope else (),
         expires_at=rfc3339(envelope.expires_ms) if envelope else None,
-        progress=_progress(seen.progress) if seen.progress else None,
+        progress=progress_body(seen.progress) if seen.progress else None,
     )
 
 
@@ -124,7 +124,8 @@ def _error(seen: TaskView, last: Attempt) -> Failure | None:
     return Failure("Crashed", f"The worker that ran it died ({how}); that was crash {seen.counters.crashes}.")
 
 
-def _progress(said: Progress) -> ProgressBody:
+def progress_body(said: Progress) -> ProgressBody:
+    """What an attempt said."""
     return ProgressBody(said.done, said.total, said.message, rfc3339(said.at))
 
 

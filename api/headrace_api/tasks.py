@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
-from aiohttp import web
+from aiohttp import ETag, web
 from msgspec import UNSET, Meta, UnsetType
 
 from headrace.broker.broker import Submitted, TaskView
-from headrace.errors import QueueFull, TaskConflict, UnknownTask, WrongState
+from headrace.errors import QueueFull, StoreUnavailable, TaskConflict, UnknownTask, WrongState
 from headrace.journal import news
 from headrace.task import TERMINAL, State
 
@@ -23,12 +24,16 @@ from .created import JSON
 from .created import answer as answer_created
 from .endpoint import Doc, Route
 from .examples import CANCELLED, RETRIED, SUBMISSIONS, SUBMITTED, TASKS
+from .follow import Sight
 from .idempotency import read_key
+from .prefer import PREFER, applied, preferred_wait
 from .problems import HttpProblem, UniqueHeld
 from .reading import read_query
 from .services import Namespace, Request, Services
 from .submissions import Accepted, Origin, Submission, fingerprint
 from .task_body import TaskBody, task_body
+
+logger = logging.getLogger(__name__)
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _encode: Final = msgspec.json.Encoder().encode
@@ -46,19 +51,46 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
     accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
     queue = request.require_queue(accepted.queue)
     allowance = await services.limits.of_queue(namespace.name, queue)
-    told = await _store(services, request, namespace, accepted)
+    replayed = await _store(services, namespace, accepted)
+    wait_s = _preferred_wait(services, request)
+    if wait_s is not None and "read" in request.caller.grants:
+        told: web.StreamResponse = await _created_and_ended(services, namespace, accepted, replayed, wait_s)
+    elif replayed or accepted.warning is not None:
+        told = _created(accepted, replayed)
+    else:
+        told = answer_created(request.http, accepted.new.id)
     if allowance is not None:
         allowance.announce(told)
     return told
 
 
-async def _store(services: Services, request: Request, namespace: Namespace, accepted: Accepted) -> web.StreamResponse:
+async def _store(services: Services, namespace: Namespace, accepted: Accepted) -> bool:
+    """Whether it was there already."""
     [answer] = await namespace.door(accepted.queue).submit((accepted.new,))
     if answer.status != "new":
         await settle(namespace, accepted, answer)
-        return _created(accepted, True)
+        return True
     services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
-    return answer_created(request.http, accepted.new.id) if accepted.warning is None else _created(accepted, False)
+    return False
+
+
+def _preferred_wait(services: Services, request: Request) -> int | None:
+    headers = request.http.headers
+    return preferred_wait(headers.getall(PREFER), services.settings.max_wait_s) if PREFER in headers else None
+
+
+async def _created_and_ended(
+    services: Services, namespace: Namespace, accepted: Accepted, replayed: bool, wait_s: int
+) -> web.Response:
+    """The answer when the task has ended, or after so long. It is stored, whatever becomes of the wait."""
+    task: TaskBody | UnsetType = UNSET
+    try:
+        seen = await _wait_for(services, namespace, await namespace.look(accepted.new.id), wait_s)
+        if seen.state in TERMINAL:
+            task = await _body(services, namespace, seen)
+    except (UnknownTask, StoreUnavailable) as error:
+        logger.debug("The wait for %s broke off. %s", accepted.new.id, error)
+    return _created(accepted, replayed, task, applied(wait_s))
 
 
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
@@ -90,12 +122,14 @@ async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) ->
         raise TaskConflict(accepted.new.id)
 
 
-def _created(accepted: Accepted, replayed: bool) -> web.Response:
+def _created(
+    accepted: Accepted, replayed: bool, task: TaskBody | UnsetType = UNSET, more: Mapping[str, str] = {}
+) -> web.Response:
     task_id = accepted.new.id
-    headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
+    headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}", **more}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    body = _encode(SubmittedTask(task_id, "submitted", accepted.warning or UNSET))
+    body = _encode(SubmittedTask(task_id, "submitted", accepted.warning or UNSET, task))
     return web.Response(body=body, status=201, headers=headers)
 
 
@@ -114,28 +148,59 @@ class ShowQuery(msgspec.Struct, frozen=True):
 
 
 async def show_task(services: Services, request: Request) -> web.Response:
-    """Show a task as it is now, or wait for its end."""
+    """Show a task as it is now, or wait for its end.
+
+    With `If-None-Match` it is 304 as long as nothing has changed; with a wait, too, it is answered at the next change.
+    """
     namespace, task_id = services.namespace(request.caller.namespace), request.http.match_info["id"]
     request.require_id(task_id)
-    wait_s = _wait(request.http.query, services.settings.max_wait_s) if request.http.query_string else 0.0
-    seen = await namespace.look(task_id)
-    if wait_s > 0 and seen.state not in TERMINAL:
-        seen = await _wait_for(services, namespace, seen, wait_s)
+    wait_s, headers = _wait(services, request)
+    known = request.http.if_none_match
+    seen = await namespace.sight(task_id)
+    if wait_s > 0 and known is not None and _is_known(known, seen):
+        seen = await _wait_for_change(services, namespace, seen, wait_s)
+    elif wait_s > 0 and known is None and seen.task.state not in TERMINAL:
+        await _wait_for(services, namespace, seen.task, wait_s)
+        seen = await namespace.sight(task_id)
+    headers |= {**_NO_STORE, "ETag": f'W/"{seen.tag}"'}
+    if known is not None and _is_known(known, seen):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=_encode(await _body(services, namespace, seen.task)), headers=headers)
+
+
+async def _body(services: Services, namespace: Namespace, seen: TaskView) -> TaskBody:
     known = await namespace.types.find(seen.envelope.type) if seen.envelope else None
     default = known.described.max_retries if known else None
-    body = task_body(seen, services.settings.max_retries if default is None else default)
-    return web.Response(body=_encode(body), headers=_NO_STORE)
+    return task_body(seen, services.settings.max_retries if default is None else default)
+
+
+def _is_known(tags: Iterable[ETag], seen: Sight) -> bool:
+    """RFC 9110: compared weakly; `*` is any."""
+    return any(each.value in {seen.tag, "*"} for each in tags)
 
 
 _NO_STORE: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
 
-def _wait(query: Mapping[str, str], limit: float) -> float:
-    seconds = read_query(query, ShowQuery).wait
+def _wait(services: Services, request: Request) -> tuple[float, dict[str, str]]:
+    """Seconds to wait, and the header that says so if it was a preference. Raises HttpProblem."""
+    query, limit = request.http.query, services.settings.max_wait_s
+    seconds = read_query(query, ShowQuery).wait if query else 0.0
     if seconds > limit:
         hint = f"give seconds from 0 to {limit:g}, as in ?wait=30"
         raise HttpProblem(400, "bad_query", f"wait is {query['wait'][:40]!r}.", hint)
-    return seconds
+    preferred = None if "wait" in query else _preferred_wait(services, request)
+    return (seconds, {}) if preferred is None else (preferred, applied(preferred))
+
+
+async def _wait_for_change(services: Services, namespace: Namespace, seen: Sight, wait_s: float) -> Sight:
+    """The task when it is no longer as it was seen, or as it is after so long. Raises UnknownTask."""
+    with namespace.follow.task(seen) as follower:
+        if not services.closing:
+            await news(follower.news, wait_s)
+        if follower.seen is None:
+            raise UnknownTask(seen.task.id)
+        return follower.seen
 
 
 async def _wait_for(services: Services, namespace: Namespace, seen: TaskView, wait_s: float) -> TaskView:
@@ -223,9 +288,23 @@ ROUTES: Final = (
         body=Submission,
         answer=SubmittedTask,
         status=201,
-        doc=Doc(body=SUBMISSIONS, answer=SUBMITTED, headers=("Location", "Idempotent-Replayed")),
+        doc=Doc(
+            body=SUBMISSIONS,
+            answer=SUBMITTED,
+            headers=("Location", "Idempotent-Replayed", "Preference-Applied"),
+            takes=("Prefer",),
+        ),
     ),
-    Route("GET", "/api/v1/tasks/{id}", show_task, query=ShowQuery, answer=TaskBody, doc=Doc(answer=TASKS)),
+    Route(
+        "GET",
+        "/api/v1/tasks/{id}",
+        show_task,
+        query=ShowQuery,
+        answer=TaskBody,
+        doc=Doc(
+            answer=TASKS, headers=("ETag", "Preference-Applied"), also={304: None}, takes=("If-None-Match", "Prefer")
+        ),
+    ),
     Route(
         "DELETE",
         "/api/v1/tasks/{id}",
