@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from command_line import Command, clean_environ, http, run
-from headrace_cli import main
+from headrace_cli import dev_pools, main
+from headrace_operator.spec import read_spec
 from redis_server import await_true
 
 ROOT = Path(__file__).parent.parent
@@ -187,6 +188,15 @@ def test_the_pool_of_the_examples_runs_them(folder: Path) -> None:
     with Command("dev", "-f", "examples/pool.yaml", "--port", "0", cwd=folder) as command:
         command.wait_for(r"examples WokeFromZero: 0 → 1")
         command.wait_for(r"sample send_email completed")
+
+
+@pytest.mark.parametrize(("scaling", "most"), [
+    ({"maxReplicas": 500}, dev_pools.MOST), ({"maxReplicas": 5}, 5), ({"maxReplicas": 500, "minReplicas": 200}, 200),
+])  # fmt: skip
+def test_a_laptop_gets_no_more_processes_than_it_can_bear(scaling: dict[str, int], most: int) -> None:
+    spec = read_spec({"queues": [{"name": "a"}], "scaling": scaling, "redis": {"connection": "shop"}})
+    here = dev_pools._bearable(spec)
+    assert (here.scaling.max_replicas, here.redis.connection) == (most, "default")
 
 
 def test_a_wrong_file_stops_the_start_with_its_field(folder: Path) -> None:

@@ -247,9 +247,14 @@ class Sleeper:
 class Sleepers(Laptop):
     """Without programs: which of them go is all that counts."""
 
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.sleeping: list[Sleeper] = []
+
     def launch(self, pool: Pool, name: str, order: Order) -> Any:
         self.launched.append(name)
-        return Sleeper()
+        self.sleeping.append(Sleeper())
+        return self.sleeping[-1]
 
 
 @pytest.fixture
@@ -279,6 +284,18 @@ async def test_the_cheap_ones_go_first_then_the_newest(sleepers: Sleepers) -> No
     assert await scaled(sleepers, 3) == ["2", "3", "4"]
     assert await scaled(sleepers, 2) == ["2", "3"]
     assert await scaled(sleepers, 3) == ["2", "3", "5"]
+
+
+async def test_one_whose_tasks_cannot_be_handed_on_is_started_again_all_the_same(sleepers: Sleepers) -> None:
+    async def broken(key: Key, pod: Pod) -> None:
+        raise LookupError("not foreseen")
+
+    sleepers.ended = broken  # type: ignore[method-assign]
+    await scaled(sleepers, 1)
+    await eventually(lambda: _async(len(sleepers.sleeping) == 1))
+    sleepers.sleeping[-1].kill()
+    await eventually(lambda: _async(len(sleepers.launched) == 2))
+    assert sleepers.launched[0] == sleepers.launched[1]
 
 
 async def test_a_number_that_somebody_else_changed_is_a_conflict(sleepers: Sleepers) -> None:

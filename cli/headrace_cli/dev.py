@@ -51,7 +51,8 @@ def command(app: str | None, init: bool, files: tuple[str, ...], concurrency: st
     from .dev_probe import Look
 
     named = _apps_of_pools(files) if files else []
-    names = [app] if app else named or [choose_app(Path.cwd(), app, init=init)]
+    own = [choose_app(Path.cwd(), app, init=init)] if app or init or not named else []
+    names = list(dict.fromkeys([*own, *named]))
     looks = [Look(name) for name in names]
 
     # Imported while the look goes on beside: each takes about as long.

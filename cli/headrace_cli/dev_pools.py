@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any, Final
 
 from msgspec.structs import replace as with_fields
@@ -21,7 +23,7 @@ from headrace_operator.news import News
 from headrace_operator.orders import Order, order_of
 from headrace_operator.pool_file import InvalidPoolFile, PoolFiles, read_files, resource
 from headrace_operator.processes import ProcessCluster
-from headrace_operator.spec import Mode, Redis
+from headrace_operator.spec import Mode, PoolSpec, Redis
 from headrace_operator.wake import Waker
 from headrace_operator.workforce import crews
 
@@ -30,6 +32,8 @@ from .dev_process import WorkerCommand, WorkerProcess, describe_exit
 from .dev_stack import Stack, worker_environ
 
 TICK_S: Final = 1.0
+MOST: Final = max(8, 4 * (os.cpu_count() or 1))
+"""Processes of a pool that does not insist on more: a file for a cluster may allow too many for a laptop."""
 _LOOK_S: Final = 0.5
 _CONNECTION: Final = "default"
 """Whatever a pool calls its Redis, here it is the one that there is."""
@@ -106,8 +110,7 @@ class Pools:
             task.add_done_callback(self._leaving.discard)
         for key in changed:
             pool = fresh.pools[key]
-            here = Pool(key.name, key.namespace, key.name, with_fields(pool.spec, redis=Redis()), key.namespace)
-            self._pools[key] = here
+            here = self._pools[key] = replace(pool, spec=_bearable(pool.spec))
             self._stack.store.serve(queue.name for queue in here.spec.queues)
             self._generations[key] = self._generations.get(key, 0) + 1
             self.loop.saw_pool(resource(here, self._generations[key]))
@@ -137,7 +140,7 @@ class Pools:
 
     def lines(self) -> list[str]:
         """Each pool in one line."""
-        return [_line(key.name, pool) for key, pool in self._listed.pools.items()]
+        return [_line(key.name, self._pools[key]) for key in self._listed.pools]
 
     def say_what_is_ignored(self, names: Sequence[str] | None = None) -> None:
         """What of the files does nothing here."""
@@ -146,6 +149,9 @@ class Pools:
                 self._screen.say(note)
         for key, pool in self._listed.pools.items():
             if names is None or key.name in names:
+                most = self._pools[key].spec.scaling.max_replicas
+                if most < pool.spec.scaling.max_replicas:
+                    self._screen.say(f"maxReplicas is {most} on this machine", who=key.name)
                 for sentence in order_of(pool, self.default_grace_s).ignored:
                     self._screen.say(sentence, who=key.name)
 
@@ -193,6 +199,13 @@ class Pools:
         return [Place(_CONNECTION, pool.tenant, queue.name) for queue in pool.spec.queues]
 
 
+def _bearable(spec: PoolSpec) -> PoolSpec:
+    """With the one Redis that there is, and no more replicas than a laptop can bear."""
+    scaling = spec.scaling
+    most = min(scaling.max_replicas, max(MOST, scaling.min_replicas, scaling.fallback.replicas))
+    return with_fields(spec, redis=Redis(), scaling=with_fields(scaling, max_replicas=most))
+
+
 def _line(name: str, pool: Pool) -> str:
     spec = pool.spec
     queues = " ".join(queue.name for queue in spec.queues)
@@ -209,7 +222,9 @@ def _status_line(status: dict[str, Any]) -> str:
     parts = [f"{status.get('readyReplicas', 0)} of {status.get('desiredReplicas', 0)} ready"]
     parts += [f"{status[field]} {word}" for field, word in _COUNTS if status.get(field)]
     why = f" · {ready['reason']}: {ready['message']}" if ready["status"] == "False" else ""
-    return f"{', '.join(parts)}{why}"
+    decision = status.get("decision", {})
+    would = f" · {decision['message']}" if decision.get("reason") == Mode.DRY_RUN else ""
+    return f"{', '.join(parts)}{why}{would}"
 
 
 _COUNTS: Final = (

@@ -257,11 +257,19 @@ class ProcessCluster:
             began = time.monotonic()
             cause, harmless = await self._run(crew, replica)
             replica.ended = Ended(time.time(), cause, harmless or replica.leave.is_set())
-            await self._host.ended(crew.key, replica.pod())
+            await self._tell_end(crew.key, replica.pod())
             early = 0 if time.monotonic() - began >= STEADY_S else early + 1
             pause_s = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2 ** (early - 2)) if early > 1 else 0.0
             await _rest(replica, cause, pause_s)
         crew.replicas.remove(replica)
+
+    async def _tell_end(self, key: Key, pod: Pod) -> None:
+        try:
+            await self._host.ended(key, pod)
+        except Exception:
+            logger.exception(
+                "what %s held was not handed on at once; that is done when its beats were missed", pod.name
+            )
 
     async def _run(self, crew: _Crew, replica: _Replica) -> tuple[str, bool]:
         """One life of its process. Returns how it ended, and whether that was in order."""
