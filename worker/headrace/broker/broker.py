@@ -281,7 +281,7 @@ class Queue:
         return self._call("pause", (int(paused), _time(now_ms)), bool)
 
     def beat(self, worker: str, counter: int | str, info: bytes = b"") -> Call[Beat]:
-        """Show that the worker lives; `counter` is its own and grows, and may be followed by what `WorkerBeat` tells."""
+        """Show that the worker lives; `counter` is its own and grows, and what `WorkerBeat` tells may follow it."""
         return self._call("beat", (worker, counter, info), parse_beat)
 
     def progress(self, worker: str, rows: Sequence[bytes | str], *, ttl_s: int = 60) -> Call[bool]:
