@@ -51,9 +51,7 @@ class Operator:
         settings = self.settings
         if kubeconfig is not None:
             os.environ["KUBECONFIG"] = kubeconfig
-        # From the first moment on, also while another holds the Lease; kopf takes the signals over when it begins.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        self._take_signals()
         async with AsyncExitStack() as stack:
             requests = await connect(kubeconfig)
             stack.push_async_callback(requests.aclose)
@@ -102,16 +100,31 @@ class Operator:
         raise LeaseLostError
 
     async def _watch(self) -> None:
-        """kopf, until it is told to end. It finds the kubeconfig by the variable only."""
-        namespaces = self.settings.namespaces
-        await kopf.operator(
+        """kopf, until this process is told to end. It finds the kubeconfig by the variable only."""
+        namespaces, others = self.settings.namespaces, asyncio.all_tasks()
+        parts = await kopf.spawn_tasks(
             registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid, self.recount.soon),
             settings=kopf_settings(everywhere=not namespaces),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=self._stop,
         )
+        self._take_signals()  # again: by kopf's own handlers it waits 5 s for whatever else runs in this process
+        watching = asyncio.ensure_future(kopf.run_tasks(parts, ignored=others))
+        ending = asyncio.create_task(self._stop.wait())
+        ending.add_done_callback(lambda _: watching.cancel())
+        try:
+            await watching
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                raise
+            logger.info("told to end: another operator may begin")
+        finally:
+            ending.cancel()
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
 
     # what watches tell beyond the store
 
