@@ -413,6 +413,27 @@ def test_watch_shows_the_queues_again_when_they_changed(headrace: Headrace, redi
     assert "Traceback" not in watching.output
 
 
+def test_events_are_followed_as_they_end(headrace: Headrace, redis_url: str, tmp_path: Path) -> None:
+    """A line each, of those that are wanted, until so many have come."""
+    with Command("events", "type:gr*", "state:cancelled", "-n", "1", cwd=tmp_path, HEADRACE_URL=redis_url) as following:
+        ended: list[str] = []
+        while following.process.poll() is None:
+            ended += submitted(headrace, 1)
+            headrace("task", "cancel", ended[-1])
+        assert following.end() == 0
+    at, state, type_, task_id = following.output.split()
+    assert at.endswith("Z")
+    assert (state, type_) == ("cancelled", "greet")
+    assert task_id in ended
+
+
+def test_events_know_no_other_filters(headrace: Headrace) -> None:
+    """What would need a look at each task is refused."""
+    refused = headrace("events", "error:Timeout")
+    assert refused.code == main.USAGE
+    assert "only state:, type: and queue:" in refused.err
+
+
 def test_watch_shows_a_task_until_it_has_ended(headrace: Headrace, redis_url: str, tmp_path: Path) -> None:
     [task_id] = submitted(headrace, 1)
     with Command("task", "get", task_id, "--watch", cwd=tmp_path, HEADRACE_URL=redis_url) as watching:

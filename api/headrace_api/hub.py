@@ -87,12 +87,7 @@ class View:
 
     def wants(self, ended: Ended) -> bool:
         """Whether this task is told."""
-        return self.covers(ended.place.queue) and (
-            not self.types
-            or any(
-                ended.type.startswith(each[:-1]) if each.endswith("*") else ended.type == each for each in self.types
-            )
-        )
+        return self.covers(ended.place.queue) and ended.is_of(self.types)
 
 
 class Outbox:

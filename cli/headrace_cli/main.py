@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "operator": ("operator", "Scale WorkerPools of a Kubernetes cluster."),
     "submit": ("submit", "Submit a task, or many."),
     "task": ("task", "Look at tasks, list, cancel and retry them."),
+    "events": ("events", "Follow the tasks that end, one line each."),
     "queue": ("queue", "List queues; pause, resume, limit and empty them."),
     "types": ("types", "List the task types that workers know."),
     "workers": ("workers", "List the workers, and what they run."),

@@ -45,7 +45,7 @@ class Session:
         """For what the library offers; it has the patience of `RedisSettings.timeout_s`, not that of the API."""
         self.connections = Connections(redis.url, settings.namespace)
         """What the library does to single tasks, with its patience and its durability."""
-        self._redis = redis
+        self.redis = redis
         self._doors: dict[str, Door] = {}
 
     def queue(self, name: str) -> Queue:
@@ -60,7 +60,7 @@ class Session:
 
     def watch(self, queue: str) -> JournalWatch:
         """Tells when tasks of a queue end. To be closed."""
-        return JournalWatch(self._redis, self.queue(queue).keys)
+        return JournalWatch(self.redis, self.queue(queue).keys)
 
     async def look(self, task_id: str) -> TaskView:
         """The task as it is now. Raises UnknownTask, StoreUnavailable."""

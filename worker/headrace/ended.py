@@ -67,6 +67,12 @@ class Ended(NamedTuple):
     """Empty where something foreign wrote the task."""
     state: State
 
+    def is_of(self, types: Sequence[str]) -> bool:
+        """Whether its type is one of these, of which one with a `*` at its end is many; none are all."""
+        return not types or any(
+            self.type.startswith(each[:-1]) if each.endswith("*") else self.type == each for each in types
+        )
+
 
 Listen = Callable[[Sequence[Ended]], None]
 
