@@ -182,6 +182,8 @@ def test_kubernetes_service_links_are_no_settings() -> None:
         "HEADRACE_API_SERVICE_PORT_HTTP": "8080",
         "HEADRACE_API_PORT_8080_TCP": "tcp://10.0.0.1:8080",
         "HEADRACE_API_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "HEADRACE_API_PORT_8080_TCP_PORT": "8080",
+        "HEADRACE_API_PORT_8080_TCP_PROTO": "tcp",
         "HEADRACE_METRICS_PORT": "tcp://10.0.0.2:9464",
     }
     assert WorkerSettings.from_env(environ).metrics_port == 9464

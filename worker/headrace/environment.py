@@ -27,6 +27,7 @@ _LEFT_TO_OTHERS = ("HEADRACE_OPERATOR_",)
 
 # Kubernetes sets such variables for every Service in reach: one called headrace-api must not stop a start.
 _LINK_NAME = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SHORT_LINK = re.compile(r"\w+(?<!_SERVICE)(?<!_TCP)(?<!_UDP)(?<!_SCTP)_PORT")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -137,7 +138,8 @@ def refuse_unknown(environ: Mapping[str, str]) -> None:
 def _is_service_link(name: str, value: str) -> bool:
     if not _LINK_NAME.fullmatch(name):
         return False
-    return not name.endswith("_PORT") or name.endswith("_SERVICE_PORT") or bool(_LINK_VALUE.match(value))
+    # Only the shortest form, such as HEADRACE_METRICS_PORT, can be a setting of ours as well.
+    return not _SHORT_LINK.fullmatch(name) or bool(_LINK_VALUE.match(value))
 
 
 def _value(each: Field[Any], given: object, source: str) -> object:
