@@ -65,6 +65,7 @@ class Operator:
             stack.push_async_callback(self.loop.aclose)
             self.hand_on = HandOn(self.looker)
             self.recount = Recount(requests, self.loop, self.watched, settings.namespaces, self.hand_on.forget)
+            self.cluster.on_ghost = self.recount.soon
             registry = registry_of(self.loop, self.cluster)
             await stack.enter_async_context(serving(settings.host, settings.metrics_port, registry, self.health))
             await self._work(Lease(requests, settings.lease_namespace, self._identity()))
@@ -102,9 +103,12 @@ class Operator:
     async def _watch(self) -> None:
         """kopf, until this process is told to end. It finds the kubeconfig by the variable only."""
         namespaces, others = self.settings.namespaces, asyncio.all_tasks()
+        # kopf's own guess asks the system for the user's name, and a UID that a cluster chose has none.
+        identity: Any = self._identity()
         parts = await kopf.spawn_tasks(
             registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid, self.recount.soon),
             settings=kopf_settings(everywhere=not namespaces),
+            identity=identity,
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
