@@ -33,8 +33,8 @@ test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 	sed -E 's,(href|src)="([^"#:]+)",\1="htmlcov/\2",g' htmlcov/index.html > coverage.html \
 		&& echo "Open coverage.html." && exit $$result
 
-model: $(VENV)/.test ## Run the model test of the broker for a long time
-	$(PY) -m pytest tests/test_model*.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+model: $(VENV)/.test ## Run the model tests of the broker and of the operator for a long time
+	$(PY) -m pytest tests/test_model*.py tests/test_operator_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
 
 schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
 	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
