@@ -16,8 +16,9 @@ from .requests import in_cluster
 
 logger = logging.getLogger("headrace.operator")
 
-ENDLESS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 30) + (30,) * 10_000
-"""Seconds between tries of a request of kopf's: ten minutes without an API server must not end the process."""
+ENDLESS: Final = (1, 1, 2, 3, 5) + (8,) * 100_000
+"""Seconds between tries of a request of kopf's: days without an API server must not end the process, and the watches
+begin anew within 15 s of its return."""
 
 PodSeen = Callable[[Key, Pod, bool], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -117,7 +117,11 @@ class KubeCluster:
     def __init__(self, requests: Requests, watched: Watched, *, allow_service_accounts: bool = False) -> None:
         self.requests = requests
         self.watched = watched
+        self.on_ghost: Callable[[], None] = lambda: None
+        """Called when a pool turns out to be gone that no watch has told of."""
         self._allow_service_accounts = allow_service_accounts
+        self._made: set[str] = set()
+        """Uids of the pools whose Deployments were there."""
 
     def fleet(self, key: Key) -> Fleet:
         return self.watched.fleet(key)
@@ -126,12 +130,24 @@ class KubeCluster:
         """Create it with no replicas, or else a new pool would start a pod for nothing; then apply without them."""
         made = manifests.deployment(pool, allow_service_accounts=self._allow_service_accounts)
         if not self.watched.fleet(Key(pool.namespace, pool.name)).exists:
+            await self._check_is_there(pool)
             await self._create(pool, made)
+        self._made.add(pool.uid)
         path = DEPLOYMENTS.format(pool.namespace, pool.name)
         shown = await self.requests.send("PATCH", query(path, _APPLIED), made, kind=APPLY)
         self.watched.saw_deployment(shown, deleted=False)
         path = BUDGETS.format(pool.namespace, pool.name)
         await self.requests.send("PATCH", query(path, _APPLIED), manifests.disruption_budget(pool), kind=APPLY)
+
+    async def _check_is_there(self, pool: Pool) -> None:
+        """Its Deployment vanished, maybe with the pool itself: then none is made again. Raises NotThere."""
+        if pool.uid not in self._made:
+            return
+        path = POOLS.format(pool.namespace, "").rstrip("/")
+        found = await self.requests.send("GET", query(path, {"fieldSelector": f"metadata.name%3D{pool.name}"}))
+        if pool.uid not in [each["metadata"]["uid"] for each in found["items"]]:
+            self.on_ghost()
+            raise NotThere(f"the WorkerPool {pool.name} was deleted")
 
     async def _create(self, pool: Pool, made: dict[str, Any]) -> None:
         path = DEPLOYMENTS.format(pool.namespace, "").rstrip("/")

@@ -11,7 +11,7 @@ from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
 from headrace.broker.demand import Demand, GroupMissingError
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StoreTimeout
 from headrace.redis_settings import RedisSettings
 
 logger = logging.getLogger("headrace.operator")
@@ -99,6 +99,5 @@ class Looker:
 
 
 def _worded(error: Exception) -> Exception:
-    return (
-        TimeoutError(f"no answer within {LOOK_S:g} s") if isinstance(error, TimeoutError) and not str(error) else error
-    )
+    late = isinstance(error, StoreTimeout) or (isinstance(error, TimeoutError) and not str(error))
+    return TimeoutError(f"no answer within {LOOK_S:g} s") if late else error

@@ -58,11 +58,21 @@ class Requests:
         self.made[method, resource_of(path), answer.status] += 1
         if answer.status >= 400:
             raise _refusal(answer.status, content)
-        found: Json = json.loads(content)
-        return found
+        return _object(content)
 
     async def aclose(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
+
+
+def _object(content: bytes) -> Json:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        start = content[:60].decode(errors="replace")
+        raise ClusterError(f"what the API server answers is no object of Kubernetes, but {start!r}")
+    return found
 
 
 def resource_of(path: str) -> str:
