@@ -105,11 +105,13 @@ def shrink(
 
 
 def _safe(replicas: Sequence[Replica], remove: list[Replica], missing: int) -> tuple[list[Replica], int]:
-    """Without those in whose stead the cluster would stop one that is not ready, and works."""
+    """Nobody, while one is not ready and may work: the cluster would stop that one in place of one that is ready.
+
+    Who is not ready may be so the next moment, so marks among those settle nothing either.
+    """
     going = {each.name for each in remove}
-    if all(each.ready or each.removable or each.name in going for each in replicas):
-        return remove, missing
-    return [each for each in remove if not each.ready], 0
+    safe = all(each.ready or each.removable or each.name in going for each in replicas)
+    return (remove, missing) if safe else ([], 0)
 
 
 def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, float]:
