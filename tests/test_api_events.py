@@ -77,7 +77,9 @@ class Stream:
         """The OpenAPI document has to know it."""
         found = openapi_check.operation_of("GET", self.path)
         assert found is not None
-        schema = found[1]["responses"]["200"]["content"]["text/event-stream"]["x-events"][name]
+        kinds = found[1]["responses"]["200"]["content"]["text/event-stream"]["schema"]["oneOf"]
+        told = {each["properties"]["event"]["const"]: each["properties"]["data"]["contentSchema"] for each in kinds}
+        schema = told[name]
         assert openapi_check.mismatch(schema, data) is None
         self.events.append(Event(name, data, self._last_id))
 

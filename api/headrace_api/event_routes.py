@@ -135,27 +135,16 @@ def _view(request: Request, query: EventsQuery) -> View:
     return View(request.caller.queues, filter.queues, filter.types, request.caller)
 
 
-_SAMPLE: Final = """\
-retry: 1730
-
-event: overview
-id: 1768473006250-0/default
-data: {"pending":12,"processing":4,"completed":1042,"failed":3,"cancelled":0,"scheduled":1,"parked":0,"dead_letters":2,\
-"workers":2,"queues":{}}
-
-event: ended
-id: 1768473006811-0/default
-data: {"id":"01890a5d-ac96-474b-bcce-b302099a8057","queue":"default","type":"send_email","status":"completed",\
-"at":"2026-01-15T10:30:06.811Z"}
-
-"""
-_OF_A_TASK: Final = """\
-retry: 2210
-
-event: progress
-data: {"done":3,"total":10,"message":"three of ten pages","at":"2026-01-15T10:30:05.600Z"}
-
-"""
+_ENDED: Final = {
+    "event": "ended",
+    "id": "1768473006811-0/default",
+    "data": '{"id":"01890a5d-ac96-474b-bcce-b302099a8057","queue":"default","type":"send_email",'
+    '"status":"completed","at":"2026-01-15T10:30:06.811Z"}',
+}
+_PROGRESS: Final = {
+    "event": "progress",
+    "data": '{"done":3,"total":10,"message":"three of ten pages","at":"2026-01-15T10:30:05.600Z"}',
+}
 _EVENTS: Final[Mapping[str, type]] = {
     "ended": EndedEvent,
     "overview": Stats,
@@ -171,7 +160,7 @@ ROUTES: Final = (
         query=FollowQuery,
         answer=str,
         doc=Doc(
-            answer={"An attempt that says how far it is": _OF_A_TASK},
+            answer={"An attempt that says how far it is": _PROGRESS},
             media="text/event-stream",
             also={204: None},
             takes=(LAST_ID,),
@@ -185,7 +174,7 @@ ROUTES: Final = (
         query=EventsQuery,
         answer=str,
         doc=Doc(
-            answer={"A task that ended": _SAMPLE},
+            answer={"A task that ended": _ENDED},
             media="text/event-stream",
             problems=("invalid_filter",),
             takes=(LAST_ID,),

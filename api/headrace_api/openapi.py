@@ -192,7 +192,7 @@ class _Operation:
             made["content"] = _content(media, {"type": "string"} if kind is None else self._schemas.of(kind), examples)
             if events := self._route.doc.events:
                 told = {name: self._schemas.of(each) for name, each in events.items()}
-                made["content"][media]["x-events"] = told
+                made["content"][media]["schema"] = {"oneOf": [_event(*each) for each in told.items()]}
         return made
 
     def _problem(self, status: int, codes: Sequence[str]) -> Schema:
@@ -216,6 +216,13 @@ def _never_null(schema: Schema) -> Schema:
     if "enum" in made:
         made["enum"] = [each for each in made["enum"] if each is not None]
     return made
+
+
+def _event(name: str, data: Schema) -> Schema:
+    """One event of a stream: a stream's schema is that of each of its events."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    properties = {"event": {"const": name}, "id": {"type": "string"}, "data": text}
+    return {"type": "object", "properties": properties, "required": ["event", "data"]}
 
 
 def words_of(route: Route) -> tuple[str, str]:
