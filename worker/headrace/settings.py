@@ -62,7 +62,7 @@ class Limits(Settings):
     max_result: int = setting(64 * KIB, size(1 * KIB, 16 * MIB))
     """Bytes of one task's result, as JSON. A larger one fails the attempt."""
     max_batch: int = setting(1_000, whole(1, 1_000, "tasks"))
-    """Tasks of one batch; a batch is stored whole or not at all."""
+    """Tasks of one batch; it is stored whole or not at all, but for partial ones."""
     max_batch_bytes: int = setting(4 * MIB, size(1 * KIB, 64 * MIB))
     """Bytes of one batch."""
     max_key_bytes: int = setting(255, whole(16, 1_024, "bytes"))
