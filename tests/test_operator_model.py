@@ -22,7 +22,7 @@ from operator_model_rules import RULES
 
 LONG = settings.get_current_profile_name() == "long"
 SEED = int(os.environ.get("HEADRACE_MODEL_SEED", time.time() if LONG else 1))
-RUNS = 1_000_000 if LONG else 40
+RUNS = 1_000_000 if LONG else 80
 SECONDS = 1_800.0 if LONG else 1e9
 LIMIT = 3_000
 """Runs within which a fault on purpose must show."""
