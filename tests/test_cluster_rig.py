@@ -38,7 +38,7 @@ def test_a_number_that_now_belongs_to_another_program_is_left_alone(
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(180, func_only=True)
+@pytest.mark.timeout(300, func_only=True)
 def test_a_stopped_cluster_leaves_nothing(cluster: Cluster) -> None:
     """Looked for by other means than the ones by which it is stopped; afterwards it is started again."""
     if choose() is not RIG or os.environ.get("HEADRACE_TEST_KUBECONFIG"):
@@ -58,7 +58,7 @@ def test_a_stopped_cluster_leaves_nothing(cluster: Cluster) -> None:
 
 def _processes() -> list[str]:
     lines = _output("ps", "-eo", "pid,args", "-ww").splitlines()
-    return [line for line in lines if str(programs.CACHE) in line]
+    return [line for line in lines if str(host.RUN) in line]
 
 
 def _output(*command: str) -> str:
