@@ -63,6 +63,7 @@ class Api:
             raise asyncio.CancelledError
 
     def _do(self, method: str, parts: list[str], body: Raw) -> Raw:
+        answer: Raw = {}
         match parts:
             case [*_, "events"]:
                 self._world.told(body)
@@ -71,8 +72,7 @@ class Api:
             case [*_, "workerpools", name, "status"]:
                 self._world.shown(name, body["status"])
             case [*_, "workerpools"]:
-                pools = [self._world.pool_raw(name) for name in self._world.pools]
-                return {"items": pools, "metadata": {"resourceVersion": "1"}}
+                answer = {"items": [self._world.pool_raw(name) for name in self._world.pools]}
             case [*_, "workerpools"]:
                 return {"items": [{"metadata": {"uid": f"uid-{name}"}} for name in self._world.pools]}
             case [*_, "deployments"]:
@@ -85,7 +85,7 @@ class Api:
                 return self._mark(name, body)
             case _:
                 raise AssertionError(f"a request that nobody knows: {method} {parts}")
-        return {}
+        return answer
 
     def _create(self, pool: TruePool, body: Raw) -> Raw:
         if pool.deployment is not None:

@@ -401,6 +401,7 @@ async def the_deployment_is_deleted(world: World) -> None:
     pool = _pool(world)
     if pool.deployment is None:
         return
+    world.touch(pool.deployment)
     raw, pool.deployment = pool.deployment_raw(), None
     world.emit("deployments", raw, deleted=True)
     for pod in [*pool.pods.values()]:

@@ -283,9 +283,12 @@ class World:
 
     def _changed(self, pool: TruePool) -> None:
         assert pool.deployment is not None
-        self._version += 1
-        pool.deployment.version = self._version
+        self.touch(pool.deployment)
         self.emit("deployments", pool.deployment_raw())
+
+    def touch(self, made: TrueDeployment) -> None:
+        self._version += 1
+        made.version = self._version
 
     def make_deployment(self, pool: TruePool, template: str, replicas: int = 0) -> Raw:
         pool.deployment = TrueDeployment(replicas, template)

@@ -15,6 +15,8 @@ from headrace_operator.cluster import ClusterError, Refused
 from headrace_operator.drain import Replica, Shrink, shrink
 from headrace_operator.fleet import Ended, Fleet, Key
 from headrace_operator.hand_on import dead_boots
+from headrace_operator.kube import Watched
+from headrace_operator.manifests import POOL
 from headrace_operator.news import Event, News, Teller
 from operator_kit import KEY, Scene, resource
 
@@ -202,3 +204,16 @@ async def test_an_older_resource_does_not_come_back(scene: Opener) -> None:
     pool.loop.saw_pool(older)
     await pool.tick()
     assert pool.replicas == 3
+
+
+def test_the_end_of_an_older_deployment_is_not_that_of_the_one_made_since() -> None:
+    def deployment(version: str) -> dict[str, Any]:
+        metadata = {"name": "emails", "namespace": "shop", "labels": {POOL: "emails"}, "resourceVersion": version}
+        return {"metadata": metadata, "spec": {"replicas": 3}}
+
+    watched = Watched()
+    watched.saw_deployment(deployment("9"), deleted=False)
+    watched.saw_deployment(deployment("8"), deleted=True)
+    assert watched.fleet(KEY).asked_for == 3
+    watched.saw_deployment(deployment("10"), deleted=True)
+    assert not watched.fleet(KEY).exists

@@ -48,11 +48,12 @@ class Watched:
         if key is None or raw["metadata"]["name"] != key.name:
             return None
         self._fleets.pop(key, None)
+        seen = read_deployment(raw)
+        if is_older(seen.version, self._deployments.get(key, Fleet()).version):
+            return key
         if deleted:
             self._deployments.pop(key, None)
-            return key
-        seen = read_deployment(raw)
-        if not is_older(seen.version, self._deployments.get(key, Fleet()).version):
+        else:
             self._deployments[key] = seen
         return key
 
