@@ -105,5 +105,5 @@ class Teller:
         return News(news.reason, f"{news.message} (and {held} times before)") if held else news
 
     def over(self, *reasons: Event) -> None:
-        """What was wrong is right again: should it come back, it is told again, and not only after a repetition's pause."""
+        """What was wrong is right again: should it come back, it is told sooner than a mere repetition."""
         self._over.update(reasons)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from headrace.broker.demand import Demand
 from headrace.errors import HeadraceError
 
-from . import status, workforce
+from . import status, troubles, workforce
 from .cluster import Cluster, ClusterError, Conflict, Refused
 from .decide import Decision, decide
 from .disruption import Guards, left_to_us
@@ -30,6 +30,8 @@ from .status import Condition
 logger = logging.getLogger("headrace.operator")
 
 Look = Mapping[Place, Demand | Exception]
+DECIDING: Final = {Mode.AUTO, Mode.EXTERNAL}
+"""Modes in which the number is ours to write."""
 CONFLICT_S: Final = 60.0
 """Another writer of the number stays in the conditions for so long."""
 MUTE_S: Final = 15.0
@@ -211,27 +213,24 @@ class Steering:
         return Seen(fleet, demands, loads, replicas, workforce.unseen(fleet, demands.values(), self.key.name))
 
     def _watch_number(self, fleet: Fleet, at: Moment) -> None:
-        """Somebody else who writes the number is told of: two writers undo each other's work for ever."""
         expected, self._expected = self._expected, fleet.asked_for
-        if expected is not None and expected != fleet.asked_for:
+        if expected is not None and expected != fleet.asked_for and self.pool.spec.mode in DECIDING:
             self._conflict_s = at.s
-            message = (
-                f"somebody set the Deployment's replicas from {expected} to {fleet.asked_for}; headrace decides this "
-                "number (scale the WorkerPool in mode External instead, and remove an HPA on the Deployment)"
-            )
-            self.troubles["ReplicasOwned"] = Condition("ReplicasOwned", False, "ReplicasConflict", message)
+            self._trouble("ReplicasOwned", troubles.conflict(expected, fleet.asked_for))
         elif at.s - self._conflict_s > CONFLICT_S:
-            self.troubles.pop("ReplicasOwned", None)
+            self._trouble("ReplicasOwned", None)
 
     def _watch_parked(self, loads: tuple[QueueLoad, ...] | Unreadable, demands: Mapping[Place, Demand]) -> None:
-        """Tasks that no worker of this pool has a handler for wait for ever unless somebody is told."""
-        parked = {place.queue: demand.parked for place, demand in demands.items() if demand.parked and demand.workers}
-        if parked:
-            found = ", ".join(f"{count} in queue {queue}" for queue, count in parked.items())
-            message = f"tasks of types that no worker knows are parked: {found}; an image that knows them releases them"
-            self.troubles["HandlersKnown"] = Condition("HandlersKnown", None, "NoHandler", message)
-        elif not isinstance(loads, Unreadable) and not any(demand.parked for demand in demands.values()):
-            self.troubles.pop("HandlersKnown", None)
+        found = troubles.no_handler(demands.items())
+        readable = not isinstance(loads, Unreadable)
+        if found is not None or (readable and not any(demand.parked for demand in demands.values())):
+            self._trouble("HandlersKnown", found)
+
+    def _trouble(self, type: str, found: Condition | None) -> None:
+        if found is None:
+            self.troubles.pop(type, None)
+        else:
+            self.troubles[type] = found
 
     def _give_chance(self) -> None:
         template = fingerprint(self.pool.spec.template)
@@ -261,7 +260,7 @@ class Steering:
         await self._handshake(plan, seen.demands, looker)
         if not writes:
             return fleet.asked_for
-        self._tell_overdue(plan, at)
+        self._trouble("Drained", troubles.overdue(plan, self.pool.spec.drain.timeout_seconds))
         if wanted > fleet.asked_for:
             # First of all, for growing needs no marks.
             await self._write(wanted, decision, fleet, cluster, at)
@@ -335,15 +334,6 @@ class Steering:
         except ClusterError as error:
             logger.warning("pool %s: busy pods were not marked as such: %s", self.key, error)
 
-    def _tell_overdue(self, plan: Shrink, at: Moment) -> None:
-        drain = self.pool.spec.drain
-        if plan.overdue:
-            names = ", ".join(plan.overdue)
-            message = f"{names} still runs tasks {drain.timeout_seconds:g} s after it was asked to drain; it goes on"
-            self.troubles["Drained"] = Condition("Drained", False, "DrainTimeout", message)
-        else:
-            self.troubles.pop("Drained", None)
-
     def _learn(self, seen: Seen, decision: Decision, written: int, at: Moment) -> None:
         self.history = remember(self.history, self.pool.spec.scaling, self._observed(seen), decision, at.s, written)
 
@@ -352,7 +342,7 @@ class Steering:
     async def _show(self, seen: Seen, cluster: Cluster, at: Moment) -> bool:
         """Whether all is shown, and nothing is left to be shown later."""
         self._seen = seen
-        self._watch_pods(seen.fleet)
+        self._trouble("PodsStart", troubles.cannot_start(seen.fleet))
         await self._tell_all(cluster, seen, at)
         fresh = status.build(self._report(seen), self._shown, at.wall)
         if not status.due(fresh, self._shown, self._shown_s, at.s):
@@ -374,21 +364,11 @@ class Steering:
             last_scale=self._last_scale, troubles=tuple(self.troubles.values()),
         )  # fmt: skip
 
-    def _watch_pods(self, fleet: Fleet) -> None:
-        """A pod that cannot start says why; it is the pool's trouble."""
-        why = next((pod.waiting for pod in fleet.staying if pod.waiting), "")
-        if not why:
-            self.troubles.pop("PodsStart", None)
-            return
-        missing = "secret" in why and "not found" in why
-        reason = "SecretMissing" if missing else why.partition(":")[0]
-        self.troubles["PodsStart"] = Condition("PodsStart", False, reason, why)
-
     async def _tell_all(self, cluster: Cluster, seen: Seen, at: Moment) -> None:
         wrong = {condition.reason for condition in self.troubles.values()}
         for condition in self.troubles.values():
-            if condition.reason in _TOLD:
-                await self.tell(cluster, News(_TOLD[condition.reason], condition.message), at)
+            if condition.reason in troubles.TOLD:
+                await self.tell(cluster, News(troubles.TOLD[condition.reason], condition.message), at)
         news = None if self.decision is None else of_decision(self.decision)
         if news is not None:
             await self.tell(cluster, news, at)
@@ -396,7 +376,7 @@ class Steering:
             self._resumed = False
             await self.tell(cluster, News(Event.RESUMED, f"mode {self.pool.spec.mode}"), at)
         told = {news.reason} if news is not None else set()
-        self.teller.over(*(event for event in _PASSING if event not in told and event.value not in wrong))
+        self.teller.over(*(event for event in troubles.PASSING if event not in told and event.value not in wrong))
 
     async def tell(self, cluster: Cluster, news: News, at: Moment) -> None:
         """Post an Event, unless the same was posted a moment ago."""
@@ -408,16 +388,3 @@ class Steering:
             await cluster.tell(self.pool.ref, told)
         except ClusterError as error:
             logger.warning("pool %s: an Event was not posted: %s", self.key, error)
-
-
-_TOLD: Final = {
-    "DrainTimeout": Event.DRAIN_TIMEOUT,
-    "SecretMissing": Event.SECRET_MISSING,
-    "InvalidTemplate": Event.INVALID_TEMPLATE,
-    "ReplicasConflict": Event.REPLICAS_CONFLICT,
-    "NoHandler": Event.NO_HANDLER,
-}
-_PASSING: Final = (
-    Event.QUEUE_UNREACHABLE, Event.FALLBACK_ACTIVE, Event.SCALING_LIMITED, Event.PAUSED, Event.DRAIN_TIMEOUT,
-    Event.SECRET_MISSING, Event.REPLICAS_CONFLICT, Event.NO_HANDLER,
-)  # fmt: skip

@@ -1,0 +1,65 @@
+"""What is wrong with a pool beyond its queues, as conditions, and which of it is an Event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from headrace.broker.demand import Demand
+
+from .drain import Shrink
+from .fleet import Fleet
+from .looker import Place
+from .news import Event
+from .status import Condition
+
+TOLD: Final = {
+    "DrainTimeout": Event.DRAIN_TIMEOUT,
+    "SecretMissing": Event.SECRET_MISSING,
+    "InvalidTemplate": Event.INVALID_TEMPLATE,
+    "ReplicasConflict": Event.REPLICAS_CONFLICT,
+    "NoHandler": Event.NO_HANDLER,
+}
+"""Reason of a condition → the Event that tells it."""
+PASSING: Final = (
+    Event.QUEUE_UNREACHABLE, Event.FALLBACK_ACTIVE, Event.SCALING_LIMITED, Event.PAUSED, Event.DRAIN_TIMEOUT,
+    Event.SECRET_MISSING, Event.REPLICAS_CONFLICT, Event.NO_HANDLER,
+)  # fmt: skip
+"""What comes and goes: told anew when it comes back."""
+
+
+def conflict(expected: int, found: int) -> Condition:
+    """Somebody else writes the number: two writers undo each other's work for ever."""
+    message = (
+        f"somebody set the Deployment's replicas from {expected} to {found}; headrace decides this number "
+        "(scale the WorkerPool in mode External instead, and remove an HPA on the Deployment)"
+    )
+    return Condition("ReplicasOwned", False, "ReplicasConflict", message)
+
+
+def no_handler(demands: Iterable[tuple[Place, Demand]]) -> Condition | None:
+    """Tasks that no worker of this pool has a handler for wait for ever unless somebody is told."""
+    parked = {place.queue: demand.parked for place, demand in demands if demand.parked and demand.workers}
+    if not parked:
+        return None
+    found = ", ".join(f"{count} in queue {queue}" for queue, count in parked.items())
+    message = f"tasks of types that no worker knows are parked: {found}; an image that knows them releases them"
+    return Condition("HandlersKnown", None, "NoHandler", message)
+
+
+def cannot_start(fleet: Fleet) -> Condition | None:
+    """A pod that cannot start says why."""
+    why = next((pod.waiting for pod in fleet.staying if pod.waiting), "")
+    if not why:
+        return None
+    missing = "secret" in why and "not found" in why
+    return Condition("PodsStart", False, "SecretMissing" if missing else why.partition(":")[0], why)
+
+
+def overdue(plan: Shrink, timeout_s: float) -> Condition | None:
+    """A drain that lasts is told, and not ended."""
+    if not plan.overdue:
+        return None
+    names = ", ".join(plan.overdue)
+    message = f"{names} still runs tasks {timeout_s:g} s after it was asked to drain; it goes on"
+    return Condition("Drained", False, "DrainTimeout", message)
