@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol, Unpack
@@ -17,6 +18,9 @@ from cluster.choice import Cluster
 from cluster_kit import World
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
+
+# A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVERS = real_servers()
 

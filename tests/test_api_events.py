@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -253,13 +254,22 @@ async def test_a_gap_is_told_when_the_journal_was_cut(redis_url: str) -> None:
             assert "none of this stream" in strange.of("gap")[0]["detail"]
 
 
+def narrow(port: int) -> socket.socket:
+    """A connection for which the kernel takes little: else it may take all that the test sends."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+    made.connect(("127.0.0.1", port))
+    made.setblocking(False)
+    return made
+
+
 async def test_a_client_that_does_not_read_is_told_and_let_go(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bounded number of bytes waits for it; then it has to come again. Others are not held up."""
     monkeypatch.setattr(hub, "MAX_WAITING", 200_000)
     async with running(redis_url) as api, watching(api) as good:
         await api.submitted()
         await eventually(lambda: good.of("overview")[-1]["queues"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=4_096)
+        reader, writer = await asyncio.open_connection(sock=narrow(api.port), limit=4_096)
         writer.write(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         await reader.readuntil(b"event: overview")
         for n in range(200):  # more than the kernel takes for it

@@ -170,7 +170,10 @@ async def test_after_stop_no_beat_comes(rig: Rig, redis_server: RedisServer) -> 
     await rig.heart.start()
     await rig.heart.stop()
     last = counter(redis_server.redis)
-    assert not any(thread.name == "headrace-heartbeat" for thread in threading.enumerate() if thread.is_alive())
+    for thread in threading.enumerate():
+        if thread.name == "headrace-heartbeat":
+            thread.join(10)  # it says that it is through just before it ends
+            assert not thread.is_alive()
     redis_server.redis.hdel(QUEUE.keys["w"], NAME)
     assert last >= 1 and counter(redis_server.redis) == 0
 
