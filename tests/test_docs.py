@@ -115,7 +115,7 @@ def codes_in_the_source() -> Iterator[str]:
 def test_the_page_of_errors_has_every_code_of_the_api() -> None:
     told = {code for row in rows(section(ERRORS, "Over HTTP")) if row[0].isdigit() for code in words(row[1])}
     from_classes = {cls.code for kind in KINDS for cls in (kind, *error_classes(kind))}
-    of_commands = {"embedded_redis", "app_not_loaded", "trace", "api_unreachable"}
+    of_commands = {"embedded_redis", "app_not_loaded", "trace", "api_unreachable", "invalid_pool_file"}
     elsewhere = {"unknown_setting", "bad_definition"}  # raised before a server listens
     assert told == (from_classes | set(codes_in_the_source())) - of_commands - elsewhere
 
