@@ -7,7 +7,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol, Unpack
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, Unpack
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,7 @@ from cluster import choice
 from cluster.choice import Cluster
 from cluster_kit import World
 from headrace_cli.redis_binary import RedisBinary
+from operator_kit import Opener, Scene
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
 
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
@@ -121,3 +123,16 @@ async def world(cluster: Cluster) -> AsyncIterator[World]:
     """A fresh namespace of the cluster, with a Redis and an API."""
     async with cluster_kit.world(cluster) as made:
         yield made
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Opener]:
+    """Pools on a cluster in memory, each closed at the end."""
+    async with AsyncExitStack() as stack:
+
+        def open_scene(**spec: Any) -> Scene:
+            made = Scene(redis_url, **spec)
+            stack.push_async_callback(made.aclose)
+            return made
+
+        yield open_scene

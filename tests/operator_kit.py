@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -172,6 +172,12 @@ class Scene:
         await self.loop.aclose()
         await self.looker.aclose()
         await self.client.aclose()
+
+
+Opener = Callable[..., Scene]
+"""Opens a scene with these fields of a pool's spec; the fixture `scene` closes it."""
+AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
+"""`scaling` of a pool that shrinks without waiting."""
 
 
 def resource(generation: int = 1, **spec: Any) -> dict[str, Any]:

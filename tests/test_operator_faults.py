@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from headrace.broker.broker import WorkerSeen
 from headrace_operator.caps import Caps
@@ -18,23 +14,7 @@ from headrace_operator.hand_on import dead_boots
 from headrace_operator.kube import Watched
 from headrace_operator.manifests import POOL
 from headrace_operator.news import Event, News, Teller
-from operator_kit import KEY, Scene, resource
-
-Opener = Callable[..., Scene]
-AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
-
-
-@pytest.fixture
-async def scene(redis_url: str) -> AsyncIterator[Opener]:
-    async with AsyncExitStack() as stack:
-
-        def open_scene(**spec: Any) -> Scene:
-            made = Scene(redis_url, **spec)
-            stack.push_async_callback(made.aclose)
-            return made
-
-        yield open_scene
-
+from operator_kit import AT_ONCE, KEY, Opener, resource
 
 NOON = 1_764_072_000.0
 

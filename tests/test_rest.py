@@ -21,21 +21,7 @@ from headrace_operator.looker import Looker
 from headrace_operator.loop import ControlLoop
 from headrace_operator.observed import Observed, QueueLoad
 from headrace_operator.spec import read_spec
-from operator_kit import KEY, MemoryCluster, Scene, resource
-
-Opener = Callable[..., Scene]
-
-
-@pytest.fixture
-async def scene(redis_url: str) -> AsyncIterator[Opener]:
-    async with AsyncExitStack() as stack:
-
-        def open_scene(**spec: Any) -> Scene:
-            made = Scene(redis_url, **spec)
-            stack.push_async_callback(made.aclose)
-            return made
-
-        yield open_scene
+from operator_kit import KEY, MemoryCluster, Opener, Scene, resource
 
 
 def rests(pool: Scene) -> bool:

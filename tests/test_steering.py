@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from headrace_operator.cluster import ClusterError, Refused
-from operator_kit import KEY, Scene, resource
-
-Opener = Callable[..., Scene]
-
-
-@pytest.fixture
-async def scene(redis_url: str) -> AsyncIterator[Opener]:
-    async with AsyncExitStack() as stack:
-
-        def open_scene(**spec: Any) -> Scene:
-            made = Scene(redis_url, **spec)
-            stack.push_async_callback(made.aclose)
-            return made
-
-        yield open_scene
-
-
-AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
+from operator_kit import AT_ONCE, KEY, Opener, resource
 
 
 async def test_from_zero_to_zero(scene: Opener) -> None:
