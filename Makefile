@@ -83,8 +83,9 @@ cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has bu
 bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
 	PYTHONPATH=tests $(PY) -m bench.cluster
 
+# Extras stay in the locks: without them pip 23 takes a newer release than the locked one, and refuses it for its hash.
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(UPGRADE) --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-header
+	--generate-hashes --no-emit-index-url --no-header --no-strip-extras
 
 lock: $(PY) ## Write the requirements*.lock anew from pyproject.toml
 	$(PIP) install 'uv>=0.9'
