@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,9 +24,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 def read_query(given: Mapping[str, str], kind: type[T], many: Collection[str] = ()) -> T:
     """The parameters after `?` as a Struct of this type; each once, but for `many`. Raises HttpProblem (400)."""
-    known = [each.encode_name for each in msgspec.structs.fields(kind)]
+    fields = _fields(kind)
     for name in given:
-        if name not in known:
+        if name not in fields:
+            known = list(fields)
             meant = nearest(name[:40], known)
             hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(known) or 'none'}"
             raise HttpProblem(400, "bad_query", f"{name[:40]!r} is not a parameter here.", hint)
@@ -37,10 +39,16 @@ def read_query(given: Mapping[str, str], kind: type[T], many: Collection[str] = 
     except msgspec.ValidationError as error:
         wrong = _explain(str(error), kind)
         raise HttpProblem(400, "bad_query", f"{wrong.pointer.strip('/')}: {wrong.detail}.", wrong.hint) from None
-    for each in msgspec.structs.fields(kind):
-        if each.encode_name in given and getattr(found, each.name) is None:  # of the text `null`
-            raise HttpProblem(400, "bad_query", f"{each.encode_name} is no text.", "leave it out instead")
+    for name in given:
+        if getattr(found, fields[name]) is None:  # of the text `null`
+            raise HttpProblem(400, "bad_query", f"{name} is no text.", "leave it out instead")
     return found
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """What each field is called outside → in Python. Cached: msgspec works it out anew from the annotations."""
+    return {each.encode_name: each.name for each in msgspec.structs.fields(kind)}
 
 
 async def read_struct(request: web.Request, kind: type[T], limit: int) -> T:

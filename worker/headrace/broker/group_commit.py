@@ -1,7 +1,8 @@
 """Submissions on their way into one queue: whoever comes while two calls are out goes together in the next one.
 
-There is no timer: a lone submission waits for nobody, and the busier the way, the larger the groups. A call and its
-confirmation (fsync, replicas) are paid once per group; each caller gets its own answers, or an error of its own.
+There is no timer: a lone submission waits for nobody, and the busier the way, the larger the groups. Who comes after a
+group waits for the end of this turn of the loop, for others will come in it too. A call and its confirmation (fsync,
+replicas) are paid once per group; each caller gets its own answers, or an error of its own.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class GroupCommit:
         self._calls: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._wanted = False
+        self._crowded = False
+        """Whether the last call was of more than one."""
 
     @property
     def busy(self) -> bool:
@@ -60,7 +63,7 @@ class GroupCommit:
 
         Raises whatever `send` raises, to every caller of that group; StoreTimeout if too much waits already.
         """
-        if not self.busy:
+        if not self.busy and not self._crowded:
             return await self._submit_alone(tasks)
         size = sum(len(task.envelope) for task in tasks)
         if self._bytes_waiting + size > MAX_WAITING and self._waiting:
@@ -107,6 +110,7 @@ class GroupCommit:
             group.append(unit)
             size += len(unit.tasks)
             self._bytes_waiting -= unit.size
+        self._crowded = len(group) > 1
         return group
 
     async def _carry_out(self, group: list[_Unit]) -> None:
