@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Final
 
+from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
 from headrace.settings import ApiSettings, ApiToken
@@ -74,7 +75,7 @@ class Guard:
             return self._anonymous
         if self._file is not None and self._file.changed():
             self._tokens = self._all_tokens()
-        given = headers.getall("Authorization", ())
+        given = headers.getall(hdrs.AUTHORIZATION, ())
         if len(given) != 1:
             raise _refuse("missing" if not given else "there more than once", "missing_token")
         scheme, _, secret = given[0].partition(" ")

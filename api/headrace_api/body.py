@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from headrace.errors import TooLarge
 
@@ -25,11 +25,11 @@ async def read_body(request: web.Request, limit: int, deadline_s: float = DEADLI
     Raises HttpProblem (415, 408, 400) or TooLarge.
     """
     headers = request.headers
-    media_type = headers.get("Content-Type", "")
+    media_type = headers.get(hdrs.CONTENT_TYPE, "")
     if media_type != "application/json":
         _check_media_type(media_type, lines)
-    if "Content-Encoding" in headers:
-        _check_encoding(headers["Content-Encoding"])
+    if hdrs.CONTENT_ENCODING in headers:
+        _check_encoding(headers[hdrs.CONTENT_ENCODING])
     content = request.content
     if content.is_eof():
         body = content.read_nowait(-1)

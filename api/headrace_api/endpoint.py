@@ -20,6 +20,7 @@ from .buckets import Buckets
 from .created import Created
 from .metrics import HTTP_BUCKETS, reason
 from .problems import HttpProblem, Problem, log_problem, problem_of, problem_of_http, unexpected
+from .request_ids import HEADER as REQUEST_ID
 from .request_ids import request_id
 from .services import SERVICES, Request, Services
 
@@ -93,14 +94,14 @@ def endpoint(route: Route) -> Handler:
         metrics.durations[method, path] = durations
         metrics.in_flight += 1
         began = time.perf_counter()
-        name = request_id(http.headers.get("X-Request-Id"))
+        name = request_id(http.headers.get(REQUEST_ID))
         status, caller, allowance, refused = GONE, _NOBODY, None, ""
         try:
             if guarded:
                 caller = services.guard.admit(http.headers, scope)
                 if caller.rate is not None:
                     allowance = await services.limits.of_token(caller)
-            if plain and http.query_string:
+            if plain and "?" in http.raw_path and http.query_string:
                 raise _no_parameters(route, http.query_string)
             answer = await action(services, Request(http, caller, name))
             status = answer.status
@@ -134,7 +135,7 @@ def _signed(answer: web.StreamResponse, name: str) -> web.StreamResponse:
     if type(answer) is Created:
         answer.request_id = name.encode()
     else:
-        answer.headers["X-Request-Id"] = name
+        answer.headers[REQUEST_ID] = name
         answer.headers["Server"] = "headrace"
     return answer
 

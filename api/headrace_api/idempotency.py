@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from headrace.broker.keys import NamespaceKeys
 from headrace.task import queue_id
@@ -23,13 +23,14 @@ from headrace.task import queue_id
 from .problems import HttpProblem
 from .store import Store
 
+IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
 _KEY: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|([\x21\x23-\x7e]+)')
 """A structured-field string in quotes, or the bare key that most clients send."""
 
 
 def read_key(headers: CIMultiDictProxy[str], limit: int) -> str | None:
     """The key of a request, without its quotes. Raises HttpProblem (400)."""
-    given = headers.getall("Idempotency-Key", ())
+    given = headers.getall(IDEMPOTENCY_KEY, ())
     if not given:
         return None
     match = _KEY.fullmatch(given[0]) if len(given) == 1 else None

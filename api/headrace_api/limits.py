@@ -174,6 +174,11 @@ class Limits:
         if caller.rate is not None and tasks > 1:
             await self._bucket(caller.namespace, "token", caller.subject, caller.rate).charge(tasks - 1)
 
+    def has_none(self, namespace: str, queue: str) -> bool:
+        """Whether the queue is known to have no limit, so that there is nothing to wait for."""
+        known = self._known.get((namespace, queue))
+        return known is not None and known.rate is None and self._clock() - known.read_at <= KEEP_S
+
     async def of_queue(self, namespace: str, queue: str, cost: int = 1) -> Allowance | None:
         """Charge a queue, if it is limited, for so many submissions. Raises HttpProblem (429)."""
         known = self._known.get((namespace, queue))

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from multidict import istr
+
 _WAIT: Final = re.compile(r'wait[ \t]*=[ \t]*"?(\d{1,9})"?[ \t]*(;.*)?', re.IGNORECASE | re.ASCII)
-PREFER: Final = "Prefer"
+PREFER: Final = istr("Prefer")
 
 
 def preferred_wait(headers: Iterable[str], limit_s: float) -> int | None:

@@ -7,6 +7,10 @@ import re
 import secrets
 from typing import Final
 
+from multidict import istr
+
+HEADER: Final = istr("X-Request-Id")
+"""Made once: multidict lowers a plain text at each look."""
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _boot: Final = secrets.token_hex(6)
 _numbers: Final = itertools.count(1)

@@ -32,6 +32,7 @@ KEEPALIVE_S: Final = 75.0
 """Seconds that a connection may be idle between two requests."""
 STOP_S: Final = 20.0
 """Seconds that requests have to end when the process is told to stop."""
+_received: Final = web.RequestHandler.data_received
 _OPTIONS: Final[dict[str, Any]] = {
     "keepalive_timeout": KEEPALIVE_S,
     "access_log": None,
@@ -73,12 +74,12 @@ class Protocol(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._silent = False
         if self._over is not None:
             self._say_and_close(self._over)
             return
-        super().data_received(data)
+        _received(self, data)
         if data:  # aiohttp calls this without any when it reads on
+            self._silent = False
             self._partial = self._current_request is None and not self._messages
 
     def _say_and_close(self, problem: Problem) -> None:

@@ -161,7 +161,9 @@ class Desk:
         """Raises MalformedJson, InvalidTask, InvalidPayload, TooLarge."""
         body = _parse(text)
         self.weigh(body)
-        return await self.judge(body, strict_json.load(text), origin)
+        document = strict_json.load(text)
+        known = self._types.get(body.type)
+        return self._judge_known(known, body, document, origin) if known else await self.judge(body, document, origin)
 
     def weigh(self, body: Submission) -> None:
         """Raises TooLarge for a payload over its limit."""
@@ -172,14 +174,23 @@ class Desk:
     async def judge(self, body: Submission, document: Any, origin: Origin) -> Accepted:
         """As `read`, of a body that was weighed, and its checked document."""
         known = self._types.get(body.type)
-        if errors := _wrong(body, document, known, self._settings.max_key_bytes):
-            raise InvalidTask(body.type[:128], errors)
-        known = known or await self._types.find(body.type)
+        if known is not None:
+            return self._judge_known(known, body, document, origin)
+        self._check_fields(body, document, None)
+        known = await self._types.find(body.type)
         if known is None:
             return _accept(body, document, None, origin, self._unknown(body.type))
+        return self._judge_known(known, body, document, origin)
+
+    def _judge_known(self, known: KnownType, body: Submission, document: Any, origin: Origin) -> Accepted:
+        self._check_fields(body, document, known)
         if self._checks and (errors := known.errors(document.get("payload", _EMPTY))):
             raise InvalidPayload(body.type, errors)
         return _accept(body, document, known, origin, None)
+
+    def _check_fields(self, body: Submission, document: Any, known: KnownType | None) -> None:
+        if errors := _wrong(body, document, known, self._settings.max_key_bytes):
+            raise InvalidTask(body.type[:128], errors)
 
     def _unknown(self, name: str) -> str | None:
         if self._settings.schemas == "off":

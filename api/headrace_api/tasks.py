@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import ETag, web
 from msgspec import UNSET, Meta, UnsetType
+from multidict import istr
 
 from headrace.broker.broker import Submitted, TaskView
 from headrace.errors import QueueFull, StoreUnavailable, TaskConflict, UnknownTask, WrongState
@@ -25,7 +26,7 @@ from .created import answer as answer_created
 from .endpoint import Doc, Route
 from .examples import CANCELLED, RETRIED, SUBMISSIONS, SUBMITTED, TASKS
 from .follow import Sight
-from .idempotency import read_key
+from .idempotency import IDEMPOTENCY_KEY, read_key
 from .prefer import PREFER, applied, preferred_wait
 from .problems import HttpProblem, UniqueHeld
 from .reading import read_query
@@ -36,6 +37,7 @@ from .task_body import TaskBody, task_body
 logger = logging.getLogger(__name__)
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE: Final = istr("traceparent")
 _encode: Final = msgspec.json.Encoder().encode
 _PLAIN: Final = Origin()
 
@@ -50,7 +52,8 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
     body = await read_body(request.http, services.settings.max_body)
     accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
     queue = request.require_queue(accepted.queue)
-    allowance = await services.limits.of_queue(namespace.name, queue)
+    limits = services.limits
+    allowance = None if limits.has_none(namespace.name, queue) else await limits.of_queue(namespace.name, queue)
     replayed = await _store(services, namespace, accepted)
     wait_s = _preferred_wait(services, request)
     if wait_s is not None and "read" in request.caller.grants:
@@ -96,12 +99,12 @@ async def _created_and_ended(
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
     """What the headers say about a submission. Raises HttpProblem, StoreUnavailable."""
     headers = request.http.headers
-    if "Idempotency-Key" not in headers and "traceparent" not in headers:
+    if IDEMPOTENCY_KEY not in headers and _TRACE not in headers:
         return _PLAIN
-    trace = headers.get("traceparent")
+    trace = headers.get(_TRACE)
     if trace is not None and not _TRACEPARENT.fullmatch(trace):
         trace = None
-    key = read_key(headers, services.settings.max_key_bytes) if "Idempotency-Key" in headers else None
+    key = read_key(headers, services.settings.max_key_bytes) if IDEMPOTENCY_KEY in headers else None
     if key is None:
         return Origin(traceparent=trace)
     return Origin(await namespace.keys.namer(request.caller.subject, key), fingerprint, trace)

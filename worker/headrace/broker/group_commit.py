@@ -65,7 +65,7 @@ class GroupCommit:
         """
         if not self.busy and not self._crowded:
             return await self._submit_alone(tasks)
-        size = sum(len(task.envelope) for task in tasks)
+        size = sum([len(task.envelope) for task in tasks])
         if self._bytes_waiting + size > MAX_WAITING and self._waiting:
             raise StoreTimeout(self._where, f"{len(self._waiting)} requests wait already")
         unit = _Unit(tasks, size, self._loop.create_future())
@@ -131,7 +131,7 @@ class GroupCommit:
     async def _settle(self, group: list[_Unit], began: float) -> bool:
         """Store a group and answer its callers. True if the queue has not room for one task."""
         answers = await self._send([task for unit in group for task in unit.tasks], began)
-        full = any(answer.status == "full" for answer in answers)
+        full = answers[0].limit > 0  # of a whole call
         if full and len(group) > 1:
             # The script took nothing new of the group, but a part of it may fit.
             half = len(group) // 2
