@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from api_kit import EMAIL, Api, Worker, running
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace.broker.client import AsyncClient
 from headrace.errors import BadSetting
 from headrace.redis_settings import RedisSettings

@@ -12,7 +12,7 @@ import pytest
 
 from api_kit import EMAIL, Answer, Api, running
 from conftest import StartRedis
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace.broker import group_commit
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import StartRedis
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import RedisError

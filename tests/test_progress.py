@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api_kit import running
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace import App, Ctx, Progress, Retry
 from headrace.broker.broker import Queue
 from headrace.broker.scripts import script

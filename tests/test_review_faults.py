@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace import App, Ctx
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fault_proxy import FaultProxy
+from chaos.proxy import FaultProxy
 from headrace import App, Ctx
 from headrace.broker.broker import Reclaim
 from headrace.broker.scripts import script

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that loses what it is told to lose."""
+"""A TCP proxy in front of Redis that loses, delays and cuts what it is told to."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ class FaultProxy:
     """Forwards bytes both ways on a loopback port, until a fault is armed.
 
     `lose_reply(needle)`: the next request that holds the needle reaches Redis, its reply does not come back and the
-    connection is reset. `lose_request(needle)`: it does not even reach Redis. `blackhole()`: nothing passes any more,
-    in either direction, without a reset; `heal()` ends that (connections of the time before are reset).
+    connection is reset. `lose_request(needle)`: it does not even reach Redis. `every(n)`: of all replies the n-th is
+    swallowed so, then the one n later. `blackhole()`: nothing passes any more, in either direction, without a reset;
+    `half_open()`: requests pass and nothing comes back. `delay_s`: seconds that each piece takes in each direction.
+    `heal()` ends them all (connections of the time before are reset, if anything was held up).
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listen: int = 0) -> None:
         self.target = port
-        self.port = 0
+        self.port = listen
         self.faults = 0
         """How many faults have struck."""
+        self.delay_s = 0.0
         self._lose_reply: list[bytes] = []
         self._lose_request: list[bytes] = []
+        self._every = 0
+        self._until_next = 0
         self._open = asyncio.Event()
         self._open.set()
+        self._back = asyncio.Event()
+        self._back.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -33,7 +40,7 @@ class FaultProxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -41,6 +48,7 @@ class FaultProxy:
         assert self._server is not None
         self._server.close()
         self._open.set()
+        self._back.set()
         self.reset()
         await self._server.wait_closed()
 
@@ -50,12 +58,23 @@ class FaultProxy:
     def lose_request(self, needle: bytes) -> None:
         self._lose_request.append(needle)
 
+    def every(self, count: int) -> None:
+        """Swallow each count-th piece that comes back from Redis, and reset its connection; 0 = none."""
+        self._every = self._until_next = count
+
     def blackhole(self) -> None:
         self._open.clear()
 
+    def half_open(self) -> None:
+        self._back.clear()
+
     def heal(self) -> None:
-        self.reset()
+        self.delay_s = 0.0
+        self.every(0)
+        if not (self._open.is_set() and self._back.is_set()):
+            self.reset()
         self._open.set()
+        self._back.set()
 
     def reset(self) -> None:
         """Reset every connection."""
@@ -69,6 +88,16 @@ class FaultProxy:
                 self.faults += 1
                 return True
         return False
+
+    def _its_turn(self) -> bool:
+        if not self._every:
+            return False
+        self._until_next -= 1
+        if self._until_next:
+            return False
+        self._until_next = self._every
+        self.faults += 1
+        return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -102,7 +131,7 @@ class FaultProxy:
             return True
 
         out = asyncio.create_task(self._pump(reader, upstream, request))
-        home = asyncio.create_task(self._pump(back, writer, lambda _: not muted))
+        home = asyncio.create_task(self._pump(back, writer, lambda _: not muted and not self._its_turn(), self._back))
         await asyncio.wait({out, home}, return_when=asyncio.FIRST_COMPLETED)
         for task in (out, home):
             task.cancel()
@@ -110,10 +139,18 @@ class FaultProxy:
                 await task
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: Callable[[bytes], bool],
+        also_open: asyncio.Event | None = None,
     ) -> None:
         while data := await reader.read(1 << 16):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
             await self._open.wait()
+            if also_open is not None:
+                await also_open.wait()
             if not passes(data):
                 return
             writer.write(data)
