@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, Answer, Api, running
-from conftest import StartRedis
 from chaos.proxy import FaultProxy
+from conftest import StartRedis
 from headrace.broker import group_commit
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient

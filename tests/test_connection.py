@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from conftest import StartRedis
 from chaos.proxy import FaultProxy
+from conftest import StartRedis
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import RedisError
