@@ -99,11 +99,11 @@ def type_of(envelope: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-_STARTED = re.compile(rb'("o":"crashed","w":"[^"]*","e":\d+),"s":\d+')
+_STARTED = re.compile(rb'("o":"(?:crashed|interrupted)","w":"[^"]*","e":\d+),"s":\d+')
 
 
 def timeless(found: Any) -> Any:
-    """Without when a crashed attempt began: that is measured by Redis' own clock, which no test sets."""
+    """Without when an attempt began that its worker did not report: Redis' own clock tells that, which no test sets."""
     match found:
         case bytes():
             return _STARTED.sub(rb"\1", found)

@@ -320,6 +320,23 @@ async def test_a_crashed_attempt_tells_when_it_began(desk: Desk) -> None:
     assert attempt.ended_ms >= attempt.started_ms + 50
 
 
+@pytest.mark.parametrize("by_place", [False, True])
+async def test_an_attempt_that_is_handed_back_tells_when_it_began(desk: Desk, by_place: bool) -> None:
+    """As a crashed one does."""
+    (task_id,) = await desk.submit(1)
+    before = time.time_ns() // 1_000_000
+    ((place, _, _),) = (await desk.claim("leaves", 1)).claims
+    after = time.time_ns() // 1_000_000
+    await asyncio.sleep(0.05)
+    assert await desk.client.call(desk.queue.hand_back("leaves", [place] if by_place else [b"*"])) == (1, False)
+    found = await desk.client.call(desk.queue.get(task_id))
+    assert found is not None
+    (attempt,) = parse_attempts(found.carried)
+    assert attempt.outcome == "interrupted"
+    assert before - 5 <= attempt.started_ms <= after + 5
+    assert attempt.ended_ms >= attempt.started_ms + 50
+
+
 # -- purge
 
 DAY_MS = 86_400_000

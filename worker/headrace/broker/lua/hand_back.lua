@@ -8,7 +8,8 @@ local worker, limit = ARGV[2], tonumber(ARGV[6])
 local now = clock(ARGV[1])
 local moved = 0
 
-local function hand_back(digit, entry)
+-- idle_ms: since the claim, for no entry is ever claimed twice; so it tells when the attempt began.
+local function hand_back(digit, entry, idle_ms)
   local found = entry_at(digit, entry)
   if call('XACK', K[digit], GROUP, entry) ~= 1 then return end
   call('XDEL', K[digit], entry)
@@ -18,7 +19,7 @@ local function hand_back(digit, entry)
   local _, id = head(envelope)
   if not id then return bury(foreign_id(digit, entry), envelope, n, place, worker, now) end
   local a, f, c, i = counters(n)
-  n = extend(n, {a + 1, f, c, i + 1}, line(place, 'interrupted', worker, now, ''))
+  n = extend(n, {a + 1, f, c, i + 1}, line(place, 'interrupted', worker, now, ',"s":' .. digits(now - idle_ms)))
   if call('HGET', K.rev, id) then
     finish('cancelled', id, envelope, n, place, now, ARGV[4])
   else
@@ -34,13 +35,14 @@ end
 if ARGV[7] == '*' then
   for _, digit in ipairs(STREAMS) do
     for _, row in ipairs(held(digit)) do
-      if moved < limit then hand_back(digit, row[1]) end
+      if moved < limit then hand_back(digit, row[1], row[3]) end
     end
   end
 else
   for a = 7, #ARGV do
     local digit, entry = split(ARGV[a])
-    if K[digit] and find(entry, '^%d+%-%d+$') then hand_back(digit, entry) end
+    local owner, idle_ms = owner_of(digit, entry)
+    if owner then hand_back(digit, entry, idle_ms) end
   end
 end
 
