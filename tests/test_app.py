@@ -121,7 +121,7 @@ def test_declaration_becomes_a_definition() -> None:
     """What the decorator was told, and for the rest the defaults."""
     app = make_app(queue="images")
 
-    @app.task("images.resize", priority="high", max_retries=5, retry=Retry(1, base_s=2), timeout=30)
+    @app.task("images.resize", priority="high", max_retries=5, timeout=30)
     def resize(url: str) -> str:
         """Make it smaller."""
         return url
@@ -130,7 +130,7 @@ def test_declaration_becomes_a_definition() -> None:
     definition = app.registry["images.resize"]
     assert (definition.kind, crunch_def.kind) == ("sync", "process")
     assert (definition.queue, definition.priority) == ("images", Priority.HIGH)
-    assert definition.retry == Retry(5, base_s=2)
+    assert definition.retry == Retry(5)
     assert (definition.soft_timeout_s, definition.hard_timeout_s) == (30, 60)
     assert (crunch_def.soft_timeout_s, crunch_def.hard_timeout_s, crunch_def.max_retries) == (300, 330, 3)
     assert (resize.__name__, resize.__doc__) == ("resize", "Make it smaller.")
@@ -192,6 +192,10 @@ async def fine(x: int) -> int:
         (lambda app: app.task(timeout=0)(fine), ["timeout is 0"]),
         (lambda app: app.task(timeout=float("nan"))(fine), ["timeout is nan"]),
         (lambda app: app.task(max_retries=-1)(fine), ["max_retries is -1"]),
+        (
+            lambda app: app.task(max_retries=5, retry=Retry(base_s=10))(fine),
+            ["max_retries is 5, but its retry is for 3. Say it once: retry=Retry(5, …)."],
+        ),
         (lambda app: app.task(process=True)(fine), ["process=True", "async"]),
         (lambda app: app.task(process=True)(lambda: None), ["another process"]),
         (lambda app: app.task()(lambda: None), ["'<lambda>'"]),
