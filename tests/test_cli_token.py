@@ -64,7 +64,7 @@ def test_a_script_takes_the_secret_alone(tmp_path: Path) -> None:
         (["--subject", "a b", "--scope", "read"], "'a b' holds a space or a comma"),
         (["--subject", "a/b", "--scope", "read"], "Write each token as NAME:SECRET"),
         (["--subject", "ci", "--scope", "all"], "'all' is not one of 'read', 'submit', 'operate', 'admin'"),
-        (["--subject", "ci"], "Missing option '--scope'"),
+        (["--subject", "ci"], "Error: Say what it may do, by --scope with one of read, submit, operate, admin."),
         (["--subject", "ci", "--scope", "read", "--queue", "Emails"], "'Emails' is no pattern of queues"),
         (["--subject", "ci", "--scope", "read", "--queue", "a,b"], "'queue=a,b' holds a space or a comma"),
         (["--subject", "ci", "--scope", "read", "--rate", "fast"], "'fast' is no rate"),

@@ -41,8 +41,7 @@ def command() -> None:
     "scopes",
     type=click.Choice(SCOPES),
     multiple=True,
-    required=True,
-    help="What it may do; may be given several times. operate includes read and submit, admin all.",
+    help="What it may do; may be given several times. operate includes read and submit, admin all. [required]",
 )
 @click.option("--queue", "queues", metavar="PATTERN", multiple=True, help="Queues it covers, as in 'emails-*'. [all]")
 @click.option("--rate", metavar="RATE", help="Requests, as in 100/s, 6000/min or 10000/h. [any number]")
@@ -73,6 +72,8 @@ def new(
     from .output import note
     from .records import show_one
 
+    if not scopes:
+        raise click.UsageError(f"Say what it may do, by --scope with one of {', '.join(SCOPES)}.")
     namespace = namespace or os.environ.get("HEADRACE_NAMESPACE") or "default"
     secret = PREFIX + secrets.token_urlsafe(32)
     who = subject if namespace == "default" else f"{subject}@{namespace}"
