@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from headrace.environment import Rule, Settings, choice, number, setting, text, whole
+from headrace.environment import Rule, Settings, choice, is_service_link, number, setting, text, whole
 from headrace.errors import UnknownSetting, nearest
 from headrace.redis_settings import RedisSettings
 from headrace.task import LABEL
@@ -76,8 +76,9 @@ class OperatorSettings(Settings):
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Self:
         """Read the settings. Raises BadSetting, and UnknownSetting for a HEADRACE_OPERATOR_… that nothing reads."""
         known = {field.metadata["env"] for field in cls.__dataclass_fields__.values()}
-        for name in environ:
-            if name.startswith(PREFIX) and name not in known and not name.startswith(CONNECTION):
+        for name, value in environ.items():
+            ours = name.startswith(PREFIX) and not name.startswith(CONNECTION)
+            if ours and name not in known and not is_service_link(name, value):
                 raise UnknownSetting(name, "the environment", nearest(name, sorted(known)))
         return super().from_env(environ, **overrides)
 
@@ -86,7 +87,12 @@ def connections(environ: Mapping[str, str]) -> dict[str, RedisSettings]:
     """Every Redis that pools may name: `default`, where the environment says, and the named ones."""
     found = {"default": RedisSettings.from_env(environ)}
     for name, url in environ.items():
-        if name.startswith(CONNECTION) and url:
+        if name.startswith(CONNECTION) and url and not _is_other_service(name, url):
             label = name.removeprefix(CONNECTION).lower().replace("_", "-")
             found[label] = RedisSettings.parse(url, name)
     return found
+
+
+def _is_other_service(name: str, value: str) -> bool:
+    """A Service called headrace-operator-connection-… is no Redis; a connection called `service-host` is one."""
+    return is_service_link(name, value) and not value.startswith(("redis", "unix"))

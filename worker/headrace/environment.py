@@ -106,7 +106,7 @@ class Settings:
             name = variable(each)
             if given is not None:
                 values[each.name] = _value(each, given, "the command line")
-            elif environ.get(name) and not _is_service_link(name, environ[name]):
+            elif environ.get(name) and not is_service_link(name, environ[name]):
                 values[each.name] = _value(each, environ[name], "the environment")
         if overrides:
             raise TypeError(f"{cls.__name__} has no setting {', '.join(overrides)}")
@@ -128,14 +128,15 @@ def refuse_unknown(environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         if not name.startswith(PREFIX) or name in _known or name.startswith(_LEFT_TO_OTHERS):
             continue
-        if not _is_service_link(name, value):
+        if not is_service_link(name, value):
             # Compared without the prefix, which would make everything look alike.
             known = {each.removeprefix(PREFIX): each for each in _known}
             meant = nearest(name.removeprefix(PREFIX), known)
             raise UnknownSetting(name, "the environment", known[meant] if meant else None)
 
 
-def _is_service_link(name: str, value: str) -> bool:
+def is_service_link(name: str, value: str) -> bool:
+    """Whether a variable is one of those that Kubernetes sets for each Service in reach of a pod."""
     if not _LINK_NAME.fullmatch(name):
         return False
     # Only the shortest form, such as HEADRACE_METRICS_PORT, can be a setting of ours as well.
