@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,27 @@ async def test_a_deleted_pool_leaves_nothing(world: World) -> None:
         for kind in ("deployments", "poddisruptionbudgets"):
             await until(lambda kind=kind: world.get(kind), lambda seen: seen is None, f"no {kind}")  # type: ignore[misc]
         await until(world.pods, lambda pods: not pods, "no pods")
+
+
+async def test_a_deployment_that_somebody_deletes_comes_back_with_what_is_needed(world: World) -> None:
+    """At zero with none, and not with the one that a Deployment has by default; under load with enough."""
+    with world.operating():
+        await world.pool()
+        await world.at(0)
+        before = (await world.get("deployments") or {})["metadata"]["uid"]
+        await world.kubectl("delete", "deployment", "emails")
+        await until(lambda: world.get("deployments"), lambda seen: is_another(seen, before), "another Deployment")
+        assert await world.replicas() == 0
+        assert await world.pods() == []
+        task_id = await world.submit("nap", {"seconds": 2})
+        await world.begun(task_id)
+        await world.kubectl("delete", "deployment", "emails")
+        assert (await world.ended(task_id, timeout_s=60))["status"] == "completed"
+        await world.at(0)
+
+
+def is_another(seen: dict[str, Any] | None, uid: str) -> bool:
+    return seen is not None and seen["metadata"]["uid"] != uid
 
 
 async def test_a_namespace_can_be_deleted_when_its_operator_is_gone(world: World) -> None:

@@ -71,6 +71,8 @@ class Fleet:
     """Pods of two templates run side by side."""
     version: str = ""
     """Changes whenever the Deployment changed: a write based on an older one is refused."""
+    uid: str = ""
+    """Of the Deployment: one that is made anew under the same name is another."""
 
     @property
     def staying(self) -> tuple[Pod, ...]:
@@ -151,7 +153,8 @@ def read_deployment(raw: Raw) -> Fleet:
     asked_for = spec.get("replicas", 1)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
-    return Fleet(asked_for, rollout=not seen or old > 0, version=metadata.get("resourceVersion", ""))
+    version, uid = metadata.get("resourceVersion", ""), metadata.get("uid", "")
+    return Fleet(asked_for, rollout=not seen or old > 0, version=version, uid=uid)
 
 
 def unix(text: str | None) -> float:

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from . import manifests
-from .cluster import Conflict
+from .cluster import Conflict, Refused
 from .fleet import CHEAP, COST, GUARDS, Fleet, Key, Pod, Raw, pool_of, read_deployment, read_pod
 from .manifests import Pool, Ref
 from .news import News
+from .ownership import corrected
 from .requests import APPLY, MANAGER, MERGE, NotThere, Requests, query
 
 API_VERSION: Final = "headrace.dev/v1alpha1"
@@ -22,6 +23,8 @@ DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/{0}/deployments/{1}"
 BUDGETS: Final = "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets/{1}"
 PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
 EVENTS: Final = "/api/v1/namespaces/{0}/events"
+OFTEN: Final = 5
+"""So many times a write that others were faster than is tried anew."""
 _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 _WRITTEN: Final = {"fieldManager": MANAGER}
 
@@ -99,6 +102,11 @@ class Watched:
             self._fleets[key] = replace(found, pods=tuple(self._pods.get(key, {}).values()))
         return self._fleets[key]
 
+    def lost_deployment(self, key: Key) -> None:
+        """A request found that it is gone, before any watch has told."""
+        self._fleets.pop(key, None)
+        self._deployments.pop(key, None)
+
     def wrote(self, key: Key, replicas: int, version: str) -> None:
         """A write of ours that the watch has not shown yet: the next tick must not repeat it."""
         found = self._deployments.get(key)
@@ -129,16 +137,31 @@ class KubeCluster:
 
     async def apply(self, pool: Pool) -> None:
         """Create it with no replicas, or else a new pool would start a pod for nothing; then apply without them."""
+        key = Key(pool.namespace, pool.name)
         made = manifests.deployment(pool, allow_service_accounts=self._allow_service_accounts)
-        if not self.watched.fleet(Key(pool.namespace, pool.name)).exists:
+        if not await self._is_applied(key, made):
             await self._check_is_there(pool)
-            await self._create(pool, made)
+            await self._apply_onto(key, made, await self._create(key, made))
         self._made.add(pool.uid)
-        path = DEPLOYMENTS.format(pool.namespace, pool.name)
-        shown = await self.requests.send("PATCH", query(path, _APPLIED), made, kind=APPLY)
-        self.watched.saw_deployment(shown, deleted=False)
         path = BUDGETS.format(pool.namespace, pool.name)
         await self.requests.send("PATCH", query(path, _APPLIED), manifests.disruption_budget(pool), kind=APPLY)
+
+    async def _is_applied(self, key: Key, made: dict[str, Any]) -> bool:
+        """Onto the Deployment that the watch shows. False if there is none, or none any more."""
+        fleet = self.watched.fleet(key)
+        if not fleet.exists:
+            return False
+        try:
+            await self._apply_onto(key, made, fleet.uid)
+        except Conflict:
+            pass
+        except Refused:  # what a server says if there is another one of that name
+            if (await self._look_up(key))["metadata"].get("uid", "") == fleet.uid:
+                raise
+        else:
+            return True
+        self.watched.lost_deployment(key)
+        return False
 
     async def _check_is_there(self, pool: Pool) -> None:
         """Its Deployment vanished, maybe with the pool itself: then none is made again. Raises NotThere."""
@@ -150,13 +173,42 @@ class KubeCluster:
             self.on_ghost()
             raise NotThere(f"the WorkerPool {pool.name} was deleted")
 
-    async def _create(self, pool: Pool, made: dict[str, Any]) -> None:
-        path = DEPLOYMENTS.format(pool.namespace, "").rstrip("/")
+    async def _create(self, key: Key, made: dict[str, Any]) -> str:
+        """Returns the uid of the Deployment, which may have been there all the while."""
+        path = DEPLOYMENTS.format(key.namespace, "").rstrip("/")
         empty = {**made, "spec": {**made["spec"], "replicas": 0}}
         try:
-            await self.requests.send("POST", query(path, _WRITTEN), empty)
-        except Conflict:
-            return  # it is there, and the watch has not shown it yet
+            shown = await self.requests.send("POST", query(path, _WRITTEN), empty)
+        except Conflict:  # it is there, and the watch has not shown it yet
+            shown = await self._look_up(key)
+        return str(shown["metadata"].get("uid", ""))
+
+    async def _look_up(self, key: Key) -> dict[str, Any]:
+        try:
+            return await self.requests.send("GET", DEPLOYMENTS.format(*key) + "/scale")
+        except NotThere:
+            raise Conflict("the Deployment is made and deleted again meanwhile") from None
+
+    async def _apply_onto(self, key: Key, made: dict[str, Any], uid: str) -> None:
+        """Onto the very Deployment that was seen, and no other.
+
+        An apply onto one that has just vanished would make it anew, with one replica, which is what a Deployment has
+        whose template names no number. The uid makes that a conflict.
+        """
+        path = DEPLOYMENTS.format(*key)
+        body = {**made, "metadata": {**made["metadata"], "uid": uid}} if uid else made
+        shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
+        for _ in range(OFTEN):
+            metadata = shown["metadata"]
+            owners = corrected(metadata.get("managedFields", []), MANAGER)
+            if owners is None:
+                break
+            own = {"metadata": {"resourceVersion": metadata["resourceVersion"], "managedFields": owners}}
+            try:
+                shown = await self.requests.send("PATCH", query(path, _WRITTEN), own, kind=MERGE)
+            except Conflict:  # the cluster's controllers write at the same time; an apply changes nothing and shows it
+                shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
+        self.watched.saw_deployment(shown, deleted=False)
 
     async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:
         """Only if nobody else changed the number since `fleet` was seen; a mere change of the status does not count."""

@@ -1,0 +1,194 @@
+"""A Deployment is made with no replicas, also one that has just vanished: never with the one that is the default."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+import pytest
+
+from control_plane import ControlPlane, why_not
+from headrace_operator.cluster import Conflict
+from headrace_operator.fleet import Key
+from headrace_operator.kube import KubeCluster, Watched
+from headrace_operator.manifests import Pool
+from headrace_operator.ownership import corrected
+from headrace_operator.requests import NotThere, Requests, connect
+from headrace_operator.spec import read_spec
+from operator_kit import KEY, resource
+
+OTHER_IMAGE = {"spec": {"containers": [{"name": "worker", "image": "shop:1.5"}]}}
+
+
+def pool(uid: str = "uid-1", namespace: str = KEY.namespace, **spec: Any) -> Pool:
+    return Pool(KEY.name, namespace, uid, read_spec(resource(**spec)["spec"]))
+
+
+class ApiServer:
+    """Knows one Deployment, and does with it what a server does."""
+
+    def __init__(self) -> None:
+        self.deployment: dict[str, Any] | None = None
+        self.numbers: list[int] = []
+        """Replicas at each moment at which one was made."""
+        self.vanish_before: list[str] = []
+        """Methods before which the Deployment is deleted by somebody, once each."""
+        self._uids = 0
+
+    async def send(self, method: str, path: str, body: Any = None, *, kind: str = "", accept: str = "") -> Any:
+        if method in self.vanish_before:
+            self.vanish_before.remove(method)
+            self.deployment = None
+        what = path.partition("?")[0].rsplit("/", 2)
+        if "poddisruptionbudgets" in what:
+            return {}
+        if what[-1] == "workerpools":
+            return {"items": [{"metadata": {"uid": "uid-1"}}]}
+        if what[-1] == "scale":
+            if self.deployment is None:
+                raise NotThere("deployments not found")
+            return self.deployment
+        return self._create(body) if method == "POST" else self._apply(body)
+
+    def _create(self, body: Any) -> Any:
+        if self.deployment is not None:
+            raise Conflict("it exists")
+        return self._make(body, body["spec"].get("replicas", 1))
+
+    def _apply(self, body: Any) -> Any:
+        uid = body["metadata"].get("uid")
+        if self.deployment is None:
+            if uid:
+                raise Conflict("uid mismatch: the provided object specified uid, and no existing object was found")
+            return self._make(body, 1)
+        if uid and uid != self.deployment["metadata"]["uid"]:
+            raise Conflict("uid mismatch")
+        self.deployment["spec"]["template"] = body["spec"]["template"]
+        return self.deployment
+
+    def _make(self, body: Any, replicas: int) -> Any:
+        self._uids += 1
+        self.numbers.append(replicas)
+        metadata = {**body["metadata"], "uid": f"d{self._uids}", "resourceVersion": str(self._uids)}
+        self.deployment = {"metadata": metadata, "spec": {**body["spec"], "replicas": replicas}}
+        return self.deployment
+
+
+@pytest.fixture
+def server() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture
+def cluster(server: ApiServer) -> KubeCluster:
+    return KubeCluster(cast(Any, server), Watched())
+
+
+@pytest.mark.parametrize("moment", [["PATCH"], ["POST", "PATCH"], ["PATCH", "POST"]], ids=" ".join)
+async def test_one_that_vanished_comes_back_with_no_replicas(
+    server: ApiServer, cluster: KubeCluster, moment: list[str]
+) -> None:
+    """The watch still shows it; somebody deletes it just before our request."""
+    await cluster.apply(pool())
+    server.vanish_before = moment
+    await cluster.apply(pool(template=OTHER_IMAGE))
+    assert set(server.numbers) == {0} and len(server.numbers) == 2
+    assert cluster.fleet(KEY).exists and cluster.fleet(KEY).asked_for == 0
+    assert server.deployment is not None
+    assert server.deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:1.5"
+
+
+async def test_one_that_vanishes_between_the_two_requests_that_make_it_is_made_at_the_next_tick(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.vanish_before = ["PATCH"]
+    with pytest.raises(Conflict):
+        await cluster.apply(pool())
+    await cluster.apply(pool())
+    assert set(server.numbers) == {0}
+
+
+async def test_one_that_the_watch_has_not_shown_yet_keeps_its_number(server: ApiServer, cluster: KubeCluster) -> None:
+    """As after a restart: the pool is shown before its Deployment is."""
+    await cluster.apply(pool())
+    assert server.deployment is not None
+    server.deployment["spec"]["replicas"] = 7
+    fresh = KubeCluster(cast(Any, server), Watched())
+    await fresh.apply(pool(template=OTHER_IMAGE))
+    assert fresh.fleet(KEY).asked_for == 7
+
+
+def test_the_request_that_made_it_keeps_the_number_and_no_other_field() -> None:
+    def entry(operation: str, fields: dict[str, Any], manager: str = "us", **more: str) -> dict[str, Any]:
+        return {"manager": manager, "operation": operation, "fieldsV1": fields, **more}
+
+    replicas: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
+    applied, scaled = entry("Apply", {"f:spec": {"f:template": {}}}), entry("Update", replicas, subresource="scale")
+    other = entry("Update", {"f:metadata": {}}, "somebody")
+    made = entry("Update", {"f:metadata": {}, "f:spec": {"f:replicas": {}, "f:template": {}}})
+    assert corrected([made, applied, scaled, other], "us") == [entry("Update", replicas), applied, scaled, other]
+    assert corrected([entry("Update", replicas), applied, scaled, other], "us") is None
+    assert corrected([entry("Update", {"f:spec": {"f:template": {}}}), applied], "us") == [applied]
+    assert corrected([], "us") is None
+
+
+# on a real API server
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    if reason := why_not():
+        pytest.skip(reason)
+    made = ControlPlane(tmp_path_factory.mktemp("plane")).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def requests(plane: ControlPlane) -> AsyncIterator[Requests]:
+    made = await connect(str(plane.kubeconfig()))
+    yield made
+    await made.aclose()
+
+
+def real_pool(plane: ControlPlane, namespace: str) -> Pool:
+    plane.kubectl("create", "namespace", namespace)
+    body = resource()
+    body["metadata"] = {"name": KEY.name, "namespace": namespace}
+    plane.kubectl("create", "-f", "-", given=body)
+    return pool(plane.get("-n", namespace, "workerpool", KEY.name)["metadata"]["uid"], namespace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew by somebody"])
+async def test_a_real_server_refuses_to_apply_onto_one_that_is_gone(
+    plane: ControlPlane, requests: Requests, again: bool
+) -> None:
+    made, namespace = KubeCluster(requests, Watched()), f"apply-{again}".lower()
+    real, key = real_pool(plane, namespace), Key(namespace, KEY.name)
+    await made.apply(real)
+    await made.scale(key, 3, made.fleet(key))
+    shown = plane.get("-n", namespace, "deployment", KEY.name)
+    plane.kubectl("-n", namespace, "delete", "deployment", KEY.name, "--cascade=foreground")
+    if again:
+        for field in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+            del shown["metadata"][field]
+        plane.kubectl("create", "-f", "-", given={**shown, "spec": {**shown["spec"], "replicas": 5}})
+    await made.apply(pool(real.uid, namespace, template=OTHER_IMAGE))
+    found = plane.get("-n", namespace, "deployment", KEY.name)
+    assert found["spec"]["replicas"] == (5 if again else 0)
+    assert made.fleet(key).asked_for == found["spec"]["replicas"]
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:1.5"
+
+
+@pytest.mark.slow
+async def test_what_a_template_no_longer_names_leaves_the_deployment(plane: ControlPlane, requests: Requests) -> None:
+    """The request that makes it must not own fields beside the applies that follow."""
+    made, namespace = KubeCluster(requests, Watched()), "apply-fields"
+    real = real_pool(plane, namespace)
+    container = {"name": "worker", "image": "shop:1.4", "env": [{"name": "COLOUR", "value": "red"}]}
+    await made.apply(pool(real.uid, namespace, template={"spec": {"containers": [container]}}))
+    await made.apply(pool(real.uid, namespace, template=OTHER_IMAGE))
+    [found] = plane.get("-n", namespace, "deployment", KEY.name)["spec"]["template"]["spec"]["containers"]
+    assert found["image"] == "shop:1.5"
+    assert "COLOUR" not in {each["name"] for each in found["env"]}
