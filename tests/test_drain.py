@@ -100,3 +100,12 @@ def test_promises(replicas: list[Replica], wanted: int, asked_for: int, policy: 
     if found.fewer:
         rest = [each for each in replicas if each not in going]
         assert all(each.ready or each.removable for each in rest), "the cluster would stop that one instead"
+
+
+def test_nobody_takes_the_place_of_those_that_are_on_their_way_out() -> None:
+    """The number was lowered for the marked ones; one that was asked since is the one to be released."""
+    marked = [Replica(f"marked-{n}", 1.0, 0, asked_s=0.0, answered=True, cheap=True) for n in range(2)]
+    late = Replica("late", 1.0, 0, asked_s=1.0)
+    found = shrink([late, *marked], wanted=1, asked_for=1, policy="Graceful", now_s=2.0, timeout_s=60.0)
+    assert found.release == ("late",)
+    assert found.leave == ("marked-0", "marked-1")

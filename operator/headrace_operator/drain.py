@@ -31,6 +31,8 @@ class Replica:
     """As the cluster says. Of those that are not, a cluster stops some first, whatever their marks say."""
     unheard: bool = False
     """It is ready, and nothing was heard of it yet: it may work all the same."""
+    cheap: bool = False
+    """It is marked to go first, and may be on its way out already."""
 
     @property
     def began(self) -> bool:
@@ -114,10 +116,13 @@ def _safe(replicas: Sequence[Replica], remove: list[Replica], missing: int) -> t
     return (remove, missing) if safe else ([], 0)
 
 
-def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, float]:
-    """What never began comes first, then what is drained already, then what runs nothing; newest first in each."""
+def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, bool, float]:
+    """What never began comes first, then what is drained already, then what runs nothing; newest first in each.
+
+    Of those asked, the marked ones before all others: the number may be lowered for them, and nobody takes their place.
+    """
     began = replica.began or replica.unheard
-    return (began, replica.asked_s is None, replica.busy, replica.ready, -replica.born_s)
+    return (began, replica.asked_s is None, not replica.cheap, replica.busy, replica.ready, -replica.born_s)
 
 
 def _names(replicas: Iterable[Replica]) -> tuple[str, ...]:

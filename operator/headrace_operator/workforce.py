@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from headrace.broker.demand import Demand, WorkerBeat
 
-from .drain import NEVER_TOLD, Replica
+from .drain import Replica
 from .fleet import Fleet, Pod
 from .observed import QueueLoad
 
@@ -63,10 +63,11 @@ def replicas(fleet: Fleet, demands: Iterable[Demand], now_s: float, mute: Collec
 
 def _replica(pod: Pod, crew: Crew | None, asked: Mapping[str, float], now_s: float, mute: bool) -> Replica:
     if crew is None:
-        return Replica(pod.name, pod.born_s, NEVER_TOLD, ready=pod.ready, unheard=pod.ready and not mute)
+        unheard = pod.ready and not mute
+        return Replica(pod.name, pod.born_s, ready=pod.ready, unheard=unheard, cheap=pod.cheap)
     since = [asked[boot] for boot in crew.boots if boot in asked]
     asked_s = now_s - max(since) if since and len(since) == len(crew.boots) else None
-    return Replica(pod.name, pod.born_s, crew.running, asked_s, crew.draining, pod.ready)
+    return Replica(pod.name, pod.born_s, crew.running, asked_s, crew.draining, pod.ready, cheap=pod.cheap)
 
 
 def unheard(fleet: Fleet, demands: Iterable[Demand], known: Mapping[str, float], now_s: float) -> dict[str, float]:
