@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from api_kit import EMAIL, SCHEMA, running
+from headrace.errors import nearest
+from headrace_api import registry
 from headrace_api.registry import Types
 from headrace_api.schema_check import MAX_ERRORS, compile_schema
 from headrace_api.store import Store
@@ -182,6 +184,38 @@ async def test_the_setting_schemas(redis_url: str, schemas: str, wrong_payload: 
         assert "did you mean 'send_email'?" in unknown.errors["/type"]
     if schemas == "off":
         assert "warning" not in unknown.json
+
+
+async def test_what_was_meant_by_an_unknown_type_is_worked_out_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until other types are known; and it is kept for a bounded number, for clients invent names."""
+    asked: list[str] = []
+
+    def counted(word: str, known: Any) -> str | None:
+        asked.append(word)
+        return nearest(word, known)
+
+    monkeypatch.setattr(registry, "nearest", counted)
+    monkeypatch.setattr(registry, "MAX_MEANT", 5)
+    now = [10.0]
+    async with running(redis_url) as api:
+        await api.worker.publish("send_email", {"schema": SCHEMA})
+        types = await _types(api, now)
+        await types.find("sendmail")
+        found = [types.nearest(name) for name in ("sendmail", "nothing", *["sendmail"] * 9)]
+        assert found == ["send_email", None, *["send_email"] * 9]
+        assert asked == ["sendmail", "nothing"]
+        await api.worker.publish("send_mail", {"schema": SCHEMA})
+        now[0] += 10
+        await types.find("sendmail")
+        assert types.nearest("sendmail") == "send_mail"
+        await types._refresh()
+        assert types.nearest("sendmail") == "send_mail"
+    assert asked == ["sendmail", "nothing", "sendmail"]
+    for number in range(20):
+        types.nearest(f"invented_{number}")
+    assert len(types._meant) <= 5
 
 
 async def test_a_type_that_was_just_published_is_known(redis_url: str) -> None:

@@ -26,6 +26,8 @@ FRESH_S: Final = 2.0
 """Seconds for which what was read is taken as it is."""
 STALE_S: Final = 0.25
 """Seconds after which an unknown type is looked for once more: its worker may just have started."""
+MAX_MEANT: Final = 1_000
+"""Unknown types of which it is kept what was meant: to find that out costs more than the rest of a submission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Types:
         self._key = NamespaceKeys(namespace)["types"]
         self._clock = clock
         self._types: dict[str, KnownType] = {}
+        self._meant: dict[str, str | None] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
 
@@ -97,7 +100,12 @@ class Types:
 
     def nearest(self, name: str) -> str | None:
         """The known type that a person most likely meant."""
-        return nearest(name[:128], self._types)
+        name = name[:128]
+        if name not in self._meant:
+            if len(self._meant) >= MAX_MEANT:
+                self._meant.clear()
+            self._meant[name] = nearest(name, self._types)
+        return self._meant[name]
 
     def _refresh(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
@@ -110,7 +118,10 @@ class Types:
             reply = await self._store.command("HGETALL", self._key)
         except RedisError:
             reply = []  # no rights, or something foreign under our key: then no type is known
-        self._types = {name: self._known(name, texts) for name, texts in grouped(reply).items()}
+        found = {name: self._known(name, texts) for name, texts in grouped(reply).items()}
+        if found.keys() != self._types.keys():
+            self._meant.clear()
+        self._types = found
         self._read_at = self._clock()
 
     def _known(self, name: str, texts: list[bytes]) -> KnownType:
