@@ -6,6 +6,7 @@ A test submits, has the work done, and looks. The two sides differ only in how t
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -481,6 +482,41 @@ async def test_a_running_task_can_be_cancelled(side: Side, app: App[None], ran: 
     with pytest.raises(TaskCancelled):
         await handle.aget()
     assert ran == ["began", "cancelled"]
+
+
+@pytest.mark.parametrize("thread", [False, True])
+async def test_progress_is_shown_while_an_attempt_runs(side: Side, app: App[None], thread: bool) -> None:
+    """The latest, of the attempt that runs; nothing before, nothing after."""
+    go_on = threading.Event()
+
+    @app.task(retry=QUICK)
+    async def slow(ctx: Ctx) -> None:
+        if ctx.attempt == 1:
+            await ctx.progress(99)
+            raise OSError
+        await ctx.progress(1, 2, "half")
+        await asyncio.to_thread(go_on.wait)
+
+    @app.task()
+    def slow_in_a_thread(ctx: Ctx) -> None:
+        ctx.progress_sync(0, 2)
+        ctx.progress_sync(1, 2, "half")
+        go_on.wait()
+
+    handle = await (slow_in_a_thread if thread else slow).aenqueue()
+    assert await handle.aprogress() is None
+    working = asyncio.create_task(side.work(app))
+
+    async def half() -> bool:
+        said = await handle.aprogress()
+        return said is not None and (said.done, said.total, said.message) == (1, 2, "half")
+
+    try:
+        await eventually(half)
+    finally:
+        go_on.set()
+    await working
+    assert await handle.aprogress() is None
 
 
 # -- what surrounds an attempt

@@ -301,6 +301,59 @@ async def test_two_may_work_at_once(headrace: Testing) -> None:
     assert sum(done) == 4 and sorted(ran) == [-1, 0, 1, 2, 3]
 
 
+@app.task(retry=Retry(1, base_s=60))
+async def read_pages(ctx: Ctx, number: int) -> None:
+    for page in range(ctx.attempt, number + 1):
+        await ctx.progress(page, number, f"page {page}")
+        if ctx.attempt == 1:
+            raise OSError("not yet")
+
+
+@app.task(process=True)
+def count_up(ctx: Ctx, number: int) -> None:
+    for step in range(number):
+        ctx.progress_sync(step)
+
+
+def test_what_handlers_say_of_their_progress_is_kept(headrace: Testing) -> None:
+    """Of all attempts, in order, at the time of the test; by the handle, what was submitted, or an id."""
+    pages, steps = read_pages.enqueue(3), count_up.enqueue(100)
+    began = headrace.clock.ms()
+    headrace.work(raises=False, delayed=True)
+    said = headrace.progress_of(pages)
+    assert [(each.attempt, each.done, each.total, each.message) for each in said] == [
+        (1, 1, 3, "page 1"), (2, 2, 3, "page 2"), (2, 3, 3, "page 3"),
+    ]  # fmt: skip
+    assert [each.at for each in said] == [began, headrace.clock.ms(), headrace.clock.ms()]
+    assert [each.done for each in headrace.progress_of(steps.id)] == list(range(100))
+    assert headrace.progress_of(headrace.assert_enqueued(read_pages)) == said
+    assert headrace.progress_of(resize.enqueue("s3://cat")) == []
+    assert pages.progress() is None
+
+
+def test_progress_of_an_attempt_that_was_given_up_is_not_that_of_the_next(headrace: Testing) -> None:
+    """A thread cannot be ended: it goes on to speak, of what is no longer its task."""
+    given_up, over = threading.Event(), threading.Event()
+    late = App("late", url="redis://127.0.0.1:1")
+
+    @late.task(timeout=0.01, retry=Retry(1, base_s=0.01))
+    def hang(ctx: Ctx) -> None:
+        if ctx.attempt == 1:
+            given_up.wait()
+            ctx.progress_sync(99)
+            over.set()
+        else:
+            given_up.set()
+            over.wait()
+            ctx.progress_sync(1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_HARD_EXTRA_S", "0.01")
+        handle = hang.enqueue()
+        headrace.work(raises=False, delayed=True)
+    assert [each.done for each in headrace.progress_of(handle)] == [1]
+
+
 # -- waiting for results
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
+
 from headrace import task as tasks
 from headrace.broker.broker import Claim, Queue, Report
-from headrace.context import Ctx
+from headrace.context import Ctx, progress_listeners
 from headrace.errors import TaskFailed
 from headrace.runtime.executor import Executor
+from headrace.runtime.progress import ENDED
 from headrace.runtime.stats import WorkerStats
 from headrace.runtime.stops import WATCH_S
 from headrace.runtime.threads import ThreadSlots
 from headrace.settings import WorkerSettings
-from headrace.task import Failure, State
+from headrace.task import Failure, Progress, State
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -35,6 +38,8 @@ NAME: Final = "testing:0"
 """The worker's name in Redis, and in the history of tasks."""
 NESTED: Final = 50
 """Handlers that may wait for each other's tasks."""
+KEEP_S: Final = 86_400
+"""What a handler said of its progress is not forgotten by itself before: no loop is there that would renew it."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,18 @@ class Desk:
 class Crew:
     """One worker for each App, in one event loop, from when it is first needed until the crew leaves."""
 
-    def __init__(self, store: Store, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, stack: AsyncExitStack, told: Callable[[str, Progress], object]
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._told = told
+        self._attempting: dict[str, tuple[Queue, int]] = {}
+        """Id of a task that runs → its queue, and which attempt of it that is."""
+        self._said: set[str] = set()
+        """Those of them that said something of their progress."""
+        progress_listeners.append(self._listen)
+        stack.callback(progress_listeners.remove, self._listen)
         self._stack = stack
         self._executors: dict[App[Any], Executor] = {}
         self._opening = asyncio.Lock()
@@ -90,19 +104,43 @@ class Crew:
 
     async def _attempt(self, queue: Queue, apps: list[App[Any]], claim: Claim) -> Attempted:
         place, envelope, carried = claim
-        kind = tasks.decode_envelope(envelope).type
+        head = tasks.decode_envelope(envelope)
+        kind = head.type
         app = next((each for each in apps if kind in each.registry), apps[0])
         executor = await self._executor(app)
         executor.look_at_clock()
         if queue not in self._epochs:
             self._epochs[queue], _ = self._store.call(queue.init(NAME))
         desk = Desk(queue, self._epochs[queue])
-        executor.begin(cast("QueueClaims", desk), place, envelope, carried)
-        report = await self._report(executor, desk)
+        with self._listening(head.id, queue, tasks.parse_counters(carried).attempts + 1):
+            executor.begin(cast("QueueClaims", desk), place, envelope, carried)
+            report = await self._report(executor, desk)
         told = self._store.call(queue.cycle(NAME, 0, [report], retention_s=executor.settings.retention_s))
         executor.answered([report], told.verdicts)
         await executor.hooks.settle()
         return Attempted(report.id, kind, report.outcome, self._error(report))
+
+    @contextmanager
+    def _listening(self, task_id: str, queue: Queue, attempt: int) -> Iterator[None]:
+        """Show the progress of this attempt as long as it runs."""
+        self._attempting[task_id] = (queue, attempt)
+        try:
+            yield
+        finally:
+            del self._attempting[task_id]
+            if task_id in self._said:
+                self._said.remove(task_id)
+                self._store.call(queue.progress(NAME, [task_id, ENDED], ttl_s=KEEP_S))
+
+    def _listen(self, ctx: Ctx[Any], progress: Progress) -> None:
+        """What a handler says, perhaps in a thread: shown at once, where a worker would wait for what follows."""
+        queue, attempt = self._attempting.get(ctx.id, (None, 0))
+        if queue is None or ctx.attempt != attempt:
+            return  # another crew's, or a thread that goes on after its attempt was given up
+        said = msgspec.structs.replace(progress, at=self._clock.ms())
+        self._said.add(ctx.id)
+        self._store.call(queue.progress(NAME, [ctx.id, msgspec.json.encode(said)], ttl_s=KEEP_S))
+        self._told(ctx.id, said)
 
     async def _report(self, executor: Executor, desk: Desk) -> Report:
         """The attempt's report; meanwhile what a worker does now and then: deadlines, requests to cancel."""

@@ -16,8 +16,8 @@ from headrace.broker.broker import Call, Queue, Submitted, view
 from headrace.connections import Connections
 from headrace.decorator import Task
 from headrace.errors import WrongCaller
-from headrace.handle import forbid_running_loop
-from headrace.task import queue_of
+from headrace.handle import Handle, forbid_running_loop
+from headrace.task import Progress, queue_of
 from headrace.testing.crew import Attempted, Crew
 from headrace.testing.enqueued import Enqueued, find, not_found
 from headrace.testing.standin import StandIn
@@ -43,6 +43,7 @@ class Testing:
         self.enqueued: list[Enqueued] = []
         """What was submitted so far, in order, also what has run since; a submission under a key or an id that is
         taken is no further one. Clear the list to forget it."""
+        self._progress: dict[str, list[Progress]] = {}
         self._store = Store(self.clock)
         self._stand_ins: dict[App[Any], StandIn] = {}
         self._queues: dict[tuple[str, str], Queue] = {}
@@ -81,6 +82,16 @@ class Testing:
         found = find(self.enqueued, task, arguments)
         if found is not None:
             raise AssertionError(f"{found} was enqueued, as task {found.id}.")
+
+    def progress_of(self, task: Handle[Any] | Enqueued | str) -> list[Progress]:
+        """All that a task (or its id) has said by `ctx.progress` so far, of all its attempts, in order.
+
+        `Handle.progress()` shows the latest of the attempt that runs, and nothing when that has ended.
+        """
+        return list(self._progress.get(task if isinstance(task, str) else task.id, ()))
+
+    def _told(self, task_id: str, progress: Progress) -> None:
+        self._progress.setdefault(task_id, []).append(progress)
 
     # work
 
@@ -138,7 +149,7 @@ class Testing:
         loop = asyncio.get_running_loop()
         if loop not in self._crews:
             stack = AsyncExitStack()
-            self._crews[loop] = _Shared(Crew(self._store, self.clock, stack), stack)
+            self._crews[loop] = _Shared(Crew(self._store, self.clock, stack, self._told), stack)
         shared = self._crews[loop]
         shared.users += 1
         try:
