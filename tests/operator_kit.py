@@ -120,9 +120,10 @@ class Scene:
         return ControlLoop(self.cluster, self.looker, tick_s=1, caps=caps, clock=lambda: self.now)
 
     async def tick(self, seconds: float = 1.0) -> None:
-        """Time passes, then the loop looks and acts."""
+        """Time passes, then the loop looks and acts; a Redis that is slow today is waited for."""
         self.now = Moment(self.now.s + seconds, self.now.wall + timedelta(seconds=seconds))
         await self.loop.tick()
+        await self.loop.settled()
 
     async def ticks(self, number: int) -> None:
         for _ in range(number):

@@ -183,9 +183,8 @@ async def test_an_invalid_spec_leaves_what_runs(scene: Opener) -> None:
     pool = scene()
     await pool.submit(5)
     await pool.tick()
-    error = pool.loop.saw_pool({**resource(2), "spec": {"queues": []}})
-    assert error is not None
-    await pool.loop.tell_invalid(resource(2), str(error))
+    assert pool.loop.saw_pool({**resource(2), "spec": {"queues": []}}) is not None
+    await pool.tick()
     assert pool.replicas == 1
     assert pool.condition("Ready")["reason"] == "InvalidSpec"
     assert "InvalidSpec" in pool.told

@@ -24,6 +24,7 @@ from headrace_operator.orders import Order, order_of
 from headrace_operator.pool_file import InvalidPoolFile, PoolFiles, read_files, resource
 from headrace_operator.processes import ProcessCluster
 from headrace_operator.spec import Mode, PoolSpec, Redis
+from headrace_operator.status import in_words
 from headrace_operator.wake import Waker
 from headrace_operator.workforce import crews
 
@@ -219,7 +220,7 @@ def _line(name: str, pool: Pool) -> str:
 def _status_line(status: dict[str, Any]) -> str:
     """2 of 2 ready, 1 busy · 12 pending, 10 processing."""
     ready = next(each for each in status["conditions"] if each["type"] == "Ready")
-    parts = [f"{status.get('readyReplicas', 0)} of {status.get('desiredReplicas', 0)} ready"]
+    parts = [in_words(*(status.get(f"{name}Replicas", 0) for name in ("ready", "desired", "draining")))]
     parts += [f"{status[field]} {word}" for field, word in _COUNTS if status.get(field)]
     why = f" · {ready['reason']}: {ready['message']}" if ready["status"] == "False" else ""
     decision = status.get("decision", {})
@@ -229,7 +230,6 @@ def _status_line(status: dict[str, Any]) -> str:
 
 _COUNTS: Final = (
     ("busyReplicas", "busy"),
-    ("drainingReplicas", "draining"),
     ("pending", "pending"),
     ("processing", "processing"),
 )

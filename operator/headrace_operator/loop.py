@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from .caps import Caps, share
-from .cluster import Cluster, ClusterError
+from .cluster import Cluster
 from .fleet import Key
+from .invalid import Invalid
 from .looker import LOOK_S, Looker, Place
 from .manifests import Pool, Ref
-from .news import Event, News
 from .observed import Moment
 from .schedules import check_schedules
 from .spec import InvalidSpec, read_spec
-from .status import Condition, rfc3339
 from .steering import Look, Steering
 
 logger = logging.getLogger("headrace.operator")
@@ -62,9 +61,12 @@ class ControlLoop:
         caps: Caps,
         tenants: bool = False,
         clock: Callable[[], Moment] = this_moment,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`leads`: whether this process may act at this moment."""
         self.pools: dict[Key, Steering] = {}
-        self.invalid: dict[Key, str] = {}
+        self.invalid: dict[Key, Invalid] = {}
+        """Pools that this process never knew a valid spec of."""
         self.numbers = Numbers()
         self.wake = asyncio.Event()
         self.look: Look = {}
@@ -74,6 +76,7 @@ class ControlLoop:
         self._caps = caps
         self._tenants = tenants
         self._clock = clock
+        self._leads = leads
         self._busy: dict[Key, asyncio.Task[None]] = {}
         self._rounds: dict[str, asyncio.Task[None]] = {}
         self._slow: set[str] = set()
@@ -83,42 +86,48 @@ class ControlLoop:
     def saw_pool(self, raw: dict[str, Any]) -> InvalidSpec | None:
         """A WorkerPool came or changed. Returns what is wrong with it; it is then left as it was."""
         metadata = raw["metadata"]
-        key = Key(metadata["namespace"], metadata["name"])
+        key, generation = Key(metadata["namespace"], metadata["name"]), metadata["generation"]
         try:
             spec = read_spec(raw.get("spec", {}))
             check_schedules(spec.scaling)
         except InvalidSpec as error:
-            self.invalid[key] = str(error)
+            self._saw_invalid(key, raw, str(error))
             return error
-        self.invalid.pop(key, None)
         tenant = key.namespace if self._tenants else "default"
         pool = Pool(key.name, key.namespace, metadata["uid"], spec, tenant)
         known = self.pools.get(key)
         if known is None or known.pool.uid != pool.uid:
-            self.pools[key] = Steering(pool, metadata["generation"], raw.get("status") or {}, self._clock())
-        elif known.generation < metadata["generation"]:  # a watch may go on at a server that is behind
-            known.replaced(pool, metadata["generation"])
+            self.pools[key] = Steering(pool, generation, self._shown(key, raw), self._clock())
+        elif known.generation < generation:  # a watch may go on at a server that is behind
+            known.replaced(pool, generation)
         else:
             return None
+        self.invalid.pop(key, None)
         self.wake.set()
         return None
 
-    async def tell_invalid(self, raw: dict[str, Any], why: str) -> None:
-        """Say in status and by an Event what is wrong with a spec. What runs of it goes on as it was."""
-        metadata = raw["metadata"]
-        ref = Ref(metadata["namespace"], metadata["name"], metadata["uid"])
-        before, generation = raw.get("status") or {}, metadata["generation"]
-        shown = [each for each in before.get("conditions", ()) if each["type"] == "Ready"]
-        if shown and shown[0]["message"] == why[:1_000] and shown[0].get("observedGeneration") == generation:
+    def _saw_invalid(self, key: Key, raw: dict[str, Any], why: str) -> None:
+        """One writer of a pool's status: its steering, if there is one."""
+        metadata, known = raw["metadata"], self.pools.get(key)
+        if known is not None and known.pool.uid == metadata["uid"]:
+            known.refused(why, metadata["generation"])
             return
-        condition = Condition("Ready", False, "InvalidSpec", why)
-        others = [each for each in before.get("conditions", ()) if each["type"] != "Ready"]
-        fresh = condition.json(rfc3339(datetime.now(UTC)), generation)
-        try:
-            await self._cluster.show(ref, {"observedGeneration": generation, "conditions": [*others, fresh]})
-            await self._cluster.tell(ref, News(Event.INVALID_SPEC, why))
-        except ClusterError as error:
-            logger.warning("pool %s/%s: what is wrong with it was not told: %s", ref.namespace, ref.name, error)
+        self.pools.pop(key, None)
+        ref, before = Ref(key.namespace, key.name, metadata["uid"]), self.invalid.get(key)
+        if before is None or (before.ref, before.generation) != (ref, metadata["generation"]):
+            self.invalid[key] = Invalid(ref, metadata["generation"], why, self._shown(key, raw))
+
+    def _shown(self, key: Key, raw: dict[str, Any]) -> dict[str, Any]:
+        """The status as it is now, also if the watch has not shown yet what was written."""
+        invalid = self.invalid.get(key)
+        if invalid is not None and invalid.ref.uid == raw["metadata"]["uid"]:
+            return invalid.status
+        return raw.get("status") or {}
+
+    @property
+    def unreadable(self) -> int:
+        """Pools whose present spec cannot be read."""
+        return len(self.invalid) + sum("SpecValid" in each.troubles for each in self.pools.values())
 
     def lost_pool(self, key: Key) -> None:
         """A WorkerPool was deleted; what it owned is collected by the cluster."""
@@ -147,7 +156,12 @@ class ControlLoop:
         self.wake.clear()
 
     async def tick(self) -> None:
-        """Look at every queue once, and carry every pool one step on."""
+        """Look at every queue once, and carry every pool one step on. Nothing, while this process does not lead."""
+        if not self._leads():
+            return
+        for key, invalid in self.invalid.items():
+            if not invalid.told and key not in self._busy:
+                self._begin(key, invalid.tell(self._cluster, self._clock().wall))
         by_connection: dict[str, dict[Key, Steering]] = {}
         for key, steering in self.pools.items():
             by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
@@ -187,14 +201,18 @@ class ControlLoop:
         return not steering.rests(look, self._cluster.fleet(key), self._clock().s)
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._step(key, steering, look), name=f"pool {key}")
+        return self._begin(key, steering.step(look, self._looker, self._cluster, self._clock()))
+
+    def _begin(self, key: Key, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """One step at a time of each pool."""
+        task = asyncio.create_task(self._carry_on(key, step), name=f"pool {key}")
         self._busy[key] = task
         task.add_done_callback(lambda _: self._busy.pop(key, None))
         return task
 
-    async def _step(self, key: Key, steering: Steering, look: Look) -> None:
+    async def _carry_on(self, key: Key, step: Coroutine[Any, Any, None]) -> None:
         try:
-            await steering.step(look, self._looker, self._cluster, self._clock())
+            await step
         except Exception:
             self.numbers.errors += 1
             logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
@@ -208,6 +226,11 @@ class ControlLoop:
         grants = share(self._caps, {key: each.wanted for key, each in self.pools.items()})
         for each in self.pools.values():
             each.granted = grants.get(each.key)
+
+    async def settled(self) -> None:
+        """Wait until all looks and steps that have begun are over."""
+        while tasks := [*self._rounds.values(), *self._busy.values()]:
+            await asyncio.wait(tasks)
 
     async def aclose(self) -> None:
         """End the steps that are out."""

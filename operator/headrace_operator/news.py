@@ -81,6 +81,10 @@ AGAIN_S: Final = 30.0
 SCALINGS: Final = frozenset({Event.SCALED_UP, Event.SCALED_DOWN, Event.SCALED_TO_ZERO, Event.WOKE_FROM_ZERO})
 SCALINGS_S: Final = 1.0
 """Each change of the number is worth an Event, but no more than one in so long."""
+HAPPENINGS: Final = frozenset({Event.WORKER_DIED, Event.TASKS_HANDED_ON})
+"""Each is news by itself: those that come within AGAIN_S of an Event are told together in the next one."""
+NAMED: Final = 5
+"""So many of them by name, the rest by their number."""
 
 
 class Teller:
@@ -89,10 +93,15 @@ class Teller:
     def __init__(self) -> None:
         self._told: dict[Event, float] = {}
         self._held: dict[Event, int] = {}
+        self._late: dict[Event, list[str]] = {}
+        """Happenings that wait for the next Event of their kind."""
         self._over: set[Event] = set()
 
     def tell(self, news: News, at_s: float) -> News | None:
         """The Event to post, with how many like it were held back; None for a repetition."""
+        if news.reason in HAPPENINGS:
+            self._late.setdefault(news.reason, []).append(news.message)
+            return self._together(news.reason, at_s)
         last = self._told.get(news.reason)
         usual = SCALINGS_S if news.reason in SCALINGS else REPEAT_S
         pause = AGAIN_S if news.reason in self._over else usual
@@ -107,3 +116,20 @@ class Teller:
     def over(self, *reasons: Event) -> None:
         """What was wrong is right again: should it come back, it is told sooner than a mere repetition."""
         self._over.update(reasons)
+
+    def owes(self) -> bool:
+        """Whether something happened that is to be told later."""
+        return bool(self._late)
+
+    def due(self, at_s: float) -> list[News]:
+        """What happened a while ago, and can be told now."""
+        found = [self._together(reason, at_s) for reason in (*self._late,)]
+        return [news for news in found if news is not None]
+
+    def _together(self, reason: Event, at_s: float) -> News | None:
+        if at_s - self._told.get(reason, float("-inf")) < AGAIN_S:
+            return None
+        self._told[reason] = at_s
+        messages = self._late.pop(reason)
+        more = len(messages) - NAMED
+        return News(reason, "; ".join(messages[:NAMED]) + (f"; and {more} more like it" if more > 0 else ""))

@@ -93,9 +93,21 @@ def _ready(report: Report, reachable: Condition) -> Condition:
         return Condition("Ready", True, str(report.mode))
     if report.decision is None:
         return Condition("Ready", None, "Starting")
+    counted = in_words(report.fleet.ready, report.desired, report.draining)
     if report.fleet.ready < report.desired:
-        return Condition("Ready", True, "Progressing", f"{report.fleet.ready} of {report.desired} replicas are ready")
+        return Condition("Ready", True, "Progressing", counted)
+    if report.draining:
+        return Condition("Ready", True, "Draining", f"{counted}: claims no more, and leaves when its tasks are done")
     return Condition("Ready", True, "Idle" if report.desired == 0 else "AsExpected")
+
+
+def in_words(ready: int, desired: int, draining: int) -> str:
+    """`2 of 3 ready, 1 draining`: those that drain are ready as well, and are none of those that are wanted."""
+    staying = max(0, ready - draining)
+    parts = [f"{staying} ready, {desired} wanted" if staying > desired else f"{staying} of {desired} ready"]
+    if draining:
+        parts = [*(parts if staying or desired else ()), f"{draining} draining"]
+    return ", ".join(parts)
 
 
 def build(report: Report, before: Json, now: datetime) -> Json:

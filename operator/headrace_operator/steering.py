@@ -15,13 +15,14 @@ from headrace.errors import HeadraceError
 from . import status, troubles, workforce
 from .cluster import Cluster, ClusterError, Conflict, Refused
 from .decide import Decision, decide
+from .display import Display
 from .disruption import Guards, left_to_us
 from .drain import Replica, Shrink, shrink
 from .fleet import Fleet, Key
 from .history import History, remember, rested
 from .looker import Looker, Place
 from .manifests import Pool, fingerprint
-from .news import Event, News, Teller, of_decision, scaled
+from .news import Event, News, of_decision, scaled
 from .observed import Moment, Observed, QueueLoad, Unreadable
 from .rest import Rest, rest
 from .spec import InvalidSpec, Mode
@@ -66,14 +67,12 @@ class Steering:
         self.generation = generation
         self.key = Key(pool.namespace, pool.name)
         self.history = History(since_s=at.s)
-        self.teller = Teller()
+        self.display = Display(shown)
         self.decision: Decision | None = None
         self.wanted = 0
         """What it would have without caps."""
         self.granted: int | None = None
         """What caps of namespace and cluster leave to this pool; None: there are no caps."""
-        self._shown = shown
-        self._shown_s = float("-inf")
         self._applied: tuple[str, ...] | None = None
         self._task_s: dict[str, float] = {}
         self._tried: dict[str, int] = {}
@@ -104,6 +103,13 @@ class Steering:
         if pool.spec.mode is not self.pool.spec.mode and self.pool.spec.mode is Mode.PAUSED:
             self._resumed = True
         self.pool, self.generation = pool, generation
+        self.troubles.pop("SpecValid", None)
+
+    def refused(self, why: str, generation: int) -> None:
+        """The resource was changed to what nobody can read: what runs goes on as it was."""
+        if generation > self.generation:
+            self.generation, self._rest = generation, None
+            self.troubles = {"SpecValid": Condition("SpecValid", False, "InvalidSpec", why), **self.troubles}
 
     def wish(self, look: Look, fleet: Fleet, at: Moment) -> None:
         """Find out what the pool would have now if pools shared no caps."""
@@ -166,7 +172,7 @@ class Steering:
             self.troubles["AbleToScale"] = Condition("AbleToScale", False, reason, str(error))
             seen = self._see(look, cluster.fleet(self.key), at)
         told = await self._show(seen, cluster, at)
-        quiet = told and not self.troubles and not self._resumed
+        quiet = told and not (self.troubles or self._resumed or self.display.teller.owes())
         self._rest = rest(self.pool, self.granted, seen.fleet, seen.demands, self.decision) if quiet else None
 
     async def _make_sure(self, cluster: Cluster) -> None:
@@ -344,16 +350,7 @@ class Steering:
         self._seen = seen
         self._trouble("PodsStart", troubles.cannot_start(seen.fleet))
         await self._tell_all(cluster, seen, at)
-        fresh = status.build(self._report(seen), self._shown, at.wall)
-        if not status.due(fresh, self._shown, self._shown_s, at.s):
-            return fresh == self._shown
-        try:
-            await cluster.show(self.pool.ref, fresh)
-        except ClusterError as error:
-            logger.warning("pool %s: its status was not written: %s", self.key, error)
-            return False
-        self._shown, self._shown_s = fresh, at.s
-        return True
+        return await self.display.show(cluster, self.pool.ref, self._report(seen), at)
 
     def _report(self, seen: Seen) -> status.Report:
         decision = self.decision
@@ -365,8 +362,9 @@ class Steering:
         )  # fmt: skip
 
     async def _tell_all(self, cluster: Cluster, seen: Seen, at: Moment) -> None:
-        wrong = {condition.reason for condition in self.troubles.values()}
-        for condition in self.troubles.values():
+        found = tuple(self.troubles.values())  # the resource may change meanwhile
+        wrong = {condition.reason for condition in found}
+        for condition in found:
             if condition.reason in troubles.TOLD:
                 await self.tell(cluster, News(troubles.TOLD[condition.reason], condition.message), at)
         news = None if self.decision is None else of_decision(self.decision)
@@ -376,15 +374,10 @@ class Steering:
             self._resumed = False
             await self.tell(cluster, News(Event.RESUMED, f"mode {self.pool.spec.mode}"), at)
         told = {news.reason} if news is not None else set()
-        self.teller.over(*(event for event in troubles.PASSING if event not in told and event.value not in wrong))
+        self.display.teller.over(*(event for event in troubles.PASSING if event not in told and event not in wrong))
+        await self.display.tell_late(cluster, self.pool.ref, at)
 
     async def tell(self, cluster: Cluster, news: News, at: Moment) -> None:
         """Post an Event, unless the same was posted a moment ago."""
-        told = self.teller.tell(news, at.s)
-        if told is None:
-            return
-        logger.info("pool %s: %s: %s", self.key, told.reason, told.message)
-        try:
-            await cluster.tell(self.pool.ref, told)
-        except ClusterError as error:
-            logger.warning("pool %s: an Event was not posted: %s", self.key, error)
+        self._rest = None  # there may be more to tell than this says
+        await self.display.tell(cluster, self.pool.ref, news, at)

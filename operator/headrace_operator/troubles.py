@@ -14,6 +14,7 @@ from .news import Event
 from .status import Condition
 
 TOLD: Final = {
+    "InvalidSpec": Event.INVALID_SPEC,
     "DrainTimeout": Event.DRAIN_TIMEOUT,
     "SecretMissing": Event.SECRET_MISSING,
     "InvalidTemplate": Event.INVALID_TEMPLATE,
@@ -23,7 +24,7 @@ TOLD: Final = {
 """Reason of a condition → the Event that tells it."""
 PASSING: Final = (
     Event.QUEUE_UNREACHABLE, Event.FALLBACK_ACTIVE, Event.SCALING_LIMITED, Event.PAUSED, Event.DRAIN_TIMEOUT,
-    Event.SECRET_MISSING, Event.REPLICAS_CONFLICT, Event.NO_HANDLER,
+    Event.SECRET_MISSING, Event.REPLICAS_CONFLICT, Event.NO_HANDLER, Event.INVALID_SPEC,
 )  # fmt: skip
 """What comes and goes: told anew when it comes back."""
 
