@@ -23,14 +23,16 @@ AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies
 
 
 @contextmanager
-def operator_process(kubeconfig: Path, redis: str, log: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+def operator_process(
+    kubeconfig: Path, redis: str, log: Path, port: int = 0, **settings: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """Until the block ends; it must not have ended by itself."""
     named = {f"HEADRACE_OPERATOR_{name.upper()}": str(value) for name, value in settings.items()}
     environ = os.environ | {"HEADRACE_URL": redis} | named
     program = [sys.executable, "-m", "headrace_cli", "operator", "--kubeconfig", str(kubeconfig)]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*program, "--metrics-port", "0", "--log-format", "json"], env=environ, stdout=out, stderr=out
+            [*program, "--metrics-port", str(port), "--log-format", "json"], env=environ, stdout=out, stderr=out
         )
     try:
         yield process

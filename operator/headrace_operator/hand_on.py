@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ from .workforce import pod_of
 
 logger = logging.getLogger("headrace.operator")
 
+EARLY: Final = 1_000
+"""Ends of pods are kept for so many pools that are not known; most of those will never be."""
+
 
 class HandOn:
     """Remembers which ends it has acted on; the watch shows each of them many times."""
@@ -27,6 +31,8 @@ class HandOn:
     def __init__(self, looker: Looker) -> None:
         self._looker = looker
         self._done: dict[tuple[Key, str], Ended] = {}
+        self._early: dict[Key, dict[str, tuple[Pod, bool]]] = {}
+        """Ends that were shown before the pool was, whose queues nobody knew then."""
         self.handed_on = 0
         """Tasks, since this process began."""
         self.buried = 0
@@ -38,6 +44,16 @@ class HandOn:
             return False
         known = self._done.get((key, pod.name))
         return known is None or (known.at_s, known.cause) != (pod.ended.at_s, pod.ended.cause)
+
+    def keep(self, key: Key, pod: Pod, deleted: bool) -> None:
+        """Its pool is not known yet: at a start, the watches show what there is in any order."""
+        self._early.setdefault(key, {})[pod.name] = (pod, deleted)
+        while len(self._early) > EARLY:
+            del self._early[next(iter(self._early))]
+
+    def early(self, key: Key) -> list[tuple[Pod, bool]]:
+        """What was kept of a pool that is known now, and whether the pod is gone; once."""
+        return [*self._early.pop(key, {}).values()]
 
     def forget(self, key: Key, name: str) -> None:
         """The pod is gone."""

@@ -27,10 +27,13 @@ def watchers(
     loop: ControlLoop,
     watched: Watched,
     on_pod: PodSeen,
-    on_invalid: Callable[[dict[str, Any], str], None],
+    on_pool: Callable[[Key], None],
     on_list: Callable[[], None],
 ) -> kopf.OperatorRegistry:
-    """What kopf watches, and where it goes. `on_list`: a watch has begun, or begun anew, with a list."""
+    """What kopf watches, and where it goes. `on_list`: a watch has begun, or begun anew, with a list.
+
+    `on_pool`: this pool is known.
+    """
     # It says of every object that it was handled: at a thousand pools that is all there would be to read.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     registry = kopf.OperatorRegistry()
@@ -46,12 +49,11 @@ def watchers(
         raw = _plain(body)
         if type is None:
             on_list()
+        key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         if type == "DELETED":
-            loop.lost_pool(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
-            return
-        error = loop.saw_pool(raw)
-        if error is not None:
-            on_invalid(raw, str(error))
+            loop.lost_pool(key)
+        elif loop.saw_pool(raw) is None:
+            on_pool(key)
 
     @kopf.on.event("apps", "v1", "deployments", registry=registry, labels={POOL: kopf.PRESENT})
     async def deployment(type: str | None, body: kopf.Body, **_: Any) -> None:
@@ -87,6 +89,8 @@ def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
     settings.queueing.exit_timeout = 0.1
     settings.posting.enabled = False
     settings.peering.standalone = True
+    # By default kopf ends the process ten minutes after it was stopped, which is not the end when a Lease was lost.
+    settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = "headrace.dev/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="headrace.dev")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="headrace.dev", key="last-handled")

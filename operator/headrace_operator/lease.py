@@ -1,7 +1,8 @@
-"""Which of several operators works: the holder of a Lease.
+"""Which of several operators leads: the holder of a Lease.
 
-The holder renews it well before it ends, by its own monotonic clock, and stops at once when it could not. A candidate
-never compares clocks with the holder: it takes over when it saw no change of the Lease for its whole duration.
+The holder leads for RENEW_S from the moment at which it asked for its last renewal, by its own monotonic clock; then it
+stops by itself, whether or not it can reach the API server, and campaigns again. A candidate never compares clocks with
+the holder: it takes over when it saw no change of the Lease for its whole duration, which is longer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,8 +24,10 @@ logger = logging.getLogger("headrace.operator")
 NAME: Final = "headrace-operator"
 DURATION_S: Final = 15.0
 RENEW_S: Final = 10.0
-"""A holder that could not renew for so long stops working, before anybody else may begin."""
+"""A holder that could not renew for so long leads no more, before anybody else may begin."""
 RETRY_S: Final = 2.0
+TRY_S: Final = 4.0
+"""An attempt to take or renew it that takes longer is given up, and another one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,64 +57,89 @@ def observe(before: Held | None, raw: dict[str, Any], now_s: float) -> Held:
 class Lease:
     """Of one process."""
 
-    def __init__(self, requests: Requests, namespace: str, identity: str) -> None:
+    def __init__(
+        self, requests: Requests, namespace: str, identity: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._requests = requests
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
+        self._clock = clock
         self.identity = identity
         self._held: Held | None = None
-        self.holding = False
+        self._until_s = float("-inf")
+        self.trouble = ""
+        """Why the Lease could not be read or written the last time; '' if it could."""
+
+    def leads(self) -> bool:
+        """Whether this process may act at this very moment."""
+        return self._clock() < self._until_s
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, as far as is known; '' for nobody."""
+        return "" if self._held is None else self._held.holder
 
     async def acquire(self, stop: asyncio.Event) -> bool:
-        """Wait until this process holds the Lease. False if it is told to stop before."""
+        """Wait until this process leads. False if it is told to stop before."""
         waits_for = ""
         while not stop.is_set():
-            if await self._try():
-                self.holding = True
+            if await self._try(TRY_S):
                 logger.info("this operator (%s) holds the Lease and works", self.identity)
                 return True
-            if self._held is not None and self._held.holder != waits_for:
-                waits_for = self._held.holder
+            if self.holder not in {waits_for, self.identity}:
+                waits_for = self.holder
                 logger.info("this operator (%s) waits: %s holds the Lease", self.identity, waits_for)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RETRY_S)
         return False
 
     async def keep(self) -> None:
-        """Renew until that fails for too long, then return: the process must end, or two would work."""
-        renewed_s = time.monotonic()
-        while time.monotonic() - renewed_s < RENEW_S:
-            await asyncio.sleep(RETRY_S)
-            if await self._try():
-                renewed_s = time.monotonic()
-            elif self._held is not None and self._held.holder not in {"", self.identity}:
+        """Renew until somebody else holds it, or until that fails for too long; then this process leads no more."""
+        while self.leads():
+            await asyncio.sleep(min(RETRY_S, self._left_s))
+            await self._try(min(TRY_S, self._left_s))
+            if self.holder not in {"", self.identity}:
                 break
-        self.holding = False
-        logger.error("the Lease is lost: this operator stops, so that only its holder works")
+        self._until_s = float("-inf")
+        logger.error("the Lease is lost (%s): this operator stands by", self.trouble or f"{self.holder} holds it")
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._until_s - self._clock())
 
     async def release(self) -> None:
         """Give it up, so that another may begin at once."""
-        if not self.holding or self._held is None:
+        if not self.leads() or self._held is None:
             return
-        self.holding = False
+        self._until_s = float("-inf")
         try:
             await self._write("", self._held.version)
         except ClusterError as error:
             logger.warning("the Lease was not released: %s", error)
 
-    async def _try(self) -> bool:
+    async def _try(self, patience_s: float) -> bool:
+        """Take it or renew it."""
         try:
-            self._held = observe(self._held, await self._read(), time.monotonic())
-            if not may_take(self._held, self.identity, time.monotonic()):
-                return False
-            written = await self._write(self.identity, self._held.version)
-            self._held = observe(self._held, written, time.monotonic())
+            async with asyncio.timeout(patience_s):
+                return await self._take()
         except Conflict:
             return False
         except (ClusterError, TimeoutError) as error:
-            logger.warning("the Lease cannot be read or written: %s", error)
+            self.trouble = str(error) or "the API server does not answer"
+            logger.warning("the Lease cannot be read or written: %s", self.trouble)
             return False
-        return True
+
+    async def _take(self) -> bool:
+        self._held = observe(self._held, await self._read(), self._clock())
+        self.trouble = ""
+        # Others may begin to count when the server has written it, which may be long before its answer is here.
+        asked_s = self._clock()
+        if not may_take(self._held, self.identity, asked_s):
+            return False
+        written = await self._write(self.identity, self._held.version)
+        self._held = observe(self._held, written, self._clock())
+        self._until_s = asked_s + RENEW_S
+        return self.leads()
 
     async def _read(self) -> dict[str, Any]:
         try:

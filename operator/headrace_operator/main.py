@@ -1,4 +1,4 @@
-"""An operator process: watches, the control loop, the Lease and the port, each of which ends all if it fails."""
+"""An operator process: the Lease, one term of leading after the other, and the port."""
 
 from __future__ import annotations
 
@@ -8,28 +8,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any
-
-import kopf
 
 from headrace.redis_settings import RedisSettings
 
-from .caps import Caps
-from .fleet import Key, Pod
-from .hand_on import HandOn
-from .handlers import kopf_settings, watchers
-from .kube import KubeCluster, Watched
 from .lease import Lease
-from .looker import Looker
-from .loop import ControlLoop, this_moment
-from .metrics import registry_of
-from .recount import Recount
-from .requests import connect
-from .server import alive, serving
+from .metrics import registry_for
+from .requests import Requests, connect
+from .server import Health, alive, serving
 from .settings import OperatorSettings
-from .wake import Waker
+from .term import LeaseLostError, Term
 
 logger = logging.getLogger("headrace.operator")
 
@@ -40,11 +29,10 @@ class Operator:
     def __init__(self, settings: OperatorSettings, connections: Mapping[str, RedisSettings]) -> None:
         self.settings = settings
         self.connections = connections
-        self.watched = Watched()
-        self.works = False
+        self.lease: Lease | None = None
+        self.term: Term | None = None
+        """None while this process stands by."""
         self._stop = asyncio.Event()
-        self._began_s = time.monotonic()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, kubeconfig: str | None = None) -> None:
         """Until SIGTERM or SIGINT. Raises what ended one of its parts; the process should end then."""
@@ -55,112 +43,46 @@ class Operator:
         async with AsyncExitStack() as stack:
             requests = await connect(kubeconfig)
             stack.push_async_callback(requests.aclose)
-            self.looker = Looker(self.connections)
-            stack.push_async_callback(self.looker.aclose)
-            self.cluster = KubeCluster(requests, self.watched, allow_service_accounts=settings.allow_service_accounts)
-            caps = Caps(settings.max_replicas, settings.max_replicas_per_namespace)
-            self.loop = ControlLoop(
-                self.cluster, self.looker, tick_s=settings.tick_s, caps=caps, tenants=settings.tenants
-            )
-            stack.push_async_callback(self.loop.aclose)
-            self.hand_on = HandOn(self.looker)
-            self.recount = Recount(requests, self.loop, self.watched, settings.namespaces, self.hand_on.forget)
-            self.cluster.on_ghost = self.recount.soon
-            registry = registry_of(self.loop, self.cluster)
+            if settings.lease:
+                self.lease = Lease(requests, settings.lease_namespace, self._identity())
+            registry = registry_for(lambda: self.term, self.leads, requests)
             await stack.enter_async_context(serving(settings.host, settings.metrics_port, registry, self.health))
-            await self._work(Lease(requests, settings.lease_namespace, self._identity()))
+            while await self._may_begin():
+                await self._lead(requests)
 
-    def health(self) -> str:
-        """'' if all is well."""
-        return alive(self.loop.numbers, self.works, time.monotonic(), self._began_s)
+    async def _may_begin(self) -> bool:
+        """Wait until this process may act. False if it is told to end before."""
+        return not self._stop.is_set() if self.lease is None else await self.lease.acquire(self._stop)
+
+    async def _lead(self, requests: Requests) -> None:
+        """One term. When the Lease is lost, it ends and the process stands by."""
+        self.term = term = Term(self.settings, self.connections, requests, self.leads)
+        try:
+            await term.run(self._stop, self.lease, self._identity(), self._take_signals)
+        except* LeaseLostError:
+            logger.warning("this operator stands by, and campaigns for the Lease again")
+        finally:
+            self.term = None
+            await term.aclose()
+            if self.lease is not None:
+                await self.lease.release()
+
+    def leads(self) -> bool:
+        """Whether this process may act at this moment."""
+        return self.lease is None or self.lease.leads()
+
+    def health(self) -> Health:
+        """How this process is, for probes."""
+        term, lease = self.term, self.lease
+        wrong = "" if term is None else alive(term.loop.numbers, time.monotonic(), term.began_s)
+        if lease is None or lease.leads():
+            return Health(wrong)
+        why = lease.trouble or (f"{lease.holder} holds the Lease" if lease.holder else "the Lease was not seen yet")
+        return Health(wrong, f"standing by: {why}", cut_off=bool(lease.trouble))
 
     def _identity(self) -> str:
         return self.settings.identity or f"{socket.gethostname()}-{os.getpid()}"
 
-    async def _work(self, lease: Lease) -> None:
-        if self.settings.lease and not await lease.acquire(self._stop):
-            return
-        self._began_s, self.works = time.monotonic(), True
-        try:
-            async with asyncio.TaskGroup() as group:
-                duties = [group.create_task(self.loop.run(), name="loop")]
-                for name, redis in self.connections.items():
-                    waker = Waker(name, redis, self.loop, self.looker, self.cluster)
-                    duties.append(group.create_task(waker.run(), name=f"wake {name}"))
-                duties.append(group.create_task(self.recount.run(), name="recount"))
-                if self.settings.lease:
-                    duties.append(group.create_task(self._keep(lease), name="lease"))
-                await self._watch()
-                for duty in duties:
-                    duty.cancel()
-        finally:
-            await lease.release()
-
-    async def _keep(self, lease: Lease) -> None:
-        await lease.keep()
-        raise LeaseLostError
-
-    async def _watch(self) -> None:
-        """kopf, until this process is told to end. It finds the kubeconfig by the variable only."""
-        namespaces, others = self.settings.namespaces, asyncio.all_tasks()
-        # kopf's own guess asks the system for the user's name, and a UID that a cluster chose has none.
-        identity: Any = self._identity()
-        parts = await kopf.spawn_tasks(
-            registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_invalid, self.recount.soon),
-            settings=kopf_settings(everywhere=not namespaces),
-            identity=identity,
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-        )
-        self._take_signals()  # again: by kopf's own handlers it waits 5 s for whatever else runs in this process
-        watching = asyncio.ensure_future(kopf.run_tasks(parts, ignored=others))
-        ending = asyncio.create_task(self._stop.wait())
-        ending.add_done_callback(lambda _: watching.cancel())
-        try:
-            await watching
-        except asyncio.CancelledError:
-            if not self._stop.is_set():
-                raise
-            logger.info("told to end: another operator may begin")
-        finally:
-            ending.cancel()
-
     def _take_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-
-    # what watches tell beyond the store
-
-    def _saw_pod(self, key: Key, pod: Pod, deleted: bool) -> None:
-        steering = self.loop.pools.get(key)
-        if steering is not None and self.hand_on.is_new(key, pod):
-            self._spawn(self._hand_on(key, pod))
-        if deleted:
-            self.hand_on.forget(key, pod.name)
-
-    async def _hand_on(self, key: Key, pod: Pod) -> None:
-        steering = self.loop.pools[key]
-        news = await self.hand_on.act(key, pod, steering.places())
-        for each in news:
-            await steering.tell(self.cluster, each, this_moment())
-        self.loop.wake.set()
-
-    def _saw_invalid(self, raw: dict[str, Any], why: str) -> None:
-        self._spawn(self.loop.tell_invalid(raw, why))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error(
-                "a duty of the operator failed; it is tried again at the next occasion", exc_info=task.exception()
-            )
-
-
-class LeaseLostError(Exception):
-    """Another operator works now."""

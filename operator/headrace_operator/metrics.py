@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,25 +13,48 @@ from prometheus_client.registry import Collector
 from .cluster import Cluster
 from .kube import KubeCluster
 from .loop import ControlLoop
+from .requests import Requests
 
 _POOL = ("namespace", "pool")
 
 
-class OperatorCollector(Collector):
-    """Of one operator process."""
+class Work(Protocol):
+    """What this process does while it leads."""
 
-    def __init__(self, loop: ControlLoop, cluster: Cluster) -> None:
-        self._loop = loop
-        self._cluster = cluster
+    @property
+    def loop(self) -> ControlLoop: ...
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+
+class Leading(NamedTuple):
+    """Of a process that always leads."""
+
+    loop: ControlLoop
+    cluster: KubeCluster
+
+
+class OperatorCollector(Collector):
+    """Of one operator process. `work` gives None while it stands by: then it knows of no pool."""
+
+    def __init__(self, work: Callable[[], Work | None], leads: Callable[[], bool], requests: Requests) -> None:
+        self._work = work
+        self._leads = leads
+        self._made = requests.made
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._pools()
-        yield from self._queues()
-        yield from self._ticks()
-        if isinstance(self._cluster, KubeCluster):
-            yield self._requests(self._cluster)
+        yield GaugeMetricFamily(
+            "headrace_operator_leading", "1 if this operator acts, 0 while it stands by.", value=int(self._leads())
+        )
+        work = self._work()
+        if work is not None:
+            yield from self._pools(work)
+            yield from self._queues(work.loop)
+            yield from self._ticks(work.loop)
+        yield self._requests()
 
-    def _pools(self) -> Iterator[Metric]:
+    def _pools(self, work: Work) -> Iterator[Metric]:
         names = ("desired", "recommended", "ready", "busy", "draining", "min", "max")
         gauges = {
             n: GaugeMetricFamily(f"headrace_operator_{n}_workers", f"Workers of a pool: {n}.", labels=_POOL)
@@ -39,15 +63,15 @@ class OperatorCollector(Collector):
         scalings = CounterMetricFamily(
             "headrace_operator_scale_events", "Changes of a pool's number.", labels=(*_POOL, "direction", "reason")
         )
-        for key, steering in self._loop.pools.items():
-            for name, value in steering.figures(self._cluster.fleet(key)).items():
+        for key, steering in work.loop.pools.items():
+            for name, value in steering.figures(work.cluster.fleet(key)).items():
                 gauges[name].add_metric([*key], value)
             for (direction, reason), count in steering.scalings.items():
                 scalings.add_metric([*key, direction, reason], count)
         yield from gauges.values()
         yield scalings
 
-    def _queues(self) -> Iterator[Metric]:
+    def _queues(self, loop: ControlLoop) -> Iterator[Metric]:
         pending = GaugeMetricFamily("headrace_operator_pending_tasks", "Tasks that wait for a pool.", labels=_POOL)
         oldest = GaugeMetricFamily(
             "headrace_operator_oldest_pending_seconds", "Seconds that the oldest of them has waited.", labels=_POOL
@@ -55,7 +79,7 @@ class OperatorCollector(Collector):
         reachable = GaugeMetricFamily(
             "headrace_operator_queue_reachable", "1 if the last look at a pool's queues went well.", labels=_POOL
         )
-        for key, steering in self._loop.pools.items():
+        for key, steering in loop.pools.items():
             loads = steering.loads
             reachable.add_metric([*key], int(loads is not None))
             if loads is not None:
@@ -63,8 +87,8 @@ class OperatorCollector(Collector):
                 oldest.add_metric([*key], max((load.oldest_s for load in loads), default=0.0))
         yield from (pending, oldest, reachable)
 
-    def _ticks(self) -> Iterator[Metric]:
-        numbers = self._loop.numbers
+    def _ticks(self, loop: ControlLoop) -> Iterator[Metric]:
+        numbers = loop.numbers
         yield CounterMetricFamily("headrace_operator_reconcile", "Ticks of the control loop.", value=numbers.ticks)
         yield CounterMetricFamily(
             "headrace_operator_reconcile_seconds", "Seconds spent in ticks.", value=numbers.seconds
@@ -76,23 +100,28 @@ class OperatorCollector(Collector):
         age = time.monotonic() - numbers.last_tick_s if numbers.ticks else 0.0
         yield GaugeMetricFamily("headrace_operator_tick_age_seconds", "Seconds since the last tick ended.", value=age)
         yield GaugeMetricFamily(
-            "headrace_operator_invalid_pools", "Pools with a spec that cannot be read.", value=len(self._loop.invalid)
+            "headrace_operator_invalid_pools", "Pools with a spec that cannot be read.", value=loop.unreadable
         )
 
-    def _requests(self, cluster: KubeCluster) -> Metric:
+    def _requests(self) -> Metric:
         family = CounterMetricFamily(
             "headrace_operator_api_requests", "Requests to the API server; code 0 = no answer.",
             labels=("verb", "resource", "code"),
         )  # fmt: skip
-        for (method, resource, status), count in cluster.requests.made.items():
+        for (method, resource, status), count in self._made.items():
             family.add_metric([method, resource, str(status)], count)
         return family
 
 
-def registry_of(loop: ControlLoop, cluster: Cluster) -> CollectorRegistry:
+def registry_of(loop: ControlLoop, cluster: KubeCluster) -> CollectorRegistry:
+    """Of an operator that always leads."""
+    return registry_for(lambda: Leading(loop, cluster), lambda: True, cluster.requests)
+
+
+def registry_for(work: Callable[[], Work | None], leads: Callable[[], bool], requests: Requests) -> CollectorRegistry:
     """The operator's own metrics, and those of its process."""
     registry = CollectorRegistry()
-    registry.register(OperatorCollector(loop, cluster))
+    registry.register(OperatorCollector(work, leads, requests))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ MANAGER: Final = "headrace-operator"
 _FINAL: Final = frozenset({400, 403, 404, 405, 413, 422})
 
 
+class NotLeading(ClusterError):  # noqa: N818 - what happened
+    """Another process may lead now, so this one must not write."""
+
+
 class NotThere(Refused):
     """There is no such object."""
 
@@ -38,8 +43,15 @@ class Requests:
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._may_write: Callable[[], bool] = lambda: True
         self.made: Counter[tuple[str, str, int]] = Counter()
         """(method, resource, status) → requests."""
+
+    def fenced(self, may_write: Callable[[], bool]) -> Requests:
+        """The same requests, of which none that changes anything leaves this process unless it may write just then."""
+        fenced = copy.copy(self)
+        fenced._may_write = may_write
+        return fenced
 
     async def send(
         self, method: str, path: str, body: Json | None = None, *, kind: str = JSON, accept: str = JSON
@@ -50,6 +62,8 @@ class Requests:
         url, sent = prepared[1], {**prepared[2]}
         try:
             async with self._free:
+                if method != "GET" and not self._may_write():
+                    raise NotLeading("this operator does not lead, and writes nothing")
                 answer = await self._api.call_api(method, url, sent, body, _request_timeout=TIMEOUT_S)
                 content: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
