@@ -53,6 +53,18 @@ async def test_wrong_arguments_inside_a_batch_are_named(redis_url: str) -> None:
     assert answer.errors["/tasks/1/payload/boddy"] == "is not a field of this type (did you mean 'body'?)"
 
 
+@pytest.mark.parametrize("query", ["", "?partial=true"])
+async def test_a_traceparent_goes_with_every_task_and_comes_back(redis_url: str, query: str) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with running(redis_url) as api:
+        answer = await api.ask(
+            "POST", f"/api/v1/tasks:batch{query}", json={"tasks": [EMAIL, EMAIL]}, headers={"traceparent": trace}
+        )
+        claims = await api.worker.claim()
+    assert answer.headers["traceparent"] == trace
+    assert [claim.task.trace for claim in claims] == [trace, trace]
+
+
 BAD: dict[str, tuple[bytes, int, str]] = {
     "an array": (b"[]", 422, ""),
     "no tasks": (b"{}", 422, "/tasks"),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from api_kit import EMAIL, Api, Worker, running
+from api_kit import EMAIL, TOKEN, Api, Worker, running
 from headrace.broker.broker import Queue, Reclaim
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
@@ -226,13 +226,39 @@ async def test_more_queues_than_allowed_are_refused(redis_url: str) -> None:
     assert not [key for key in keys if "/c}" in key]
 
 
-@pytest.mark.parametrize("given", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "nonsense", ""])
-async def test_traceparent_goes_into_the_envelope_if_it_is_one(redis_url: str, given: str) -> None:
-    """A worker's spans hang on the client's; what is no traceparent is left out."""
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (TRACE, True),
+        ("nonsense", False),
+        ("", False),
+        (TRACE.upper(), False),
+        ("ff" + TRACE[2:], False),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", False),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", False),
+    ],
+)
+async def test_traceparent_goes_into_the_envelope_if_it_is_one(redis_url: str, given: str, taken: bool) -> None:
+    """A worker's spans hang on the client's, whom the answer tells that; what is no traceparent is left out."""
     async with running(redis_url) as api:
-        await api.submitted(EMAIL, traceparent=given)
+        answer = await api.submit(EMAIL, traceparent=given)
         [claim] = await api.worker.claim()
-    assert claim.task.trace == (given if given.startswith("00-") else None)
+    assert claim.task.trace == answer.headers.get("traceparent") == (given if taken else None)
+    assert "traceresponse" not in answer.headers, "it would name a span, and the API makes none"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency_Key": "k"}, {"Prefer": "wait=0"}])
+async def test_a_traceparent_comes_back_with_every_kind_of_answer(redis_url: str, headers: dict[str, str]) -> None:
+    """The quick one and the others, and with a rate beside it; none without one."""
+    async with running(redis_url, TOKEN, tokens=f"t:{TOKEN} rate=100/s") as api:
+        with_one = [await api.submit(EMAIL, traceparent=TRACE, **headers) for _ in range(2)]
+        without = await api.submit(EMAIL | {"payload": {}}, **(headers | {"Idempotency_Key": "other"}))
+    assert [each.headers["traceparent"] for each in with_one] == [TRACE] * 2
+    assert all("RateLimit" in each.headers for each in with_one)
+    assert "traceparent" not in without.headers
 
 
 async def test_head_answers_like_get_without_a_body(redis_url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api_kit import running
+from headrace.filters import Filter, InvalidFilter
 from headrace_api.app import ROUTES
 from headrace_api.openapi import document, words_of
 from headrace_api.openapi_parts import CODES, OF_NO_ROUTE, usual
@@ -116,6 +117,41 @@ def test_codes_have_the_status_that_the_source_gives_them() -> None:
     assert {cls.code: kind.status for cls, kind in KINDS.items()}.items() <= told.items()
     of_http = {code: status for code, status in codes_of_http().items() if code not in OF_NO_ROUTE}
     assert of_http.items() <= told.items()
+
+
+def test_a_batch_may_come_as_lines() -> None:
+    """As an array, which is how OpenAPI 3.2 describes what comes item by item; each is as JSON has it in `tasks`."""
+    content = DOCUMENT["paths"]["/api/v1/tasks:batch"]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/json", "application/x-ndjson"]
+    lines, tasks = content["application/x-ndjson"]["schema"], resolve(content["application/json"]["schema"])
+    assert lines["type"] == "array" and lines["items"] == tasks["properties"]["tasks"]["items"]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("type", ["resize", "image.*", "*", "a,b.*,*"], ["", "a b", "a,", "**", "*a", "a" * 129]),
+        ("queue", ["default", "a,b-1"], ["", "A", "a,,b", "-a"]),
+        ("tag", ["acme", "a/b@c:1"], ["", "a b", "a,b"]),
+        ("since", ["90s", "2h", "2026-01-15", "2026-01-15T10:30:00Z", "2026-01-15t10:30+01:00"], ["", "2 h", "now"]),
+        ("until", ["3d"], ["tomorrow"]),
+        ("error", ["timed out"], [""]),
+        ("q", ["", "state:failed"], ["x" * 5_000]),
+    ],
+)
+def test_a_filter_parameter_has_the_form_that_the_filter_takes(name: str, good: list[str], bad: list[str]) -> None:
+    """What the document forbids is refused, what it allows is taken, on each route that has it."""
+    paths = ("/api/v1/tasks", "/api/v1/errors", "/api/v1/events")
+    parameters = [each for path in paths for each in DOCUMENT["paths"][path]["get"]["parameters"]]
+    schemas = [each["schema"] for each in parameters if each["name"] == name]
+    assert len(schemas) == (3 if name in {"type", "queue"} else 2)
+    for value in good:
+        assert [mismatch(schema, value) for schema in schemas] == [None] * len(schemas)
+        Filter.from_query({name: value})
+    for value in bad:
+        assert None not in [mismatch(schema, value) for schema in schemas]
+        with pytest.raises(InvalidFilter):
+            Filter.from_query({name: value})
 
 
 def test_every_code_is_told_for_some_route() -> None:

@@ -24,15 +24,15 @@ from headrace.errors import FieldError, InvalidTask, TooLarge
 from . import strict_json
 from .answers import SubmittedBatch, SubmittedTask
 from .batch_partial import PartialBatch, Told, store_each
-from .body import is_by_line, read_body
+from .body import NDJSON, is_by_line, read_body
 from .created import JSON
 from .endpoint import Doc, Route
-from .examples import BATCHES, SUBMITTED_BATCH
+from .examples import BATCHES, LINES, SUBMITTED_BATCH
 from .reading import read_query
 from .services import Namespace, Request, Services
 from .strict_json import MalformedJson
 from .submissions import Accepted, Origin, Submission, explain_shape
-from .tasks import origin_of, settle
+from .tasks import announce_trace, origin_of, settle
 
 MAX_ERRORS: Final = 20
 BREATH: Final = 20
@@ -78,8 +78,17 @@ async def submit_batch(services: Services, request: Request) -> web.Response:
         whole = hashlib.sha256(text).hexdigest()[:32]
         origin = replace(origin, fingerprint=lambda document: whole)
     if partial_:
-        return await store_each(services, request, namespace, await _read_each(namespace, parts, origin))
-    batch = await _read_all(namespace, parts, origin, quickly=not by_line)
+        answer = await store_each(services, request, namespace, await _read_each(namespace, parts, origin))
+    else:
+        batch = await _read_all(namespace, parts, origin, quickly=not by_line)
+        answer = await _store_all(services, request, namespace, batch)
+    announce_trace(answer, origin)
+    return answer
+
+
+async def _store_all(
+    services: Services, request: Request, namespace: Namespace, batch: Sequence[Accepted]
+) -> web.Response:
     queue = request.require_queue(_one_queue(batch))
     allowance = await services.limits.of_queue(namespace.name, queue, len(batch))
     await services.limits.charge_token(request.caller, len(batch))
@@ -243,6 +252,11 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     tasks: Annotated[list[Submission], Meta(description="Up to 1,000 (a setting).", min_length=1, max_length=1_000)]
 
 
+Lines = Annotated[
+    list[Submission], Meta(description="Not an array, but a task on each line.", min_length=1, max_length=1_000)
+]
+
+
 class BatchQuery(msgspec.Struct, frozen=True):
     """How to take it."""
 
@@ -262,6 +276,12 @@ ROUTES: Final = (
         body=BatchBody,
         answer=SubmittedBatch,
         status=201,
-        doc=Doc(body=BATCHES, answer=SUBMITTED_BATCH, headers=("Idempotent-Replayed",), also={207: PartialBatch}),
+        doc=Doc(
+            body=BATCHES,
+            bodies={NDJSON: (Lines, LINES)},
+            answer=SUBMITTED_BATCH,
+            headers=("Idempotent-Replayed",),
+            also={207: PartialBatch},
+        ),
     ),
 )

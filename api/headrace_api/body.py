@@ -15,7 +15,8 @@ DEADLINE_S: Final = 15.0
 """Seconds from the headers to the end of the body; aiohttp has no such limit."""
 
 
-LINES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+NDJSON: Final = "application/x-ndjson"
+LINES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 """Media types of JSON by the line."""
 
 

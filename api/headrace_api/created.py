@@ -54,6 +54,14 @@ class Created(web.StreamResponse):
         await http.writer.drain()
 
 
+def add_header(answer: web.StreamResponse, name: str, value: str) -> None:
+    """One more header on an answer, of this kind or another. `name` and `value` must not hold a line break."""
+    if isinstance(answer, Created):
+        answer.more += b"%b: %b\r\n" % (name.encode(), value.encode())
+    else:
+        answer.headers.add(name, value)
+
+
 def answer(http: web.Request, task_id: str) -> web.StreamResponse:
     """The answer, for this request's version of HTTP."""
     if http.version == HttpVersion11 and http.keep_alive:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from .created import JSON
+
 Schema = Mapping[str, Any]
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
@@ -139,8 +141,10 @@ def _parameters(operation: Schema) -> str:
 def _body(operation: Schema) -> str:
     if "requestBody" not in operation:
         return ""
-    [content] = operation["requestBody"]["content"].values()
-    return f"<h4>Body: {_type(content['schema'])}</h4>{_examples(content)}"
+    return "".join(
+        f"<h4>Body as {escape(media)}: {_type(content['schema'])}</h4>{_examples(content)}"
+        for media, content in operation["requestBody"]["content"].items()
+    )
 
 
 def _examples(content: Schema) -> str:
@@ -165,7 +169,7 @@ def curl(method: str, path: str, operation: Schema) -> str:
     if operation["security"]:
         words.append('-H "Authorization: Bearer $TOKEN"')
     if "requestBody" in operation:
-        [content] = operation["requestBody"]["content"].values()
+        content = operation["requestBody"]["content"][JSON]
         example: Any = next(iter(content.get("examples", {}).values()), {"value": {}})["value"]
         quoted = json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
         words += ['-H "Content-Type: application/json"', f"-d '{quoted}'"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +31,8 @@ Action = Callable[[Services, Request], Awaitable[web.StreamResponse]]
 
 GONE: Final = 499
 """Counted for a request whose client went away before the answer."""
+BEGUN: Final = web.RequestKey("headrace_begun", int)
+"""The status of a stream that was begun: a client that leaves it has got what it wanted."""
 _NOBODY: Final = ApiToken("", "", b"", ())
 
 
@@ -39,6 +42,8 @@ class Doc:
 
     body: Mapping[str, Any] = field(default_factory=dict)
     """Examples of what it reads, each by what it shows."""
+    bodies: Mapping[str, tuple[Any, Mapping[str, Any]]] = field(default_factory=dict)
+    """Other media types that it reads beside JSON: to type and examples."""
     answer: Mapping[str, Any] = field(default_factory=dict)
     """Examples of what it answers."""
     problems: tuple[str, ...] = ()
@@ -105,6 +110,9 @@ def endpoint(route: Route) -> Handler:
                 raise _no_parameters(route, http.query_string)
             answer = await action(services, Request(http, caller, name))
             status = answer.status
+        except asyncio.CancelledError:
+            status = http.get(BEGUN, GONE)
+            raise
         except Exception as error:
             problem = _problem(error, name)
             status, refused = problem.status, problem.code

@@ -18,6 +18,7 @@ from .endpoint import Doc, Route
 from .event_stream import stream
 from .follow import Sight
 from .hub import NO_PLACE, EndedEvent, GapEvent, LaggedEvent, Outbox, UnavailableEvent, View
+from .listing import Queues, Types
 from .reading import read_query
 from .services import Namespace, Request, Services
 from .sse import HEARTBEAT, event, heard
@@ -42,10 +43,8 @@ class FollowQuery(msgspec.Struct, frozen=True):
 class EventsQuery(msgspec.Struct, frozen=True):
     """Which events, and how long."""
 
-    queue: Annotated[str | None, Meta(description="one or more, with commas between", examples=["default"])] = None
-    type: Annotated[str | None, Meta(description="of tasks that end: one or more; `image.*` is all that begin so")] = (
-        None
-    )
+    queue: Annotated[Queues, Meta(description="one or more, with commas between", examples=["default"])] = None
+    type: Annotated[Types, Meta(description="of tasks that end: one or more; `image.*` is all that begin so")] = None
     seconds: Seconds = None
 
 

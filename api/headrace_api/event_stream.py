@@ -16,6 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
+from .endpoint import BEGUN
 from .problems import HttpProblem
 from .services import Request, Services
 from .sse import HEARTBEAT_S, MEDIA
@@ -37,6 +38,7 @@ async def stream(
             return web.Response(headers=headers)
         response = web.StreamResponse(headers=headers)
         await response.prepare(request.http)
+        request.http[BEGUN] = response.status
         try:
             await response.write(b"retry: %d\n\n" % random.randint(*RETRY_MS))
             await _write(services, request, response, chunks, seconds)

@@ -31,6 +31,7 @@ SUBMITTED: Final[dict[str, Any]] = {
     },
 }
 BATCHES: Final[dict[str, Any]] = {"Two e-mails": {"tasks": [_MAIL, {**_MAIL, "priority": "low"}]}}
+LINES: Final[dict[str, Any]] = {"Two e-mails": [_MAIL, {**_MAIL, "priority": "low"}]}
 SUBMITTED_BATCH: Final[dict[str, Any]] = {
     "All are stored": {"count": 1, "tasks": [{"task_id": _ID, "status": "submitted"}]}
 }

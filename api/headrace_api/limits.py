@@ -24,7 +24,7 @@ from headrace.errors import HeadraceError
 from headrace.rates import Rate
 from headrace.settings import ApiToken
 
-from .created import Created
+from .created import add_header
 from .problems import HttpProblem
 from .store import Store, queue_of_namespace
 
@@ -61,11 +61,8 @@ class Allowance(NamedTuple):
 
     def announce(self, answer: web.StreamResponse) -> None:
         """Put them on an answer; those of another limit may stand there already."""
-        if isinstance(answer, Created):
-            answer.more += b"".join(b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in self.headers().items())
-        else:
-            for name, value in self.headers().items():
-                answer.headers.add(name, value)
+        for name, value in self.headers().items():
+            add_header(answer, name, value)
 
 
 @dataclass(slots=True)

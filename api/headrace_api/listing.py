@@ -14,9 +14,11 @@ from multidict import MultiDict, MultiMapping
 from headrace import listing, roster
 from headrace.broker.broker import Queue
 from headrace.failures import failures
-from headrace.filters import NAMES, Filter
+from headrace.filters import MAX_CHARS, NAMES, Filter
+from headrace.moments import FORM
 from headrace.queues import names
 from headrace.summaries import ErrorGroup, TaskSummary, WorkerSummary, error_group, summary, worker_summary
+from headrace.task import LABEL, TAG, TYPE_NAME
 
 from .created import JSON
 from .cursors import PATTERN, seal, unseal
@@ -28,26 +30,33 @@ from .services import Request, Services
 MAX_PAGE: Final = 200
 _encode: Final = msgspec.json.Encoder().encode
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
-Words = str | None
+_TYPE: Final = rf"(\*|{TYPE_NAME}\*?)"
+# The forms are told to readers of the OpenAPI document here, and checked by the filter, where an error gets a sentence.
+Words = Annotated[str | None, Meta(extra_json_schema={"minLength": 1})]
+Types = Annotated[str | None, Meta(extra_json_schema={"pattern": f"^{_TYPE}(,{_TYPE})*$"})]
+Queues = Annotated[str | None, Meta(extra_json_schema={"pattern": f"^{LABEL}(,{LABEL})*$"})]
+_Tag = Annotated[str | None, Meta(extra_json_schema={"pattern": f"^{TAG}$"})]
+_Moment = Annotated[str | None, Meta(extra_json_schema={"pattern": f"^{FORM}$"})]
+_Whole = Annotated[str | None, Meta(extra_json_schema={"maxLength": MAX_CHARS})]
 
 
 class FilterQuery(msgspec.Struct, frozen=True):
     """Which tasks. An argument of theirs is `args.NAME=VALUE`, as in `args.user.id=42`."""
 
-    q: Annotated[Words, Meta(description="a whole filter", examples=["state:failed error:Timeout since:2h"])] = None
+    q: Annotated[_Whole, Meta(description="a whole filter", examples=["state:failed error:Timeout since:2h"])] = None
     state: Annotated[Words, Meta(description="one or more, with commas between", examples=["failed,retrying"])] = None
-    type: Annotated[Words, Meta(description="one or more; `image.*` is all that begin so", examples=["resize"])] = None
-    queue: Annotated[Words, Meta(description="one or more", examples=["default"])] = None
-    tag: Annotated[Words, Meta(description="given twice, both must be there", examples=["acme"])] = None
+    type: Annotated[Types, Meta(description="one or more; `image.*` is all that begin so", examples=["resize"])] = None
+    queue: Annotated[Queues, Meta(description="one or more", examples=["default"])] = None
+    tag: Annotated[_Tag, Meta(description="given twice, both must be there", examples=["acme"])] = None
     error: Annotated[Words, Meta(description="part of the last error's class or message", examples=["timed out"])] = (
         None
     )
     exception: Annotated[Words, Meta(description="the last error's class", examples=["TimeoutError"])] = None
     place: Annotated[Words, Meta(description="where that was raised", examples=["shop/tasks.py:fetch"])] = None
     since: Annotated[
-        Words, Meta(description="ended, or else submitted, since: 90s, 2h, 3d ago, or a time", examples=["2h"])
+        _Moment, Meta(description="ended, or else submitted, since: 90s, 2h, 3d ago, or a time", examples=["2h"])
     ] = None
-    until: Annotated[Words, Meta(description="the same, until", examples=["2026-01-15T10:30:00Z"])] = None
+    until: Annotated[_Moment, Meta(description="the same, until", examples=["2026-01-15T10:30:00Z"])] = None
 
 
 class ListQuery(FilterQuery, frozen=True):

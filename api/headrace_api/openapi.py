@@ -111,6 +111,7 @@ class _Schemas:
             for route in routes
             for kind in (route.query, route.body, route.answer, *route.doc.also.values(), *route.doc.events.values())
         ]
+        kinds += [kind for route in routes for kind, _ in route.doc.bodies.values()]
         wanted = [ProblemBody, *(kind for kind in kinds if kind is not None)]
         made, found = msgspec.json.schema_components(wanted, ref_template="#/components/schemas/{name}")
         self._rows = list(zip(wanted, made, strict=True))
@@ -148,6 +149,8 @@ class _Operation:
             made["parameters"] = parameters
         if route.body is not None:
             content = _content("application/json", self._schemas.of(route.body), route.doc.body)
+            for media, (kind, examples) in route.doc.bodies.items():
+                content |= _content(media, self._schemas.of(kind), examples)
             made["requestBody"] = {"required": True, "content": content}
         made["responses"] = self._responses()
         return made
@@ -186,6 +189,7 @@ class _Operation:
     def _good(self, status: int, kind: Any, media: str, examples: Mapping[str, Any]) -> Schema:
         names = ["X-Request-Id", *(self._route.doc.headers if status == self._route.status else ())]
         names += [] if self._route.open else ["RateLimit", "RateLimit-Policy"]
+        names += ["traceparent"] if self._route.submits else []
         names += ["Retry-After"] if status in RETRY else []
         made: Schema = {"description": HTTPStatus(status).phrase, "headers": _header_refs(names)}
         if kind is not None or media != "application/json":

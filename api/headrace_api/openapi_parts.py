@@ -82,6 +82,10 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Where `Prefer: wait=…` was followed: how many seconds were waited for at most.",
         "schema": {"type": "string"},
     },
+    "traceparent": {
+        "description": "The `traceparent` of the request, if it was one: what is stored now carries it.",
+        "schema": {"type": "string"},
+    },
     "Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}},
 }
 
@@ -116,7 +120,7 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
     },
     "traceparent": {
-        "description": "W3C trace context, handed on to the handler and its log.",
+        "description": "W3C trace context, handed on to the handler and its log, and sent back with the answer if it is one.",
         "schema": {"type": "string"},
         "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     },

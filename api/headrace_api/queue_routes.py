@@ -24,10 +24,6 @@ _encode: Final = msgspec.json.Encoder().encode
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
 
-class NoQuery(msgspec.Struct):
-    """No parameters."""
-
-
 class QueueList(msgspec.Struct, frozen=True):
     """The queues of the caller's namespace that its token covers, by name."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from headrace.blame import last_failure
 from headrace.broker.broker import TaskView
 from headrace.task import TERMINAL, Attempt, Failure, Progress, State
 
@@ -88,7 +89,6 @@ def rfc3339(ms: int | None) -> str | None:
 def task_body(seen: TaskView, default_retries: int) -> TaskBody:
     """The answer for a task. `default_retries` holds for a submission that did not say."""
     envelope, counters = seen.envelope, seen.counters
-    last = seen.attempts[-1] if seen.attempts else None
     chosen = envelope.max_retries if envelope else None
     return TaskBody(
         id=seen.id,
@@ -108,20 +108,12 @@ def task_body(seen: TaskView, default_retries: int) -> TaskBody:
         crashes=counters.crashes,
         interruptions=counters.interruptions,
         result=seen.result,
-        error=_error(seen, last) if last and seen.state is not State.COMPLETED else None,
+        error=last_failure(seen),
         log=[_attempt(each) for each in seen.attempts],
         tags=envelope.tags if envelope else (),
         expires_at=rfc3339(envelope.expires_ms) if envelope else None,
         progress=progress_body(seen.progress) if seen.progress else None,
     )
-
-
-def _error(seen: TaskView, last: Attempt) -> Failure | None:
-    """What went wrong last. A worker that died reported nothing, but a failed task must say why it failed."""
-    if last.error is not None or last.outcome != "crashed":
-        return last.error
-    how = last.cause or "cause unknown"
-    return Failure("Crashed", f"The worker that ran it died ({how}); that was crash {seen.counters.crashes}.")
 
 
 def progress_body(said: Progress) -> ProgressBody:

@@ -13,6 +13,7 @@ from aiohttp import ETag, web
 from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
+from headrace import actions
 from headrace.broker.broker import Submitted, TaskView
 from headrace.errors import QueueFull, StoreUnavailable, TaskConflict, UnknownTask, WrongState
 from headrace.journal import news
@@ -21,7 +22,7 @@ from headrace.task import TERMINAL, State
 from .answers import SubmittedTask, TaskStatus
 from .auditing import note
 from .body import read_body
-from .created import JSON
+from .created import JSON, add_header
 from .created import answer as answer_created
 from .endpoint import Doc, Route
 from .examples import CANCELLED, RETRIED, SUBMISSIONS, SUBMITTED, TASKS
@@ -36,7 +37,7 @@ from .task_body import TaskBody, task_body
 
 logger = logging.getLogger(__name__)
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACE: Final = istr("traceparent")
 _encode: Final = msgspec.json.Encoder().encode
 _PLAIN: Final = Origin()
@@ -50,7 +51,8 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
     """
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
-    accepted = await namespace.desk.read(body, await origin_of(services, request, namespace))
+    origin = await origin_of(services, request, namespace)
+    accepted = await namespace.desk.read(body, origin)
     queue = request.require_queue(accepted.queue)
     limits = services.limits
     allowance = None if limits.has_none(namespace.name, queue) else await limits.of_queue(namespace.name, queue)
@@ -64,7 +66,18 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
         told = answer_created(request.http, accepted.new.id)
     if allowance is not None:
         allowance.announce(told)
+    if origin is not _PLAIN:
+        announce_trace(told, origin)
     return told
+
+
+def announce_trace(answer: web.StreamResponse, origin: Origin) -> None:
+    """Send a traceparent back that was taken: what is none is dropped, and nobody would notice.
+
+    It is no `traceresponse`, which would name a span of ours, and we make none.
+    """
+    if origin.traceparent is not None:
+        add_header(answer, _TRACE, origin.traceparent)
 
 
 async def _store(services: Services, namespace: Namespace, accepted: Accepted) -> bool:
@@ -237,13 +250,8 @@ async def cancel_task(services: Services, request: Request) -> web.Response:
     request.require_id(task_id)
     retention_s = max(1, int(services.settings.retention_s))
     call = namespace.queue_with(task_id).cancel(task_id, force=force, retention_s=retention_s)
-    found = await services.store.read(call)
-    if found == "unknown":
-        raise UnknownTask(task_id)
-    if found == "asked":
+    if actions.cancelled(task_id, await services.store.read(call)) is State.PROCESSING:
         return _status(task_id, "processing", 202, "Its worker was asked to end it.")
-    if found != "cancelled":
-        raise WrongState(task_id, found, "cancelled")
     return _status(task_id, "cancelled")
 
 
@@ -255,7 +263,7 @@ async def retry_task(services: Services, request: Request) -> web.Response:
     seen = await namespace.look(task_id)
     if seen.state is State.FAILED:
         await _replay(services, namespace, seen)
-    elif seen.state in {State.SCHEDULED, State.RETRYING}:
+    elif seen.state in actions.DUE_LATER:
         await services.store.read(namespace.queue(seen.queue).promote([seen.id]))
     elif seen.state is not State.PENDING:
         raise WrongState(seen.id, seen.state, "retried")
@@ -266,12 +274,7 @@ async def _replay(services: Services, namespace: Namespace, seen: TaskView) -> N
     durability = services.settings.durability[seen.queue]
     give_up = asyncio.get_running_loop().time() + services.store.patience_s(durability)
     call = namespace.queue(seen.queue).replay(seen.id, seen.last_place)
-    found = await services.store.write(call, durability, give_up)
-    if found == "unknown":
-        raise UnknownTask(seen.id)
-    if found not in {"replayed", "pending"}:
-        why = {"unique": "failed, and its unique key is held by another", "other": "failed again since"}
-        raise WrongState(seen.id, why.get(found, found), "retried")
+    actions.check_replayed(seen.id, await services.store.write(call, durability, give_up))
 
 
 def _status(

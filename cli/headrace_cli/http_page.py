@@ -67,15 +67,20 @@ def _request(whole: Schema, method: str, path: str, operation: Schema) -> str:
     )
     parts += [part for part in (table(("parameter", "in", "type", "meaning"), rows),) if part]
     if "requestBody" in operation:
-        body = next(iter(operation["requestBody"]["content"].values()))
-        parts.append(f"Body: {_shape(body['schema'])}.\n\n{_example(body)}")
+        for media, body in operation["requestBody"]["content"].items():
+            said = "Body" if media == "application/json" else f"Or as `{media}`"
+            parts.append(f"{said}: {_shape(body['schema'])}.\n\n{_example(body, media)}")
     parts.append(table(("answer", "content"), _answers(whole, operation)))
     return "\n".join(parts)
 
 
-def _example(content: Schema) -> str:
+def _example(content: Schema, media: str) -> str:
     found = next((each["value"] for each in content.get("examples", {}).values()), None)
-    return "" if found is None else f"```json\n{json.dumps(found, ensure_ascii=False)}\n```\n"
+    if found is None:
+        return ""
+    lines = found if "ndjson" in media else [found]
+    text = "\n".join(json.dumps(each, ensure_ascii=False) for each in lines)
+    return f"```json\n{text}\n```\n"
 
 
 def _answers(whole: Schema, operation: Schema) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,14 @@ def cancel(client: Client, queue: str, task_id: str, force: bool = False) -> Ste
     """
     call = client.queue(queue).cancel(task_id, force=force, retention_s=client.settings.retention_s)
     found = yield from client.insist(lambda: _run(call))
+    return cancelled(task_id, found)
+
+
+def cancelled(task_id: str, found: str) -> State:
+    """What the answer to a cancellation means: CANCELLED, or PROCESSING until its worker ends it.
+
+    Raises UnknownTask, WrongState.
+    """
     if found == "unknown":
         raise UnknownTask(task_id)
     if found == "asked":
@@ -48,10 +56,15 @@ def _replay(client: Client, seen: TaskView) -> Steps[None]:
     # With the place of its last attempt, so that a repetition of this does not replay its next death.
     call = client.queue(seen.queue).replay(seen.id, seen.last_place, touch=durable.touches(durability))
     found = yield from client.insist(lambda: _run(call, durability))
+    check_replayed(seen.id, found)
+
+
+def check_replayed(task_id: str, found: str) -> None:
+    """Raises UnknownTask or WrongState if the answer to a replay means that the task does not start over."""
     if found == "unknown":
-        raise UnknownTask(seen.id)
+        raise UnknownTask(task_id)
     if found not in {"replayed", "pending"}:
-        raise WrongState(seen.id, REFUSED.get(found, found), "retried")
+        raise WrongState(task_id, REFUSED.get(found, found), "retried")
 
 
 REFUSED = {"unique": "failed, and its unique key is held by another", "other": "failed again since"}

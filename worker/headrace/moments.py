@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
-_AGO: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
+_AGO_FORM: Final = r"([0-9]{1,9})(ms|s|m|h|d|w)"
+_DAY_FORM: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK_FORM: Final = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+FORM: Final = rf"({_AGO_FORM}|{_DAY_FORM}([Tt ]{_CLOCK_FORM})?)"
+"""What a moment looks like; not every text of this form is one, for a day must be in the calendar."""
+_AGO: Final = re.compile(_AGO_FORM)
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?", re.IGNORECASE)
+_TIME: Final = re.compile(rf"{_DAY_FORM}([Tt ]{_CLOCK_FORM})?")
 
 WORDS: Final = "how long ago (90s, 15m, 2h, 3d, 1w), a time with its zone (2026-01-15T10:30:00Z) or a day (2026-01-15)"
 
