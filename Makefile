@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model schemathesis bench hostile lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model schemathesis bench frontier hostile lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster
 
 help: ## List what there is
@@ -41,6 +41,9 @@ schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its 
 
 bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and wants an idle machine
 	$(PY) -m bench
+
+frontier: $(VENV)/.test ## Simulate how pools are scaled, beside KEDA; writes docs/images and the table of docs/scaling.md
+	$(PY) -m bench.autoscaling frontier
 
 hostile: $(VENV)/.test ## Attack an API of its own: dripping connections, senseless requests; takes some minutes
 	$(PY) -m bench.hostile
