@@ -1,0 +1,4 @@
+"""Scaling, simulated: the operator's own `decide()` beside KEDA and others, on a virtual clock.
+
+`python -m bench.autoscaling --help`
+"""

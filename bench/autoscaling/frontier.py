@@ -1,0 +1,137 @@
+"""Wait against cost: all runs, their means, and who is ahead of whom."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from .catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, OURS, Job, run
+from .metrics import Figures, interval, mean
+
+SAME_S: Final = 0.05
+"""Waits that differ by less are equal."""
+SAME: Final = 0.01
+"""Costs that differ by a smaller share are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A policy with its knobs, under one pattern."""
+
+    pattern: str
+    policy: str
+    knobs: str
+    runs: tuple[Figures, ...]
+    """One a seed, in their order."""
+
+    @property
+    def mean(self) -> Figures:
+        return mean(self.runs)
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """95 % of the mean of a figure, over the seeds."""
+        return interval([getattr(each, name) for each in self.runs])
+
+
+Points = Sequence[Point]
+
+
+def jobs(patterns: Sequence[str], seeds: int, start_s: float = 5.0, most: int | None = None) -> list[Job]:
+    """`most`: knobs of each policy, the usual ones first."""
+    return [
+        Job(pattern, policy, knobs, seed, start_s)
+        for seed in range(seeds)
+        for pattern in patterns
+        for policy, variants in CATALOGUE.items()
+        for knobs in list(variants)[:most]
+    ]
+
+
+def measure(work: Sequence[Job], processes: int, tick: Callable[[], object]) -> list[Point]:
+    """Run them all. `tick` is called after each."""
+    found: dict[tuple[str, str, str], list[Figures]] = defaultdict(list)
+    for job, result in zip(work, _results(work, processes), strict=True):
+        found[job.pattern, job.policy, job.knobs].append(result)
+        tick()
+    return [Point(*key, tuple(runs)) for key, runs in found.items()]
+
+
+def _results(work: Sequence[Job], processes: int) -> Iterator[Figures]:
+    if processes == 1:
+        yield from map(run, work)
+        return
+    with ProcessPoolExecutor(processes) as executor:
+        yield from executor.map(run, work, chunksize=4)
+
+
+def of(points: Points, pattern: str, policy: str) -> list[Point]:
+    return [point for point in points if (point.pattern, point.policy) == (pattern, policy)]
+
+
+def front(points: Points) -> list[Point]:
+    """Those that no other beats in wait and in cost, the cheapest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.mean.cost, point.mean.wait_p95_s)):
+        if not best or point.mean.wait_p95_s < best[-1].mean.wait_p95_s:
+            best.append(point)
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Our defaults, and KEDA at its best with the knobs that hindsight picks for this very pattern."""
+
+    ours: Point
+    keda: Point
+    """One setting for all patterns."""
+    wait_s: float
+    """The least wait (p95) of KEDA at no more than our cost; infinite: none is as cheap."""
+    cost: float
+    """The least cost of KEDA at no more than our wait; infinite: none waits so little."""
+    interrupted: tuple[float, float]
+    """By the runs of KEDA that these two are from."""
+
+    @property
+    def ahead_in_wait(self) -> bool:
+        return self.ours.mean.wait_p95_s <= self.wait_s + SAME_S
+
+    @property
+    def ahead_in_cost(self) -> bool:
+        return self.ours.mean.cost <= self.cost * (1 + SAME)
+
+
+def compare(points: Points, pattern: str) -> Comparison:
+    ours = next(point for point in of(points, pattern, OURS) if point.knobs == DEFAULT)
+    others = of(points, pattern, KEDA_BEST)
+    as_cheap = [each for each in others if each.mean.cost <= ours.mean.cost * (1 + SAME)]
+    as_quick = [each for each in others if each.mean.wait_p95_s <= ours.mean.wait_p95_s + SAME_S]
+    quickest = min(as_cheap, key=lambda each: each.mean.wait_p95_s, default=None)
+    cheapest = min(as_quick, key=lambda each: each.mean.cost, default=None)
+    return Comparison(
+        ours, next(each for each in others if each.knobs == KEDA_USUAL),
+        wait_s=math.inf if quickest is None else quickest.mean.wait_p95_s,
+        cost=math.inf if cheapest is None else cheapest.mean.cost,
+        interrupted=(
+            0.0 if quickest is None else quickest.mean.interrupted,
+            0.0 if cheapest is None else cheapest.mean.interrupted,
+        ),
+    )  # fmt: skip
+
+
+def save(points: Points, path: Path) -> None:
+    """Every run, as JSON."""
+    rows = [asdict(point) for point in points]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows) + "\n")
+
+
+def load(path: Path) -> list[Point]:
+    """What `save` wrote."""
+    rows = json.loads(path.read_text())
+    return [Point(**{**row, "runs": tuple(Figures(**each) for each in row["runs"])}) for row in rows]

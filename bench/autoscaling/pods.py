@@ -1,0 +1,109 @@
+"""One pod: when it is ready, what it runs, and what its beats have told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Protocol
+
+BEAT_S: Final = 1.0
+"""Between two signs of life of a worker, as its setting HEADRACE_BEAT_S says."""
+NEWEST: Final = 0.1
+"""Weight of one more task in the mean that a worker tells, as in the worker."""
+
+
+class StartUp(Protocol):
+    """How long pods take to start."""
+
+    def seconds(self, number: int, nth: int, together: int) -> float:
+        """Of the pod with this number, the nth (from 0) of those that were made together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lognormal:
+    """Each pod draws its own time. By seed and number, so that every policy meets the same pods."""
+
+    median_s: float = 5.0
+    sigma: float = 0.4
+    seed: int = 0
+
+    def seconds(self, number: int, nth: int, together: int) -> float:
+        return self.median_s * math.exp(Random(f"{self.seed}:{number}").gauss(0.0, self.sigma))
+
+    @property
+    def mean_s(self) -> float:
+        return self.median_s * math.exp(self.sigma**2 / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallNode:
+    """One node of two cores, on which pods that start together slow each other down.
+
+    Measured: alone 0.4 s to the first task; of 10 together, the last is Ready after 1.5 s; of 20, the first after
+    3.3 s and the last after 5.5 s, and it works 1.4 s later.
+    """
+
+    alone_s: float = 0.4
+    each_s: float = 0.15
+    turn_s: float = 0.18
+
+    def seconds(self, number: int, nth: int, together: int) -> float:
+        return self.alone_s + (self.each_s * (together - 1) + self.turn_s * nth) * together / 20
+
+
+@dataclass(slots=True, eq=False)
+class Pod:
+    """Changed by the pool only. What an operator knows of it, it knows by beats: `told`."""
+
+    number: int
+    born_s: float
+    slots: int
+    phase_s: float
+    """When its first beat is; one each BEAT_S from then on."""
+    ready_s: float | None = None
+    leaving: bool = False
+    gone: bool = False
+    asked_s: float | None = None
+    """When it was asked to drain."""
+    draining: bool = False
+    """It has heard so, claims no more, and has told."""
+    epoch: int = 0
+    """Offers of free slots that are older do not count."""
+    running: dict[int, float] = field(default_factory=dict)
+    """Task → when it began."""
+    mean_s: float | None = None
+    """Of the tasks it ran lately."""
+    _changed_s: float = -1.0
+    _told: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"pool-{self.number:05}"
+
+    @property
+    def claims(self) -> bool:
+        """Whether it may take a task, if it has a slot."""
+        return self.ready_s is not None and not (self.draining or self.leaving or self.gone)
+
+    def next_beat_s(self, now_s: float) -> float:
+        return self._beat(now_s) + BEAT_S
+
+    def told(self, now_s: float) -> int:
+        """The tasks that it runs, by its last beat."""
+        return len(self.running) if self._beat(now_s) >= self._changed_s else self._told
+
+    def tell(self) -> None:
+        """A beat out of turn: what it runs now is known."""
+        self._changed_s = -1.0
+
+    def changing(self, now_s: float) -> None:
+        """Before a task begins or ends: what the last beat said is kept."""
+        self._told, self._changed_s = self.told(now_s), now_s
+
+    def learn(self, seconds: float) -> None:
+        """A task ended that took so long."""
+        self.mean_s = seconds if self.mean_s is None else self.mean_s + NEWEST * (seconds - self.mean_s)
+
+    def _beat(self, now_s: float) -> float:
+        return self.phase_s + math.floor((now_s - self.phase_s) / BEAT_S) * BEAT_S

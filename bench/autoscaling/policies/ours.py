@@ -1,0 +1,97 @@
+"""The operator of this repository: its own `decide()`, `remember()` and `shrink()`, tick by tick as `Steering` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+from bench.autoscaling.pods import Pod
+from bench.autoscaling.pool import Pool
+from headrace_operator.decide import Decision, decide
+from headrace_operator.drain import NEVER_TOLD, Replica, Shrink, shrink
+from headrace_operator.history import History, remember, rested
+from headrace_operator.observed import Moment, Observed, QueueLoad
+from headrace_operator.spec import PoolSpec, read_spec
+
+TICK_S: Final = 1.0
+DAWN: Final = datetime(2026, 1, 5, tzinfo=UTC)
+QUEUE: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A WorkerPool with `scaling` as its resource has it; nothing: the defaults."""
+
+    scaling: Mapping[str, Any]
+
+    def attach(self, pool: Pool, random: Random) -> None:
+        setting = pool.setting
+        scaling = {"maxReplicas": setting.max_pods, **self.scaling}
+        worker = {"concurrency": setting.slots}
+        spec = read_spec({"queues": [{"name": QUEUE}], "scaling": scaling, "worker": worker})
+        operator = Operator(pool, spec)
+        pool.woken = operator.tick
+        pool.every(random.uniform(0, TICK_S), TICK_S, operator.tick)
+
+
+class Operator:
+    """One pool's steering, without the ways to Redis and to the cluster."""
+
+    def __init__(self, pool: Pool, spec: PoolSpec) -> None:
+        self._pool, self._spec = pool, spec
+        self._history = History(since_s=-1e6)
+        self._task_s: float | None = None
+        self._rested_s: float | None = None
+
+    def tick(self) -> None:
+        """Look, decide, drain, write."""
+        pool, now_s = self._pool, self._pool.now_s
+        if not (pool.asked_for or pool.pods or pool.waiting or pool.processing):
+            self._rested_s = now_s
+            return
+        if self._rested_s is not None:
+            self._history, self._rested_s = rested(self._history, self._spec.scaling, self._rested_s), None
+        observed = self._observed()
+        decision = decide(self._spec, observed, self._history, Moment(now_s, DAWN + timedelta(seconds=now_s)))
+        self._carry_out(decision)
+        self._history = remember(self._history, self._spec.scaling, observed, decision, now_s, written=pool.asked_for)
+
+    def _observed(self) -> Observed:
+        pool = self._pool
+        told = [pod.mean_s for pod in pool.pods if pod.mean_s is not None]
+        if told:
+            self._task_s = sum(told) / len(told)
+        load = QueueLoad(QUEUE, len(pool.waiting), pool.processing, task_s=self._task_s)
+        return Observed((load,), pool.asked_for, pool.busy)
+
+    def _carry_out(self, decision: Decision) -> None:
+        pool, asked_for = self._pool, self._pool.asked_for
+        staying = pool.staying
+        plan = self._plan(staying, decision.replicas)
+        if plan.ask or plan.release:
+            by_name = {pod.name: pod for pod in staying}
+            for name in plan.ask:
+                if by_name[name].ready_s is not None:  # one that never began has no worker to ask
+                    pool.ask(by_name[name])
+            for name in plan.release:
+                pool.release(by_name[name])
+        lowest = asked_for - plan.fewer
+        pool.scale(max(decision.replicas, lowest) if decision.replicas < asked_for else decision.replicas, plan.remove)
+
+    def _plan(self, staying: list[Pod], wanted: int) -> Shrink:
+        pool, drain = self._pool, self._spec.drain
+        if wanted >= pool.asked_for and not any(pod.asked_s is not None for pod in staying):
+            return Shrink()
+        return shrink(
+            [self._replica(pod) for pod in staying],
+            wanted=wanted, asked_for=pool.asked_for, policy=drain.policy, now_s=pool.now_s,
+            timeout_s=drain.timeout_seconds,
+        )  # fmt: skip
+
+    def _replica(self, pod: Pod) -> Replica:
+        if pod.ready_s is None:
+            return Replica(pod.name, pod.number, NEVER_TOLD, ready=False)
+        return Replica(pod.name, pod.number, pod.told(self._pool.now_s), pod.asked_s, pod.draining)

@@ -1,0 +1,93 @@
+"""The frontier in Markdown, between two marks of a page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final
+
+from .catalogue import ORACLE
+from .frontier import Comparison, Point, Points, compare, of
+from .workloads import PATTERNS
+
+BEGIN: Final = "<!-- made by `make frontier`: begin -->"
+END: Final = "<!-- made by `make frontier`: end -->"
+
+
+def markdown(points: Points) -> str:
+    """Both tables and what they say together."""
+    patterns = [name for name in PATTERNS if any(point.pattern == name for point in points)]
+    seeds = len(points[0].runs)
+    compared = [compare(points, pattern) for pattern in patterns]
+    lines = [
+        f"{seeds} seeds a point; ± is half of the 95 % interval of the mean (bootstrap over the seeds).",
+        "",
+        "| pattern | headrace as it comes: p50 / p95 / p99 s | cost | KEDA, one good setting: p50 / p95 / p99 s | cost "
+        "| oracle: p95 s | cost |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(points, each) for each in compared),
+        "",
+        "| pattern | headrace: p95 s, cost | KEDA's p95 at that cost | KEDA's cost at that p95 | "
+        "interrupted: headrace; KEDA's one setting; those two | writes: headrace; KEDA | ahead in |",
+        "|---|---|---|---|---|---|---|",
+        *(_duel(each) for each in compared),
+        "",
+        _sum(compared),
+    ]
+    return "\n".join(lines)
+
+
+def insert(page: Path, text: str) -> None:
+    """Put it between the marks. Raises ValueError if the page has none."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} has no marks {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _row(points: Points, compared: Comparison) -> str:
+    bound = of(points, compared.ours.pattern, ORACLE)[0]
+    cells = [compared.ours.pattern]
+    for each in (compared.ours, compared.keda):
+        mean = each.mean
+        waits = f"{number(mean.wait_p50_s)} / {_sure(each, 'wait_p95_s')} / {number(mean.wait_p99_s)}"
+        cells += [waits, _sure(each, "cost")]
+    return _line([*cells, number(bound.mean.wait_p95_s), number(bound.mean.cost)])
+
+
+def _duel(compared: Comparison) -> str:
+    ours, keda = compared.ours.mean, compared.keda.mean
+    interrupted = (ours.interrupted, keda.interrupted, *compared.interrupted)
+    ahead = [name for name, it_is in (("wait", compared.ahead_in_wait), ("cost", compared.ahead_in_cost)) if it_is]
+    return _line(
+        [
+            compared.ours.pattern,
+            f"{number(ours.wait_p95_s)}, {number(ours.cost)}",
+            number(compared.wait_s) if math.isfinite(compared.wait_s) else "none is as cheap",
+            number(compared.cost) if math.isfinite(compared.cost) else "none waits so little",
+            "; ".join(number(each) for each in interrupted[:2]) + "; " + ", ".join(map(number, interrupted[2:])),
+            f"{ours.writes:.0f}; {keda.writes:.0f}",
+            " and ".join(ahead) or "**neither**",
+        ]
+    )
+
+
+def _sum(compared: list[Comparison]) -> str:
+    both = sum(each.ahead_in_wait and each.ahead_in_cost for each in compared)
+    behind = [each.ours.pattern for each in compared if not (each.ahead_in_wait and each.ahead_in_cost)]
+    worse = f" It is not on {', '.join(f'`{name}`' for name in behind)}." if behind else ""
+    return f"headrace as it comes is ahead in both on {both} of {len(compared)} patterns.{worse}"
+
+
+def _sure(point: Point, name: str) -> str:
+    low, high = point.interval(name)
+    return f"{number(getattr(point.mean, name))} ± {number((high - low) / 2)}"
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
