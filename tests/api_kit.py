@@ -103,6 +103,23 @@ class Api:
         assert answer.status == 201, answer.text
         return str(answer.json["task_id"])
 
+    async def somebody_leaves(self, path: str) -> None:
+        """A client asks, and closes its connection while the server is at it; the server has noticed after it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await self._in_flight(2)
+        if path.partition("?")[0].endswith("/events"):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+        await self._in_flight(1)
+
+    async def _in_flight(self, number: int) -> None:
+        """Until so many requests are being answered; the look itself is one."""
+        async with asyncio.timeout(5):
+            while f"\nheadrace_http_requests_in_flight {number}.0\n" not in (await self.get("/metrics")).text:
+                pass
+
     async def task(self, task_id: str) -> Any:
         answer = await self.get(f"/api/v1/tasks/{task_id}")
         assert answer.status == 200, answer.text

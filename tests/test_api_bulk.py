@@ -95,6 +95,38 @@ async def test_all_failures_of_one_kind_are_retried(redis_url: str) -> None:
     assert (after["dead_letters"], after["pending"]) == (30, 250)
 
 
+async def metrics(api: Api) -> dict[str, float]:
+    """Those of bulk jobs that are not 0."""
+    text = (await api.get("/metrics")).text
+    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("headrace_bulk_"))
+    return {name.removeprefix("headrace_bulk_"): float(value) for name, _, value in lines if float(value)}
+
+
+async def test_jobs_and_what_they_did_are_counted(redis_url: str) -> None:
+    """By action and outcome, from 0 on; a dry run counts nothing."""
+    async with running(redis_url, bulk_rate=100_000) as api:
+        ids = await add(api, 250)
+        text = (await api.get("/metrics")).text
+        await api.ask("POST", BULK, json={"action": "cancel", "filter": "queue:default", "dry_run": True})
+        before = await metrics(api)
+        await ended(api, (await order(api, {"action": "cancel", "filter": "queue:default"}))["id"])
+        await ended(api, (await order(api, {"action": "retry", "ids": ids[:3]}))["id"])
+
+        async def over() -> bool:
+            return "jobs_running" not in await metrics(api)
+
+        await eventually(over)
+        after = await metrics(api)
+    assert 'headrace_bulk_jobs_total{action="delete",outcome="aborted"} 0.0' in text
+    assert before == {}
+    assert after == {
+        'jobs_total{action="cancel",outcome="done"}': 1,
+        'jobs_total{action="retry",outcome="done"}': 1,
+        'tasks_total{action="cancel",outcome="done"}': 250,
+        'tasks_total{action="retry",outcome="failed"}': 3,
+    }
+
+
 async def test_what_waits_is_cancelled_and_what_runs_goes_on(redis_url: str) -> None:
     """Cancelling without a state means what waits; running tasks are named by state:processing."""
     async with running(redis_url, bulk_rate=100_000) as api:
@@ -337,10 +369,13 @@ async def test_another_process_goes_on_and_counts_no_task_twice(redis_url: str) 
             await eventually(begun)
         left = (await second.get(f"{BULK}/{job['id']}")).json
         seen = await ended(second, job["id"])
-        queue = await depth(second)
+        queue, counted = await depth(second), await metrics(second)
     assert left["state"] == "running" and left["done"] < 2_000
     assert (seen["state"], seen["found"], seen["done"]) == ("done", 2_000, 2_000)
     assert (queue["pending"], queue["cancelled"]) == (0, 2_000)
+    assert counted['jobs_total{action="cancel",outcome="done"}'] == 1
+    mine = counted['tasks_total{action="cancel",outcome="done"}']
+    assert 2_000 - left["done"] <= mine <= 1_800, "each process counts what it did itself"
 
 
 @pytest.mark.parametrize(("action", "acted_on"), [("retry", "dead"), ("cancel", "waiting"), ("delete", "dead")])

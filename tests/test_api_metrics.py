@@ -114,6 +114,37 @@ async def test_gauges_of_queues_tell_of_all_queues(redis_url: str) -> None:
     assert samples["workers_active"] == 1
 
 
+async def test_a_queue_with_a_limit_of_its_own_is_full_by_that(redis_url: str) -> None:
+    """The sum of what all may have, and the fullest; queues are not named, for the page needs no token."""
+    async with running(redis_url, max_depth=100) as api:
+        empty = await scrape(api)
+    async with running(redis_url, max_depth=100) as api:
+        for queue in ("mail", "mail", "mail", "other"):
+            await api.submitted(EMAIL | {"queue": queue})
+        by_setting = await scrape(api)
+        assert (await api.ask("PATCH", "/api/v1/queues/mail", json={"max_depth": 4})).status == 200
+        by_own = await scrape(api)
+    names = ("headrace_queue_capacity", "headrace_queue_fill_ratio")
+    told = [tuple(samples[name] for name in names) for samples in (empty, by_setting, by_own)]
+    assert told == [(100, 0), (200, 0.03), (104, 0.75)]
+
+
+async def test_who_ends_a_stream_is_no_client_that_went_away(redis_url: str) -> None:
+    """A stream ends by its client, so that is 200; a client that does not wait for its answer is 499 as ever."""
+    async with running(redis_url) as api:
+        task_id = await api.submitted()
+        await api.somebody_leaves("/api/v1/events")
+        await api.somebody_leaves(f"/api/v1/tasks/{task_id}/events")
+        await api.somebody_leaves(f"/api/v1/tasks/{task_id}?wait=30")
+        samples = await scrape(api)
+    counts = {name: n for name, n in samples.items() if "requests_total" in name and re.search("events|{id}", name)}
+    assert counts == {
+        "headrace_http_requests_total{code=200,method=GET,route=/api/v1/events}": 1,
+        "headrace_http_requests_total{code=200,method=GET,route=/api/v1/tasks/{id}/events}": 1,
+        "headrace_http_requests_total{code=499,method=GET,route=/api/v1/tasks/{id}}": 1,
+    }
+
+
 async def test_a_worker_that_no_longer_beats_is_not_active(redis_url: str) -> None:
     """Its row in Redis may stay, for there may be nobody to clear it; active means that its beat changes."""
     now = [100.0]

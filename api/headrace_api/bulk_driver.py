@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.broker.client import AsyncClient
 from headrace.bulk import Jobs, new_owner
-from headrace.bulk_job import BulkJob, Order, Progress
+from headrace.bulk_job import Action, BulkJob, Order, Progress, Work
 from headrace.bulk_run import Pace, Runner
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from .metrics import Metrics
+    from .overview import Lookout
     from .services import Services
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,22 @@ LOOK_S: Final = 2.0
 """Seconds between two looks for jobs that nobody carries out."""
 AGAIN_S: Final = 1.0
 """Seconds after which a job goes on that Redis interrupted."""
+
+
+class Counts:
+    """What one process did of a job, for its metrics: only what was kept, so that no step counts twice."""
+
+    def __init__(self, metrics: Metrics, work: Work) -> None:
+        self._counted = metrics.bulk_tasks
+        self._action: Action = work.kept.action
+        self._done, self._found = work.progress.done, work.progress.found
+
+    def saw(self, progress: Progress) -> None:
+        """The job is so far, and that is kept."""
+        done, found = progress.done - self._done, progress.found - self._found
+        self._counted[self._action, "done"] += done
+        self._counted[self._action, "failed"] += found - done
+        self._done, self._found = progress.done, progress.found
 
 
 class Bulks:
@@ -48,19 +66,22 @@ class Bulks:
         if bulk_id not in self._running:
             task = asyncio.create_task(self._insist(namespace, bulk_id), name=f"headrace-bulk-{bulk_id}")
             self._running[bulk_id] = task
-            task.add_done_callback(lambda _: self._running.pop(bulk_id, None))
+            self._services.metrics.bulk_running = len(self._running)
+            task.add_done_callback(lambda _: self._left(bulk_id))
+
+    def _left(self, bulk_id: str) -> None:
+        self._running.pop(bulk_id, None)
+        self._services.metrics.bulk_running = len(self._running)
 
     async def _insist(self, namespace: str, bulk_id: str) -> None:
         """Carry a job out, however often Redis goes away meanwhile."""
         runner = Runner(self._client, namespace, self._services.settings, self._pace, self._owner)
         lookout = self._services.namespace(namespace).lookout
-
-        def tell(progress: Progress) -> None:
-            lookout.forget()
-
         while True:
             try:
-                await runner.run(bulk_id, tell)
+                work = await runner.jobs.take(self._owner, bulk_id)
+                if work is not None:
+                    await self._go_on(runner, work, lookout)
             except HeadraceError as error:
                 logger.warning("Bulk job %s goes on in %g s. %s", bulk_id, AGAIN_S, error)
                 await asyncio.sleep(AGAIN_S)
@@ -70,6 +91,18 @@ class Bulks:
             else:
                 lookout.forget()
                 return
+
+    async def _go_on(self, runner: Runner, work: Work, lookout: Lookout) -> None:
+        action, counts = work.kept.action, Counts(self._services.metrics, work)
+
+        def tell(progress: Progress) -> None:
+            counts.saw(progress)
+            lookout.forget()
+
+        state = await runner.go_on(work, tell)
+        if state != "lost":
+            counts.saw(work.progress)
+            self._services.metrics.bulk_jobs[action, state] += 1
 
     async def _watch(self) -> None:
         while True:

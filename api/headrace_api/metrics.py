@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from headrace.broker.broker import Depth
+from headrace.bulk_job import Action
 from headrace.task import Priority
 
 from .buckets import Buckets
@@ -49,6 +50,11 @@ class Metrics(Collector):
         """(method, route, status)"""
         self.durations: dict[tuple[str, str], Buckets] = {}
         self.payload_bytes: dict[str, Buckets] = {}
+        self.bulk_jobs: Counter[tuple[str, str]] = Counter()
+        """(action, done or aborted)"""
+        self.bulk_tasks: Counter[tuple[str, str]] = Counter()
+        """(action, done or failed)"""
+        self.bulk_running = 0
         self.in_flight = 0
         self.known_types: Iterable[str] = ()
         self.tokens_stale = False
@@ -67,6 +73,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _build_info()
         yield from self._tasks()
+        yield from self._bulk()
         yield from self._http()
         yield from self._redis()
         if self.overviews is not None:
@@ -91,6 +98,13 @@ class Metrics(Collector):
         for name, buckets in sorted(self.payload_bytes.items()):
             sizes.add_metric([name], buckets.cumulative(), buckets.total)
         yield sizes
+
+    def _bulk(self) -> Iterator[Metric]:
+        said = "Bulk jobs that this process carried out to their end."
+        yield _by_action("headrace_bulk_jobs", said, self.bulk_jobs, ("done", "aborted"))
+        said = "Tasks that bulk jobs came to in this process, by whether the action was done."
+        yield _by_action("headrace_bulk_tasks", said, self.bulk_tasks, ("done", "failed"))
+        yield _gauge("headrace_bulk_jobs_running", "Bulk jobs that this process carries out.", {(): self.bulk_running})
 
     def _http(self) -> Iterator[Metric]:
         name = "headrace_http_requests"
@@ -149,6 +163,15 @@ def _build_info() -> Metric:
     return InfoMetricFamily("headrace_build", "What runs here.", value=facts)
 
 
+def _by_action(name: str, help_text: str, counts: Counter[tuple[str, str]], outcomes: Iterable[str]) -> Metric:
+    """A counter of each action and outcome, from 0 on."""
+    family = CounterMetricFamily(name, help_text, labels=["action", "outcome"])
+    for action in get_args(Action):
+        for outcome in outcomes:
+            family.add_metric([action, outcome], counts[action, outcome])
+    return family
+
+
 def _queues(depths: Sequence[Depth], capacity: int) -> Iterator[Metric]:
     by_stream = ["priority"]
     sizes, running, ages = Counter[str](), Counter[str](), dict[str, float]()
@@ -162,21 +185,28 @@ def _queues(depths: Sequence[Depth], capacity: int) -> Iterator[Metric]:
     yield _gauge(name, f"Tasks claimed and not reported.{_MAX_BY}", _labelled(running), by_stream)
     name = "headrace_queue_oldest_task_age_seconds"
     yield _gauge(name, f"Age of the oldest task that waits; 0 = none.{_MAX_BY}", _labelled(ages), by_stream)
-    bound = f"Live tasks that one queue may have; more are refused.{_MAX_BY}"
-    yield _gauge("headrace_queue_capacity", bound, {(): capacity})
+    yield from _bounds(depths, capacity)
     yield _gauge("headrace_queue_scheduled", f"Tasks due later.{_MAX_BY}", {(): sum(d.delayed for d in depths)})
     yield _gauge("headrace_queue_parked", f"Tasks no worker knows.{_MAX_BY}", {(): sum(d.parked for d in depths)})
     yield _gauge("headrace_queue_paused", f"Queues that are paused.{_MAX_BY}", {(): sum(d.paused for d in depths)})
     yield _gauge("headrace_dead_letter_size", f"Dead letters kept.{_MAX_BY}", {(): sum(d.dead for d in depths)})
 
 
+def _bounds(depths: Sequence[Depth], capacity: int) -> Iterator[Metric]:
+    """A queue's own max_depth goes before the setting. No queue is named: this page needs no token."""
+    bounds = [(depth.live, depth.max_depth or capacity) for depth in depths]
+    said = "Live tasks that the queues may have, each its own max_depth, else HEADRACE_MAX_DEPTH; more are refused."
+    yield _gauge("headrace_queue_capacity", said + _MAX_BY, {(): sum(bound for _, bound in bounds) or capacity})
+    said = "Live tasks of the queue that is nearest to its limit, as a part of that."
+    fullest = max((live / bound for live, bound in bounds), default=0.0)
+    yield _gauge("headrace_queue_fill_ratio", said + _MAX_BY, {(): fullest})
+
+
 def _labelled(values: dict[str, float] | Counter[str]) -> dict[tuple[str, ...], float]:
     return {(label,): value for label, value in values.items()}
 
 
-def _gauge(
-    name: str, help_text: str, values: dict[tuple[str, ...], float] | dict[tuple[()], int], labels: Sequence[str] = ()
-) -> Metric:
+def _gauge(name: str, help_text: str, values: Mapping[tuple[str, ...], float], labels: Sequence[str] = ()) -> Metric:
     family = GaugeMetricFamily(name, help_text, labels=list(labels))
     for key, value in values.items():
         family.add_metric(list(key), value)

@@ -34,7 +34,9 @@ LABELS: Final = {
     "priority": "`critical`, `high`, `medium` or `low`; of queues also `recovered` (handed back) and `suspect` (their "
     "worker died)",
     "status": "`completed`, `failed`, `cancelled`",
-    "outcome": "`completed`, `retrying`, `failed`, `cancelled`",
+    "outcome": "of an attempt: `completed`, `retrying`, `failed`, `cancelled`; of a bulk job: `done`, `aborted`; of "
+    "its tasks: `done`, `failed`",
+    "action": "`retry`, `cancel`, `delete`",
     "reason": "of a refused submission: `invalid`, `unauthorized`, `forbidden`, `too_large`, `full`, `limited`, "
     "`unavailable`, `error`; of a dead letter: `error`, `timeout`, `invalid_payload`, `malformed`, "
     "`crashed`",
