@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
-from headrace.broker.broker import WorkerSeen
 from headrace.broker.demand import Demand, GroupMissingError
-from headrace.broker.reclaiming import Reclaimed
+from headrace.broker.reclaiming import Reclaim, Reclaimed
 from headrace.errors import StoreUnavailable
 from headrace_operator.cluster import ClusterError, Conflict, Refused
-from headrace_operator.fleet import COST
+from headrace_operator.fleet import COST, Fleet, Key
+from headrace_operator.kube import KubeCluster
 from headrace_operator.looker import Place
 from headrace_operator.manifests import TEMPLATE
 from headrace_operator.requests import NotThere
+from operator_model_queue import TrueQueue
 
 if TYPE_CHECKING:
-    from operator_model_cluster import Raw, TruePool, TrueQueue
+    from operator_model_cluster import Raw, TruePool
     from operator_model_world import World
 
 FAULTS: Final = ("refused", "conflict", "lost request", "lost reply", "kill before", "kill after")
@@ -66,15 +67,13 @@ class Api:
         answer: Raw = {}
         match parts:
             case [*_, "events"]:
-                self._world.told(body)
+                self._world.promises.told(body)
             case [*_, "poddisruptionbudgets", _]:
                 pass
             case [*_, "workerpools", name, "status"]:
                 self._world.shown(name, body["status"])
             case [*_, "workerpools"]:
-                answer = {"items": [self._world.pool_raw(name) for name in self._world.pools]}
-            case [*_, "workerpools"]:
-                return {"items": [{"metadata": {"uid": f"uid-{name}"}} for name in self._world.pools]}
+                answer = {"items": [{"metadata": {"uid": f"uid-{name}"}} for name in self._world.pools]}
             case [*_, "deployments"]:
                 return self._create(self._world.pools[body["metadata"]["name"]], body)
             case [*_, "deployments", name, "scale"]:
@@ -95,6 +94,9 @@ class Api:
 
     def _apply(self, pool: TruePool, body: Raw) -> Raw:
         assert "replicas" not in body["spec"], "templates and sizes are written apart"
+        uid = body["metadata"].get("uid", "")
+        if uid and (pool.deployment is None or pool.deployment.uid != uid):
+            raise Conflict("the uid is that of another object")
         if pool.deployment is None:  # what server-side apply does; the API server's default is one replica
             self._world.make_deployment(pool, _template(body), replicas=1)
         return self._world.set_template(pool, _template(body))
@@ -107,8 +109,10 @@ class Api:
             version = body["metadata"]["resourceVersion"]
             if version and version != str(made.version):
                 raise Conflict("the object has been modified")
-            self._world.our_scale(pool, body["spec"]["replicas"])
-        return {"metadata": {"resourceVersion": str(made.version)}, "spec": {"replicas": made.replicas}}
+            self._world.promises.scaled(pool, body["spec"]["replicas"])
+            self._world.set_replicas(pool, body["spec"]["replicas"])
+        metadata = {"resourceVersion": str(made.version), "uid": made.uid}
+        return {"metadata": metadata, "spec": {"replicas": made.replicas}}
 
     def _mark(self, name: str, body: Raw) -> Raw:
         for pool in self._world.pools.values():
@@ -132,7 +136,22 @@ class Calls:
         self.queue = queue
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *given, **_: (self.queue, name, given)
+        return lambda *given, **more: Asked(self.queue, name, given, more)
+
+
+class Asked(NamedTuple):
+    """A call that is not sent yet."""
+
+    queue: TrueQueue
+    name: str
+    given: tuple[Any, ...]
+    more: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers that it is about."""
+        first = self.given[0] if self.given else ()
+        return (first,) if isinstance(first, str) else (first.worker,) if isinstance(first, Reclaim) else tuple(first)
 
 
 class Client:
@@ -142,42 +161,45 @@ class Client:
         self._world = world
         self._life = life
 
-    async def call(self, call: tuple[TrueQueue, str, tuple[Any, ...]]) -> Any:
-        world, (queue, name, given) = self._world, call
+    async def call(self, asked: Asked) -> Any:
+        world = self._world
         world.between()
         if world.killed or self._life != world.lives:
             raise asyncio.CancelledError
-        fault = world.redis_fault(name)
-        if queue.fault or fault == "lost request":
+        fault = world.redis_fault(asked.name)
+        if asked.queue.fault or fault == "lost request":
             raise StoreUnavailable("redis", "it does not answer")
         with world.judged():
-            answer = self._do(queue, name, given)
+            self._judge(asked)
+            answer = await self._do(asked)
         if fault == "lost reply":
             raise StoreUnavailable("redis", "it does not answer any more")
         return answer
 
-    def _do(self, queue: TrueQueue, name: str, given: tuple[Any, ...]) -> Any:
-        world = self._world
-        match name:
+    def _judge(self, asked: Asked) -> None:
+        match asked.name:
             case "ask_to_drain":
-                world.counts["asked to drain"] += 1
-                world.check_asked(queue, tuple(given[0]))
-                queue.ask(tuple(given[0]), world.now_s)
-                return 0
+                self._world.counts["asked to drain"] += 1
+                self._world.promises.asked(asked.queue, asked.names)
             case "release_from_drain":
-                world.counts["released"] += 1
-                queue.release(tuple(given[0]))
-                return 0
+                self._world.counts["released"] += 1
+            case "hand_back" | "reclaim":
+                self._world.promises.handed_on(asked.names[0])
+
+    async def _do(self, asked: Asked) -> Any:
+        queue = asked.queue
+        match asked.name:
+            case "ask_to_drain":
+                return queue.ask(asked.names, self._world.now_s)
+            case "release_from_drain":
+                return queue.release(asked.names)
             case "workers":
-                return [
-                    WorkerSeen(each, "1", b'{"started_ms":%d}' % queue.began_ms[each], queue.held[each])
-                    for each in queue.beats
-                ]
+                return queue.seen()
             case "hand_back":
-                return world.hand_on(queue, given[0]), False
+                return queue.hand_on(asked.names[0]), False
             case "reclaim":
-                return Reclaimed("done", world.hand_on(queue, given[0].worker))
-        raise AssertionError(f"a call that nobody knows: {name}")
+                return Reclaimed("done", queue.hand_on(asked.names[0]))
+        raise AssertionError(f"a call that nobody knows: {asked.name}")
 
 
 class Lookers:
@@ -194,14 +216,49 @@ class Lookers:
         return Calls(self._world.queues[place.queue])
 
     async def look(self, places: Iterable[Place]) -> dict[Place, Demand | Exception]:
-        found = {place: self._look(self._world.queues[place.queue]) for place in sorted(places)}
-        self._world.looked(found)
+        found = {place: await self._look(place) for place in sorted(places)}
+        self._world.promises.looked(found)
         self._world.between()
         return found
 
-    def _look(self, queue: TrueQueue) -> Demand | Exception:
+    async def _look(self, place: Place) -> Demand | Exception:
+        queue = self._world.queues[place.queue]
         if queue.fault == "group":
             return GroupMissingError("the stream 0 of this queue has lost its consumer group")
         if queue.fault:
             return TimeoutError("no answer within 2 s")
+        return await self._demand(place, queue)
+
+    async def _demand(self, place: Place, queue: TrueQueue) -> Demand | Exception:
         return queue.demand(self._world.now_s)
+
+
+class Redis(Protocol):
+    """Where the queues are."""
+
+    def queue(self, name: str) -> TrueQueue: ...
+
+    def lookers(self, world: World, life: int) -> Any: ...
+
+
+class InMemory:
+    """Queues that are a model too."""
+
+    def queue(self, name: str) -> TrueQueue:
+        return TrueQueue()
+
+    def lookers(self, world: World, life: int) -> Any:
+        return Lookers(world, life)
+
+
+class SeenCluster(KubeCluster):
+    """The operator's own, which tells what it showed."""
+
+    def __init__(self, world: World, life: int) -> None:
+        super().__init__(cast(Any, Api(world, life)), world.watched)
+        self._world = world
+
+    def fleet(self, key: Key) -> Fleet:
+        found = super().fleet(key)
+        self._world.promises.saw_fleet(key, found)
+        return found

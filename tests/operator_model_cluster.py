@@ -1,91 +1,25 @@
-"""The world that the operator's model test acts on: queues and workers, Deployments and pods, as they really are.
+"""The world that the operator's model test acts on: Deployments and pods, as they really are.
 
 What the operator sees of it comes through watches that lag (operator_model_api.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from headrace.broker.demand import Demand, WorkerBeat
 from headrace_operator.fleet import CHEAP, COST
 from headrace_operator.manifests import MANAGED, POOL
+from operator_model_queue import EPOCH, TrueQueue, Worker
 
-EPOCH: Final = 1_764_072_000.0
-"""Unix time at world second 0: whole, as Kubernetes' times are."""
 Raw = dict[str, Any]
 
 
 def rfc3339(at_s: float) -> str:
     """Whole seconds, cut off."""
     return datetime.fromtimestamp(EPOCH + int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass
-class TrueQueue:
-    """One queue. `fault`: "" or why it cannot be read."""
-
-    pending: int = 0
-    delayed: list[float] = field(default_factory=list)
-    parked: int = 0
-    paused: bool = False
-    held: Counter[str] = field(default_factory=Counter)
-    beats: dict[str, WorkerBeat] = field(default_factory=dict)
-    began_ms: dict[str, int] = field(default_factory=dict)
-    asked: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """Worker → when it was asked to drain, and its beat's counter then."""
-    fault: str = ""
-
-    @property
-    def unfinished(self) -> int:
-        return self.pending + len(self.delayed) + sum(self.held.values())
-
-    def promote(self, now_s: float) -> None:
-        due = [each for each in self.delayed if each <= now_s]
-        self.delayed = [each for each in self.delayed if each > now_s]
-        self.pending += len(due)
-
-    def demand(self, now_s: float) -> Demand:
-        self.promote(now_s)
-        soon = sum(each <= now_s + 3 for each in self.delayed)
-        asked = {name: now_s - at for name, (at, _) in self.asked.items()}
-        return Demand(
-            self.pending, sum(self.held.values()), len(self.delayed), soon, self.parked, 1.0 if self.pending else 0.0,
-            self.paused, dict(self.beats), asked,
-        )  # fmt: skip
-
-    def ask(self, names: tuple[str, ...], now_s: float) -> None:
-        for name in names:
-            if name in self.beats and name not in self.asked:
-                self.asked[name] = (now_s, self.beats[name].counter)
-
-    def release(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            self.asked.pop(name, None)
-
-    def hand_on(self, worker: str) -> int:
-        """What this worker holds waits again, and nothing is left of it."""
-        taken = self.held.pop(worker, 0)
-        self.pending += taken
-        self.beats.pop(worker, None)
-        self.began_ms.pop(worker, None)
-        return taken
-
-
-@dataclass
-class Worker:
-    """One boot of a process in a pod."""
-
-    name: str
-    began_s: float
-    counter: int = 0
-    draining: bool = False
-    answer: bool | None = None
-    """What its last beat was answered, and it has not heard yet."""
 
 
 @dataclass
@@ -137,6 +71,7 @@ class TruePod:
 
 @dataclass
 class TrueDeployment:
+    uid: str
     replicas: int = 0
     template: str = ""
     generation: int = 1
@@ -172,7 +107,7 @@ class TruePool:
         return ((pod, pod.worker) for pod in self.pods.values() if pod.worker is not None)
 
     def running(self, pod: TruePod) -> int:
-        return self.queue.held[pod.worker.name] if pod.worker is not None else 0
+        return self.queue.running(pod.worker.name) if pod.worker is not None else 0
 
     def deployment_raw(self) -> Raw:
         made = self.deployment
@@ -181,7 +116,7 @@ class TruePool:
         return {
             "metadata": {
                 "name": self.name, "namespace": self.namespace, "labels": {**MANAGED, POOL: self.name},
-                "generation": made.generation, "resourceVersion": str(made.version),
+                "generation": made.generation, "resourceVersion": str(made.version), "uid": made.uid,
             },
             "spec": {"replicas": made.replicas},
             "status": {

@@ -13,13 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from headrace_operator.caps import Caps
+import operator_model_rules  # noqa: F401 - its rules
+import operator_model_users  # noqa: F401 - its rules
+from operator_model_api import Redis
 from operator_model_end import heal, one_calm_tick
-from operator_model_rules import CONCURRENCY, QUIET, RULES, scaling_of, small, template
-from operator_model_world import Plan, World
+from operator_model_plan import PROFILES, Plan, Profile, spec_of, template
+from operator_model_rule import RULES
+from operator_model_work import small
+from operator_model_world import World
 
 STEPS: Final = 150
 """Of one run."""
+_RULES: Final = sorted(RULES, key=lambda rule: rule.name)
 _BY_NAME: Final = {rule.name: rule for rule in RULES}
 Step = tuple[str, int]
 
@@ -44,84 +49,87 @@ class Statistics:
         yield ", ".join(f"{name} {n:,}" for name, n in sorted(self.counts.items()))
 
 
-def plan_of(seed: int) -> Plan:
-    """How the run of this seed is."""
-    dice = random.Random(f"plan {seed}")
-    names = ["a", "b"][: 1 if seed % 2 else dice.choice((1, 1, 2))]
-    queue_of = {name: dice.choice(("q", name)) for name in names}
-    specs = {
-        name: {
-            "queues": [{"name": queue_of[name]}], "template": template(0),
-            "scaling": scaling_of(dice, eager=seed % 2 == 1),
-            "worker": {"concurrency": CONCURRENCY}, "drain": {"policy": dice.choice(("IdleOnly", "Graceful"))},
-        }
-        for name in names
-    }  # fmt: skip
-    caps = dice.choice((Caps(), Caps(), Caps(cluster=4), Caps(namespace=4)))
-    return Plan(specs, queue_of, caps, dice.choice((0.0, 0.3, 0.6)), dice.choice((0.0, 0.02, 0.1)))
+@dataclass(frozen=True)
+class Run:
+    """One seed of one profile: the same every time."""
+
+    profile: Profile
+    seed: int
+
+    def plan(self) -> Plan:
+        return self.profile.plan(random.Random(f"plan {self}"))
+
+    def steps(self) -> list[Step]:
+        dice, profile = random.Random(f"steps {self}"), self.profile
+        weights = [profile.weights.get(rule.name, 0.0) if profile.weights else rule.weight for rule in _RULES]
+        if profile.varied:
+            weights = [weight * dice.choice((0.0, 0.3, 1.0, 1.0, 1.0, 3.0)) for weight in weights]
+        weights[_RULES.index(_BY_NAME["tick"])] = _BY_NAME["tick"].weight
+        return [(rule.name, dice.randrange(1 << 30)) for rule in dice.choices(_RULES, weights, k=STEPS)]
+
+    async def play(self, steps: Sequence[Step], redis: Redis | None = None) -> World:
+        """To its good end. Raises AssertionError."""
+        world = World(self.plan(), small, redis)
+        for name, dice in steps:
+            world.dice = random.Random(dice)
+            await _BY_NAME[name].do(world)
+        await heal(world)
+        return world
+
+    async def broken_by(self, steps: Sequence[Step]) -> AssertionError | None:
+        """The failure that these steps lead to."""
+        try:
+            await self.play(steps)
+        except AssertionError as error:
+            return error
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.profile.name}, seed {self.seed}"
 
 
-def steps_of(seed: int) -> list[Step]:
-    dice = random.Random(f"steps {seed}")
-    weights = [rule.weight * dice.choice((0.0, 0.3, 1.0, 1.0, 1.0, 3.0)) for rule in RULES]
-    weights[0] = RULES[0].weight
-    if seed % 2:
-        weights = [weight if rule.name in QUIET else 0.0 for rule, weight in zip(RULES, weights, strict=True)]
-    return [(rule.name, dice.randrange(1 << 30)) for rule in dice.choices(RULES, weights, k=STEPS)]
-
-
-async def explore(seed: int, *, runs: int, seconds: float = 1e9) -> Statistics:
-    """Runs by consecutive seeds. Raises FailedError."""
+async def explore(
+    seed: int,
+    *,
+    runs: int,
+    seconds: float = 1e9,
+    profiles: Sequence[Profile] = PROFILES,
+    redis: Redis | None = None,
+    whole: bool = False,
+) -> Statistics:
+    """Runs by consecutive seeds. Raises FailedError; `whole` leaves its steps as they were."""
     logging.getLogger("headrace.operator").setLevel(logging.CRITICAL)
     total, began = Statistics(), time.monotonic()
     while total.runs < runs and time.monotonic() - began < seconds:
-        steps = steps_of(seed)
+        run = Run(profiles[seed % len(profiles)], seed)
+        steps = run.steps()
         try:
-            world = await play(seed, steps)
+            world = await run.play(steps, redis)
         except AssertionError as error:
-            raise FailedError(await _report(seed, steps, error)) from error
+            raise FailedError(await _report(run, steps if whole else await shrink(run, steps), error)) from error
         total.runs, total.steps = total.runs + 1, total.steps + len(steps)
         total.counts.update(world.counts)
         total.counts.update(f"rule {name}" for name, _ in steps)
+        total.counts.update([f"profile {run.profile.name}"])
         seed += 1
     total.seconds = time.monotonic() - began
     return total
 
 
-async def play(seed: int, steps: Sequence[Step]) -> World:
-    """One run to its good end."""
-    world = World(plan_of(seed), small)
-    for name, dice in steps:
-        world.dice = random.Random(dice)
-        await _BY_NAME[name].do(world)
-    await heal(world)
-    return world
+async def _report(run: Run, steps: Sequence[Step], error: AssertionError) -> str:
+    lines = "\n".join(f"    ({name!r}, {dice})," for name, dice in steps)
+    again = await run.broken_by(steps)
+    return f"{run}: {again or error}\n  {run.plan()}\n  {len(steps)} steps:\n{lines}"
 
 
-async def _report(seed: int, steps: list[Step], error: AssertionError) -> str:
-    short = await shrink(seed, steps)
-    again = await broken_by(seed, short)
-    lines = "\n".join(f"    ({name!r}, {dice})," for name, dice in short)
-    return f"seed {seed}: {again or error}\n  {plan_of(seed)}\n  {len(short)} steps:\n{lines}"
-
-
-async def broken_by(seed: int, steps: Sequence[Step]) -> AssertionError | None:
-    """The failure that these steps lead to."""
-    try:
-        await play(seed, steps)
-    except AssertionError as error:
-        return error
-    return None
-
-
-async def shrink(seed: int, steps: list[Step]) -> list[Step]:
+async def shrink(run: Run, steps: list[Step]) -> list[Step]:
     """Ever smaller chunks that the failure does not need are left out."""
     size = len(steps)
     while size >= 1:
         at, removed = 0, False
         while at < len(steps):
             less = steps[:at] + steps[at + size :]
-            if await broken_by(seed, less) is not None:
+            if await run.broken_by(less) is not None:
                 steps, removed = less, True
             else:
                 at += size
@@ -131,11 +139,11 @@ async def shrink(seed: int, steps: list[Step]) -> list[Step]:
 
 async def undisturbed(kill_at: tuple[int, str] | None = None) -> World:
     """A pool that works, grows, shrinks by a drain and changes its image; at most one death of the operator."""
-    spec = {**plan_of(0).specs["a"], "queues": [{"name": "a"}], "scaling": _CALM}
-    world = World(Plan({"a": spec}, {"a": "a"}, interleaved=0.0, faulty=0.0), small)
+    world = World(Plan({"a": spec_of("a", _CALM, "IdleOnly")}, {"a": "a"}, interleaved=0.0, faulty=0.0), small)
     world.calm, world.kill_at = True, kill_at
-    for tasks, ticks in ((4, 6), (9, 14), (2, 10)):
-        world.queues["a"].pending += tasks
+    for image, (tasks, ticks) in enumerate(((4, 6), (9, 14), (2, 10)), start=1):
+        world.queues["a"].submit(tasks)
+        world.change("a", {**world.plan.specs["a"], "template": template(image // 2)})
         for _ in range(ticks):
             await one_calm_tick(world)
     await heal(world)

@@ -6,19 +6,41 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
 import pytest
 
+from headrace.broker.demand import Demand
 from headrace_operator import decide, hand_on, status, steering, workforce
 from headrace_operator.drain import Replica, Shrink, shrink
+from headrace_operator.fleet import Key
+from headrace_operator.loop import ControlLoop
 from headrace_operator.news import Event, News, Teller
+from headrace_operator.schedules import Bounds, bounds
+from headrace_operator.spec import InvalidSpec
 from headrace_operator.steering import Steering
+from operator_model_plan import (
+    BAD_SPEC,
+    BUSY,
+    EVERY_DAY,
+    LATE_PODS,
+    LATE_READY,
+    LOST_BEATS,
+    NO_REDIS,
+    OLD_ANSWERS,
+    RESTARTS,
+    SEASONS,
+    SECOND_THOUGHTS,
+    SLOW_CONTROLLERS,
+    Profile,
+)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`into` puts the fault in, until the test ends."""
+    """`into` puts the fault in, until the test ends; runs of its profile meet it soon."""
 
     name: str
+    profile: Profile
     into: Callable[[pytest.MonkeyPatch], None]
 
     def __str__(self) -> str:
@@ -68,9 +90,11 @@ async def _no_marks(*_: Any) -> None:
     return
 
 
-def _looks_away(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decide, "_blind", lambda spec, observed, why, history: decide._needed(spec, (), 0))
-    patch.setattr(steering, "Unreadable", type("Never", (), {}))
+class _Empty:
+    """A queue that cannot be read looks like one with nothing in it."""
+
+    def __new__(cls, why: str) -> Any:
+        return ()
 
 
 def _shrinks_at_once(patch: pytest.MonkeyPatch) -> None:
@@ -88,28 +112,60 @@ def _floods(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Teller, "tell", tell)
 
 
-MUTANTS: Final = (
-    Mutant("taken before they answer", _shrinks(_all_answered)),
-    Mutant("busy ones count as idle", _shrinks(_busy_is_idle)),
-    Mutant("never released", _shrinks(_no_release)),
-    Mutant("released before they are gone", _shrinks(_releases_who_goes)),
-    Mutant("written off twice", _shrinks(_counted_twice)),
-    Mutant("not ready does not matter", _sees(ready=True)),
-    Mutant("what is not heard does not work", _sees(unheard=False)),
-    Mutant("what is not shown is not there", _shrinks(_nothing_unseen)),
-    Mutant("no marks", lambda patch: patch.setattr(Steering, "_mark", _no_marks)),
-    Mutant("unreadable is empty", _looks_away),
-    Mutant("no window", _shrinks_at_once),
-    Mutant("no bounds", lambda patch: patch.setattr(decide, "_bounded", lambda decision, limits, observed: decision)),
-    Mutant("an Event each tick", _floods),
-    Mutant("a pod's boots are all dead", lambda patch: patch.setattr(hand_on, "is_dead", _is_of_pod)),
-    Mutant("the status is shown once", lambda patch: patch.setattr(status, "due", _only_first)),
-)
-
-
 def _is_of_pod(worker: Any, pod: str, ended: Any) -> bool:
     return workforce.pod_of(worker.name) == pod
 
 
 def _only_first(fresh: Any, shown: Any, written_s: float, now_s: float) -> bool:
     return not shown.get("conditions")
+
+
+def _first_beat_answers(self: Demand, worker: str) -> bool:
+    return self.workers[worker].draining
+
+
+def _drops_who_is_bad(patch: pytest.MonkeyPatch) -> None:
+    def saw_pool(self: ControlLoop, raw: dict[str, Any]) -> InvalidSpec | None:
+        error = whole(self, raw)
+        if error is not None:
+            self.pools.pop(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]), None)
+        return error
+
+    whole = ControlLoop.saw_pool
+    patch.setattr(ControlLoop, "saw_pool", saw_pool)
+
+
+def _sets(place: Any, name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(place, name, value)
+
+
+def _plain_bounds(scaling: Any, now: Any) -> Bounds:
+    return Bounds(scaling.min_replicas, scaling.max_replicas)
+
+
+def _utc_bounds(scaling: Any, now: Any) -> Bounds:
+    schedules = tuple(msgspec.structs.replace(each, time_zone="UTC") for each in scaling.schedules)
+    return bounds(msgspec.structs.replace(scaling, schedules=schedules), now)
+
+
+MUTANTS: Final = (
+    Mutant("taken before they answer", BUSY, _shrinks(_all_answered)),
+    Mutant("an answer from before counts", OLD_ANSWERS, _sets(Demand, "answered", _first_beat_answers)),
+    Mutant("busy ones count as idle", BUSY, _shrinks(_busy_is_idle)),
+    Mutant("never released", SECOND_THOUGHTS, _shrinks(_no_release)),
+    Mutant("released before they are gone", SLOW_CONTROLLERS, _shrinks(_releases_who_goes)),
+    Mutant("written off twice", SLOW_CONTROLLERS, _shrinks(_counted_twice)),
+    Mutant("not ready does not matter", LATE_READY, _sees(ready=True)),
+    Mutant("what is not heard does not work", LOST_BEATS, _sees(unheard=False)),
+    Mutant("what is not shown is not there", LATE_PODS, _shrinks(_nothing_unseen)),
+    Mutant("no marks", BUSY, _sets(Steering, "_mark", _no_marks)),
+    Mutant("unreadable is empty", NO_REDIS, _sets(steering, "Unreadable", _Empty)),
+    Mutant("no window", RESTARTS, _shrinks_at_once),
+    Mutant("no bounds", BUSY, _sets(decide, "_bounded", lambda decision, limits, observed: decision)),
+    Mutant("schedules do not count", SEASONS, _sets(decide, "bounds", _plain_bounds)),
+    Mutant("schedules have no time zone", SEASONS, _sets(decide, "bounds", _utc_bounds)),
+    Mutant("a bad spec ends the pool", BAD_SPEC, _drops_who_is_bad),
+    Mutant("an Event each tick", NO_REDIS, _floods),
+    Mutant("a pod's boots are all dead", EVERY_DAY, _sets(hand_on, "is_dead", _is_of_pod)),
+    Mutant("the status is shown once", BUSY, _sets(status, "due", _only_first)),
+)

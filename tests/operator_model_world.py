@@ -1,49 +1,29 @@
-"""One run of the operator's model test: the world, the operator in it, and what must hold at every moment."""
+"""One run of the operator's model test: the world, and the operator in it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from headrace.broker.demand import Demand, WorkerBeat
-from headrace_operator.caps import Caps
 from headrace_operator.fleet import Key, Pod
 from headrace_operator.hand_on import HandOn
-from headrace_operator.kube import KubeCluster, Watched
-from headrace_operator.looker import Place
+from headrace_operator.kube import Watched
 from headrace_operator.loop import ControlLoop
 from headrace_operator.observed import Moment
-from headrace_operator.schedules import bounds
-from headrace_operator.spec import Mode, PoolSpec
 from headrace_operator.steering import Steering
-from operator_model_api import FAULTS, Api, Lookers
-from operator_model_cluster import EPOCH, Raw, TrueDeployment, TruePod, TruePool, TrueQueue, Worker
+from operator_model_api import FAULTS, InMemory, Redis, SeenCluster
+from operator_model_cluster import Raw, TrueDeployment, TruePod, TruePool
+from operator_model_plan import Plan
+from operator_model_promises import Promises
+from operator_model_queue import EPOCH
 
-STATUS_S: Final = 8.0
-"""A status is never older, unless it could not be written: 5 s and a tick of the longest."""
-SCALINGS_A_MINUTE: Final = 61
-OTHERS_A_MINUTE: Final = 3
-"""Events of one reason, one pool."""
-SCALINGS: Final = {"ScaledUp", "ScaledDown", "ScaledToZero", "WokeFromZero"}
-
-
-@dataclass
-class Plan:
-    """How a run is."""
-
-    specs: dict[str, Raw]
-    queue_of: dict[str, str]
-    caps: Caps = field(default_factory=Caps)
-    interleaved: float = 0.5
-    """How often something happens between two steps of the operator."""
-    faulty: float = 0.02
-    """How often a request to the API server goes wrong; to Redis, too."""
+NAMESPACE: Final = "shop"
 
 
 @dataclass
@@ -54,13 +34,22 @@ class Watch:
     seen: int = 0
 
 
+class Newest(NamedTuple):
+    """The newest spec of a pool that this process was shown."""
+
+    generation: int = 0
+    bad: bool = False
+    at_s: float = 0.0
+
+
 class World:
     """Everything. `dice` are those of the present step."""
 
-    def __init__(self, plan: Plan, small: Callable[[World], None]) -> None:
+    def __init__(self, plan: Plan, small: Callable[[World], None], redis: Redis | None = None) -> None:
         self.plan = plan
         self._small = small
         """One thing that happens by itself."""
+        self._redis = redis or InMemory()
         self.dice = random.Random(0)
         self.now_s = 0.0
         self.lives = 0
@@ -74,17 +63,15 @@ class World:
         """Requests that change something, so far."""
         self.kill_at: tuple[int, str] | None = None
         """At which of them the operator dies, and whether before or after it."""
-        self.queues = {name: TrueQueue() for name in set(plan.queue_of.values())}
+        self.queues = {name: self._redis.queue(name) for name in sorted(set(plan.queue_of.values()))}
         self.pools = {name: TruePool(name, self.queues[plan.queue_of[name]]) for name in plan.specs}
         self.watches = {kind: Watch() for kind in ("pools", "deployments", "pods")}
         self.generations = dict.fromkeys(plan.specs, 0)
+        self.bad: dict[str, Raw] = {}
+        """Pool → the spec that nobody can read, where that is the newest one."""
         self.statuses: dict[str, Raw] = {}
-        self.events: dict[tuple[str, str], deque[float]] = {}
-        self.rows: dict[str, deque[tuple[float, tuple[Any, ...]]]] = {name: deque() for name in plan.specs}
-        self.status_broken_s = dict.fromkeys(plan.specs, 0.0)
         self._version = 0
-        self._specs: dict[str, PoolSpec] = {}
-        self._look: Mapping[Place, Demand | Exception] = {}
+        self.promises = Promises(self)
         for name in plan.specs:
             self.change(name, plan.specs[name])
         self.start()
@@ -98,12 +85,13 @@ class World:
         self.started_s = self.now_s
         self.restarts.append(self.now_s)
         self.watched = Watched()
-        looker = cast(Any, Lookers(self, self.lives))
-        self.cluster = KubeCluster(cast(Any, Api(self, self.lives)), self.watched)
+        looker = cast(Any, self._redis.lookers(self, self.lives))
+        self.cluster = SeenCluster(self, self.lives)
         self.loop = ControlLoop(self.cluster, looker, tick_s=1.0, caps=self.plan.caps, clock=self.moment)
         self.hand_on_duty = HandOn(looker)
-        self.to_hand_on: list[tuple[Key, Pod]] = []
-        self.status_broken_s = dict.fromkeys(self.plan.specs, self.now_s)
+        self.to_hand_on: list[tuple[Key, Pod, bool]] = []
+        self.newest = dict.fromkeys(self.plan.specs, Newest())
+        self.promises.begins()
         self.list_all()
 
     def list_all(self) -> None:
@@ -121,14 +109,14 @@ class World:
 
     def list_fully(self) -> None:
         """As the operator does from time to time: what is not there any more is forgotten."""
-        there = {Key("shop", name) for name, pool in self.pools.items() if pool.deployment is not None}
-        self.watched.forget_others(there, {Key("shop", name): {*pool.pods} for name, pool in self.pools.items()})
+        there = {Key(NAMESPACE, name) for name, pool in self.pools.items() if pool.deployment is not None}
+        self.watched.forget_others(there, {Key(NAMESPACE, name): {*pool.pods} for name, pool in self.pools.items()})
 
     def moment(self) -> Moment:
         return Moment(self.now_s, datetime.fromtimestamp(EPOCH + self.now_s, UTC))
 
     def steering(self, name: str) -> Steering | None:
-        return self.loop.pools.get(Key("shop", name))
+        return self.loop.pools.get(Key(NAMESPACE, name))
 
     @contextmanager
     def judged(self) -> Iterator[None]:
@@ -141,10 +129,9 @@ class World:
 
     async def tick(self, seconds: float) -> None:
         self.now_s += seconds
-        # A change that is seen in the middle of a tick may hold for it, or from the next one on.
-        self._specs = {key.name: each.pool.spec for key, each in self.loop.pools.items()}
+        self.promises.ticks()
         await self.loop.tick()
-        await self.loop.aclose()
+        await self.loop.settled()
         if self.broken is not None:
             raise self.broken
         assert not self.loop.numbers.errors, "a step of the loop failed by an error that nobody expects"
@@ -153,10 +140,10 @@ class World:
             self.start()
             return
         for name in self.pools:
-            self._check_status(name)
+            self.promises.check_status(name)
 
-    async def hand_on_all(self) -> None:
-        """The duties that watches left behind."""
+    async def do_duties(self) -> None:
+        """What watches left to be done beside the loop."""
         try:
             await self._hand_on_all()
         except asyncio.CancelledError:
@@ -166,11 +153,13 @@ class World:
 
     async def _hand_on_all(self) -> None:
         while self.to_hand_on:
-            key, pod = self.to_hand_on.pop(0)
+            key, pod, deleted = self.to_hand_on.pop(0)
             steering = self.loop.pools.get(key)
             if steering is not None and self.hand_on_duty.is_new(key, pod):
                 for news in await self.hand_on_duty.act(key, pod, steering.places()):
                     await steering.tell(self.cluster, news, self.moment())
+            if deleted:
+                self.hand_on_duty.forget(key, pod.name)
 
     # what happens to the operator's requests
 
@@ -191,7 +180,7 @@ class World:
         fault = self.dice.choice(FAULTS)
         self.counts[fault] += 1
         if "workerpools" in path:
-            self.status_broken_s[path.split("/")[-2]] = self.now_s
+            self.promises.unwritten(path.split("/")[-2])
         return fault
 
     def redis_fault(self, name: str) -> str:
@@ -200,46 +189,12 @@ class World:
         self.counts[f"redis {name}"] += 1
         return self.dice.choice(("lost request", "lost reply"))
 
-    def looked(self, found: Mapping[Place, Demand | Exception]) -> None:
-        self._look = found
-
-    def told(self, body: Raw) -> None:
-        name, reason = body["involvedObject"]["name"], body["reason"]
-        assert body["message"], f"an Event {reason} without words"
-        self.counts[f"Event {reason}"] += 1
-        times = self.events.setdefault((name, reason), deque())
-        times.append(self.now_s)
-        while times[0] <= self.now_s - 60:
-            times.popleft()
-        most = SCALINGS_A_MINUTE if reason in SCALINGS else OTHERS_A_MINUTE
-        if reason not in {"WorkerDied", "TasksHandedOn"}:
-            assert len(times) <= most * (1 + sum(0 < s > self.now_s - 60 for s in self.restarts)), (
-                f"a flood of {reason}"
-            )
-
     def shown(self, name: str, status: Raw) -> None:
         self.statuses[name] = {**self.statuses.get(name, {}), **status}
         self.counts["statuses"] += 1
         self.emit("pools", self.pool_raw(name))
 
-    def _check_status(self, name: str) -> None:
-        steering = self.steering(name)
-        if steering is None or steering.decision is None or "TemplateValid" in steering.troubles:
-            self.status_broken_s[name] = self.now_s
-            return
-        decision = steering.decision
-        assert decision.message, "a decision without words"
-        rows = self.rows[name]
-        rows.append((self.now_s, (decision.replicas, decision.message[:1_000])))
-        while rows[0][0] < self.now_s - STATUS_S:
-            rows.popleft()
-        if self.now_s - max(self.status_broken_s[name], self.started_s) <= STATUS_S + 1:
-            return
-        shown = self.statuses.get(name, {})
-        found = (shown.get("desiredReplicas"), shown.get("decision", {}).get("message"))
-        assert found in [row for _, row in rows], f"the status of {name} is old: {found}, lately {[*rows]}"
-
-    # objects
+    # watches
 
     def emit(self, kind: str, raw: Raw, *, deleted: bool = False) -> None:
         self.watches[kind].log.append((raw, deleted))
@@ -250,38 +205,67 @@ class World:
         for raw, deleted in watch.log[watch.seen : watch.seen + most]:
             watch.seen += 1
             if kind == "pools":
-                self.loop.saw_pool(raw)
+                self._saw_pool(raw)
             elif kind == "deployments":
                 self.watched.saw_deployment(raw, deleted=deleted)
             else:
                 self._saw_pod(raw, deleted)
 
+    def _saw_pool(self, raw: Raw) -> None:
+        name, generation = raw["metadata"]["name"], raw["metadata"]["generation"]
+        before = self.steering(name)
+        error = self.loop.saw_pool(raw)
+        if generation > self.newest[name].generation:
+            self.newest[name] = Newest(generation, error is not None, self.now_s)
+        assert before is None or self.steering(name) is before, f"{name} is not led on"
+        key = Key(NAMESPACE, name)
+        if error is None:
+            for pod, deleted in self.hand_on_duty.early(key):
+                self._ended(key, pod, deleted)
+
     def _saw_pod(self, raw: Raw, deleted: bool) -> None:
         seen = self.watched.saw_pod(raw, deleted=deleted)
         if seen is None:
             return
-        key, pod = seen
-        if key in self.loop.pools and self.hand_on_duty.is_new(key, pod):
-            self.to_hand_on.append((key, pod))
+        self._ended(*seen, deleted)
+
+    def _ended(self, key: Key, pod: Pod, deleted: bool) -> None:
+        """As the operator does with a pod that a watch shows."""
+        if self.hand_on_duty.is_new(key, pod):
+            if key in self.loop.pools:
+                self.to_hand_on.append((key, pod, deleted))
+                return
+            self.hand_on_duty.keep(key, pod, deleted)
         if deleted:
             self.hand_on_duty.forget(key, pod.name)
+
+    # objects
 
     def pool_raw(self, name: str) -> Raw:
         return {
             "metadata": {
-                "name": name, "namespace": "shop", "uid": f"uid-{name}", "generation": self.generations[name]
+                "name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "generation": self.generations[name]
             },
-            "spec": self.plan.specs[name],
+            "spec": self.bad.get(name, self.plan.specs[name]),
             "status": self.statuses.get(name, {}),
         }  # fmt: skip
 
     def change(self, name: str, spec: Raw) -> None:
         """Somebody applies the resource."""
         self.plan.specs[name] = spec
+        self.bad.pop(name, None)
+        self._applied(name)
+
+    def spoil(self, name: str, spec: Raw) -> None:
+        """Somebody applies what nobody can read."""
+        self.bad[name] = spec
+        self._applied(name)
+
+    def _applied(self, name: str) -> None:
         self.generations[name] += 1
         self.emit("pools", self.pool_raw(name))
 
-    def _changed(self, pool: TruePool) -> None:
+    def changed(self, pool: TruePool) -> None:
         assert pool.deployment is not None
         self.touch(pool.deployment)
         self.emit("deployments", pool.deployment_raw())
@@ -291,8 +275,8 @@ class World:
         made.version = self._version
 
     def make_deployment(self, pool: TruePool, template: str, replicas: int = 0) -> Raw:
-        pool.deployment = TrueDeployment(replicas, template)
-        self._changed(pool)
+        pool.deployment = TrueDeployment(f"uid-{self._version}", replicas, template)
+        self.changed(pool)
         return pool.deployment_raw()
 
     def set_template(self, pool: TruePool, template: str) -> Raw:
@@ -300,95 +284,17 @@ class World:
         if pool.deployment.template != template:
             pool.deployment.template = template
             pool.deployment.generation += 1
-            self._changed(pool)
+            self.changed(pool)
         return pool.deployment_raw()
 
     def set_replicas(self, pool: TruePool, replicas: int) -> None:
         assert pool.deployment is not None
         pool.deployment.replicas = replicas
         pool.deployment.generation += 1
-        self._changed(pool)
+        self.changed(pool)
 
     def pod_changed(self, pool: TruePool, pod: TruePod, *, deleted: bool = False) -> None:
         self._version += 1
         self.emit("pods", pod.raw(pool.name, pool.namespace), deleted=deleted)
         if pool.deployment is not None and not deleted:
-            self._changed(pool)
-
-    # what must hold
-
-    def our_scale(self, pool: TruePool, replicas: int) -> None:
-        """The operator writes the number."""
-        made, steering = pool.deployment, self.steering(pool.name)
-        assert made is not None
-        assert steering is not None
-        before, spec = made.replicas, steering.pool.spec
-        self.counts["scaled up" if replicas > before else "scaled down"] += 1
-        assert replicas != before, "the number that it is already is written again"
-        if self._specs.get(pool.name) is spec:
-            assert spec.mode in {Mode.AUTO, Mode.EXTERNAL}, f"a write in mode {spec.mode}"
-            self._check_bounds(spec, before, replicas, steering.granted)
-        blind = any(not isinstance(self._look.get(place), Demand) for place in steering.places())
-        if blind:
-            self.counts["scaled blindly"] += 1
-            allowed = {spec.scaling.min_replicas, spec.scaling.fallback.replicas}
-            allowed |= {spec.replicas} if spec.mode is Mode.EXTERNAL else set()
-            assert replicas > before, "a pool shrinks while its queues cannot be read"
-            assert replicas in allowed, "a pool grows to a number that nobody named"
-        if replicas < before:
-            self._check_restart(spec, before, replicas, steering.granted)
-            self._excuse(pool)
-        self.set_replicas(pool, replicas)
-
-    def _check_bounds(self, spec: PoolSpec, before: int, after: int, granted: int | None) -> None:
-        if spec.mode is Mode.EXTERNAL:
-            return
-        limits = bounds(spec.scaling, self.moment().wall)
-        least = limits.least if granted is None else min(limits.least, granted)
-        assert after >= least or after > before, f"{before} → {after} is below {least}"
-        most = limits.most if granted is None else min(limits.most, granted)
-        assert after <= most or after < before, f"{before} → {after} is above {most}"
-
-    def _check_restart(self, spec: PoolSpec, before: int, after: int, granted: int | None) -> None:
-        """A process that has just begun does not know what was needed; only limits make it shrink a pool."""
-        window_s = spec.scaling.behavior.scale_down.stabilization_window_seconds
-        if spec.mode is Mode.AUTO and self.now_s - self.started_s < window_s:
-            most = min(spec.scaling.max_replicas, spec.scaling.max_replicas if granted is None else granted)
-            assert after >= min(before, most), f"a restart shrinks: {before} → {after}"
-
-    def _excuse(self, pool: TruePool) -> None:
-        known = {name for each in self._look.values() if isinstance(each, Demand) for name in each.workers}
-        shown = {pod.name: pod.ready for pod in self.watched.fleet(Key(pool.namespace, pool.name)).pods}
-        for pod in pool.staying:
-            if pod.worker is None or pod.worker.name not in known:
-                pool.excused.add(pod.name)
-            if shown.get(pod.name, False) and not pod.ready:
-                pool.excused.add(pod.name)
-
-    def stopping(self, pool: TruePool, pod: TruePod) -> None:
-        """The number is lower than there are pods, and this one has to go."""
-        if pool.running(pod) and not pool.foreign:
-            self.counts["excused"] += 1
-            assert pod.name in pool.excused, f"{pod.name} runs {pool.running(pod)} tasks and is stopped"
-
-    def check_asked(self, queue: TrueQueue, names: tuple[str, ...]) -> None:
-        for each in self._look.values():
-            if not isinstance(each, Demand):
-                continue
-            for name in names:
-                steering = self.steering(name.rpartition("-")[0])
-                if steering is None or name not in each.workers:
-                    continue
-                idle = steering.pool.spec.drain.policy == "IdleOnly"
-                busy = each.workers[name].running > 0 and name not in each.asked
-                assert not (idle and busy), f"{name} is busy and was asked to drain"
-
-    def hand_on(self, queue: TrueQueue, name: str) -> int:
-        living = [pod for pool in self.pools.values() for pod, worker in pool.workers if worker.name == name]
-        assert not living or living[0].died_unheard, f"tasks of {name} are handed on, and it lives"
-        self.counts["handed on"] += 1
-        return queue.hand_on(name)
-
-
-def beat_of(worker: Worker, running: int) -> WorkerBeat:
-    return WorkerBeat(worker.counter, running, worker.draining, None)
+            self.changed(pool)
