@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model schemathesis bench frontier hostile lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model model-mutants schemathesis bench frontier hostile lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster
 
 help: ## List what there is
@@ -35,6 +35,9 @@ test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 
 model: $(VENV)/.test ## Run the model tests of the broker and of the operator for a long time
 	$(PY) -m pytest tests/test_model*.py tests/test_operator_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+
+model-mutants: $(VENV)/.test ## Put known faults into the operator one by one, and see how soon its model test notices
+	$(PY) -m pytest tests/test_operator_model.py -k faulty -q -s $(PYTEST_ARGS)
 
 schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
 	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
