@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model model-mutants schemathesis bench frontier hostile lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model model-mutants schemathesis chaos soak bench frontier hostile lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster
 
 help: ## List what there is
@@ -41,6 +41,14 @@ model-mutants: $(VENV)/.test ## Put known faults into the operator one by one, a
 
 schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
 	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
+
+chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of docs/guarantees.md; takes half an hour
+	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and not cluster" --timeout=900 $(PYTEST_ARGS)
+
+SOAK_MINUTES ?= 30
+SOAK_ARGS ?=
+soak: $(VENV)/.test ## Real processes under load, a fault every 20 to 40 s, for SOAK_MINUTES; more options: SOAK_ARGS=--help
+	PYTHONPATH=tests $(PY) -m chaos --minutes $(SOAK_MINUTES) $(SOAK_ARGS)
 
 bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and wants an idle machine
 	$(PY) -m bench

@@ -33,6 +33,7 @@ class FaultProxy:
         self._back = asyncio.Event()
         self._back.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -50,6 +51,8 @@ class FaultProxy:
         self._open.set()
         self._back.set()
         self.reset()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
         await self._server.wait_closed()
 
     def lose_reply(self, needle: bytes) -> None:
@@ -100,6 +103,10 @@ class FaultProxy:
         return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         upstream: asyncio.StreamWriter | None = None
         try:

@@ -1,0 +1,59 @@
+"""The application whose tasks are run while everything around them breaks. A child process imports it by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from headrace import App, Ctx, Retry
+
+from .ledger import VARIABLE, Writer
+
+
+async def deps() -> AsyncIterator[Writer]:
+    """The ledger that the environment names; each process notes its own lines."""
+    writer = Writer(Path(os.environ[VARIABLE]), f"{os.environ.get('WORKER_ID', 'worker')}:{os.getpid()}")
+    yield writer
+    writer.close()
+
+
+app = App("chaos", deps=deps)
+AGAIN = Retry(10, base_s=0.05, cap_s=0.5)
+
+
+class OnPurposeError(Exception):
+    """As the task's arguments ask."""
+
+
+@app.task(retry=AGAIN)
+async def coroutine(ctx: Ctx[Writer], ms: int = 0, failures: int = 0) -> list[int]:
+    """Takes so long in the event loop; its first `failures` attempts fail. Returns its token."""
+    ctx.deps.begin(ctx.id, ctx.token)
+    await asyncio.sleep(ms / 1_000)
+    return _end(ctx, failures)
+
+
+@app.task(retry=AGAIN)
+def thread(ctx: Ctx[Writer], ms: int = 0, failures: int = 0) -> list[int]:
+    """The same in a thread."""
+    ctx.deps.begin(ctx.id, ctx.token)
+    time.sleep(ms / 1_000)
+    return _end(ctx, failures)
+
+
+@app.task(retry=AGAIN, process=True)
+def process(ctx: Ctx[Writer], ms: int = 0, failures: int = 0) -> list[int]:
+    """The same in a process of its own."""
+    ctx.deps.begin(ctx.id, ctx.token)
+    time.sleep(ms / 1_000)
+    return _end(ctx, failures)
+
+
+def _end(ctx: Ctx[Writer], failures: int) -> list[int]:
+    ctx.deps.end(ctx.id, ctx.token)
+    if ctx.attempt <= failures:
+        raise OnPurposeError(f"attempt {ctx.attempt} of {failures} that shall fail")
+    return list(ctx.token)

@@ -1,0 +1,210 @@
+"""Failure modes of one worker: lost replies at every point of a task's life, long tasks, clocks that jump, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chaos.proxy import FaultProxy
+from chaos.rounds import dice, rounds, tell
+from chaos.servers import SkewedServer, build_shim
+from conftest import StartRedis
+from headrace import App, Ctx, Retry
+from headrace.redis_settings import RedisSettings
+from headrace.runtime.worker import Worker
+from headrace.task import State
+from headrace_cli.redis_binary import RedisBinary
+from redis_server import RedisServer
+from worker_harness import WAIT_S, Desk, eventually, quick, working
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+
+@pytest.fixture
+async def desk(redis_url: str) -> AsyncIterator[Desk]:
+    desk = Desk(redis_url)
+    yield desk
+    await desk.close()
+
+
+class Counting:
+    """An app that counts the runs of its tasks, by id and attempt."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[tuple[str, int]] = Counter()
+        self.app = App("t")
+
+        @self.app.task(retry=Retry(5, base_s=0.01, cap_s=0.02))
+        async def count(ctx: Ctx, fail: int = 0, ms: int = 0) -> int:
+            self.runs[ctx.id, ctx.attempt] += 1
+            await asyncio.sleep(ms / 1_000)
+            if ctx.attempt <= fail:
+                raise OSError("as asked")
+            return ctx.attempt
+
+    def of(self, task_id: str) -> list[int]:
+        """Runs of each attempt of a task."""
+        return [count for (id_, _), count in sorted(self.runs.items()) if id_ == task_id]
+
+
+# F6, F11
+
+
+@pytest.mark.parametrize("kth", range(1, 13))
+async def test_a_reply_lost_anywhere_in_a_tasks_life_runs_no_attempt_twice(
+    desk: Desk, redis_server: RedisServer, kth: int
+) -> None:
+    """Of all that Redis says to the worker, each k-th reply is lost: claims, reports, retries, beats, reconciles."""
+    counting = Counting()
+    async with FaultProxy(redis_server.port) as proxy, working(counting.app, proxy.url, concurrency=2) as worker:
+        await desk.ended(await desk.submit("count"))
+        before = proxy.faults
+        # Not before the greeting of a connection is over, or none would ever stand.
+        proxy.every(40 + kth)
+        tasks = [await desk.submit("count", {"fail": number % 3}) for number in range(12)]
+        for number, task in enumerate(tasks):
+            seen = await desk.ended(task)
+            assert seen.state is State.COMPLETED and seen.counters.crashes == 0
+            assert counting.of(task) == [1] * (number % 3 + 1)
+        proxy.heal()
+        assert worker.stats.verdicts["stale"] == worker.stats.verdicts["gone"] == 0
+    assert proxy.faults > before
+    assert (await desk.client.call(desk.queue.depth())).ended("completed") == 13
+
+
+# F12
+
+
+async def test_a_task_ten_times_as_long_as_the_ttl_runs_once(desk: Desk, redis_url: str) -> None:
+    """A second worker watches all the while, and would take it over at a missing sign of life."""
+    counting = Counting()
+    short = {"beat_s": 0.05, "dead_after_s": 0.3}
+    async with (
+        working(counting.app, redis_url, worker_id="a", **short),
+        working(counting.app, redis_url, worker_id="b", **short),
+    ):
+        seen = await desk.ended(await desk.submit("count", {"ms": 3_000}))
+    assert seen.state is State.COMPLETED and seen.counters.attempts == 1 and seen.counters.crashes == 0
+    assert list(counting.runs.values()) == [1]
+
+
+# F14
+
+
+@pytest.fixture
+def skewed(redis_binary: RedisBinary, tmp_path: Path) -> Iterator[SkewedServer]:
+    library = build_shim(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler, with which the shim for clocks is made")
+    with SkewedServer(redis_binary, library) as server:
+        yield server
+
+
+HOUR_S, DAY_S = 3_600.0, 86_400.0
+
+
+@pytest.mark.parametrize("by_s", [5.0, -5.0, HOUR_S, -HOUR_S, DAY_S, -DAY_S])
+async def test_a_clock_that_jumps_makes_no_task_run_twice(skewed: SkewedServer, by_s: float) -> None:
+    """Redis' clock is moved while a task runs under two workers, and moved back; nothing is reclaimed or stuck."""
+    counting = Counting()
+    desk = Desk(skewed.url)
+    async with (
+        working(counting.app, skewed.url, worker_id="a") as one,
+        working(counting.app, skewed.url, worker_id="b") as two,
+    ):
+        task = await desk.submit("count", {"ms": 1_500})
+        await desk.until(task, lambda seen: seen.state is State.PROCESSING)
+        before = int((await desk.client.command("TIME"))[0])
+        skewed.set_clock(by_s)
+        assert abs(int((await desk.client.command("TIME"))[0]) - before - by_s) < 3, "the clock was moved"
+        during = await desk.submit("count")
+        assert (await desk.ended(during)).state is State.COMPLETED
+        seen = await desk.ended(task)
+        skewed.set_clock(0)
+        assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED
+        assert one.stats.redelivered == two.stats.redelivered == 0
+    assert seen.state is State.COMPLETED and seen.counters.crashes == 0
+    assert set(counting.runs.values()) == {1}
+    await desk.close()
+
+
+# F20
+
+
+@asynccontextmanager
+async def impatient(app: App[None], url: str) -> AsyncIterator[Worker]:
+    """As `working`, but a request to Redis may take only 0.3 s, so that a cycle takes no minutes."""
+    redis = replace(RedisSettings.parse(url, "the test"), timeout_s=0.3, connect_timeout_s=0.3)
+    worker = Worker(app, quick(dead_after_s=60.0), redis)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await asyncio.wait_for(running, WAIT_S)
+
+
+async def test_consuming_again_within_2_s_of_every_outage(start_redis: StartRedis) -> None:
+    """Resets, silence, half-open connections, a frozen and a killed Redis in turn; each time one task tells."""
+    rng = dice("outages")
+    server = start_redis(appendfsync="always")
+    counting, worst = Counting(), 0.0
+    async with FaultProxy(server.port) as proxy, impatient(counting.app, proxy.url):
+        desk = Desk(server.url)
+        await desk.ended(await desk.submit("count"))
+        for _ in range(rounds(6, 500)):
+            kind, lasts = rng.choice(("reset", "blackhole", "half_open", "freeze", "kill")), rng.uniform(0.05, 0.6)
+            match kind:
+                case "kill":
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.sleep(lasts / 2)
+                    await asyncio.to_thread(server.start)
+                case "freeze":
+                    server.freeze()
+                    await asyncio.sleep(lasts)
+                    server.thaw()
+                case _:
+                    getattr(proxy, kind)()
+                    await asyncio.sleep(lasts)
+                    proxy.heal()
+            healed = time.monotonic()
+            await desk.close()
+            desk = Desk(server.url)
+            await desk.ended(await desk.submit("count"))
+            worst = max(worst, time.monotonic() - healed)
+            assert time.monotonic() - healed < 2.0, f"after {kind} of {lasts:.2f} s"
+        await desk.close()
+    tell(f"worst of all: {worst:.2f} s")
+
+
+# F23
+
+
+async def test_a_slow_redis_makes_nobody_exit_and_nothing_run_twice(start_redis: StartRedis) -> None:
+    """Busy for longer than a worker's time to live: it goes on, its neighbour takes nothing over."""
+    server = start_redis()
+    counting, desk = Counting(), Desk(server.url)
+    async with (
+        working(counting.app, server.url, worker_id="a") as one,
+        working(counting.app, server.url, worker_id="b") as two,
+    ):
+        tasks = [await desk.submit("count", {"ms": 1_000}) for _ in range(5)]
+        await desk.until(tasks[-1], lambda seen: seen.state is State.PROCESSING)
+        await asyncio.to_thread(server.redis.execute_command, "DEBUG", "SLEEP", "2.5")
+        for task in tasks:
+            assert (await desk.ended(task)).state is State.COMPLETED
+
+        async def both_up() -> bool:
+            return one.stats.redis_up and two.stats.redis_up
+
+        await eventually(both_up)
+        assert one.stats.redelivered == two.stats.redelivered == 0
+    assert set(counting.runs.values()) == {1} and len(counting.runs) == 5
+    await desk.close()
