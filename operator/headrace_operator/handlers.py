@@ -87,6 +87,9 @@ def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 5
     # What a watch showed is in the store at once: nothing is worth waiting for at the end, and another may take over.
     settings.queueing.exit_timeout = 0.1
+    # A thousand pools come at once, each with a worker of kopf's that holds it while it waits for more.
+    settings.queueing.idle_timeout = 0.5
+    settings.watching.chunk_size = 200
     settings.posting.enabled = False
     settings.peering.standalone = True
     # By default kopf ends the process ten minutes after it was stopped, which is not the end when a Lease was lost.

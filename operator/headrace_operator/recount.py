@@ -19,6 +19,7 @@ from .kube import Watched
 from .loop import ControlLoop
 from .manifests import MANAGED
 from .requests import NAMES_ONLY, Requests, query
+from .tidy import tidy
 
 logger = logging.getLogger("headrace.operator")
 
@@ -59,6 +60,7 @@ class Recount:
                 await self.once()
             except ClusterError as error:
                 logger.warning("what is in the cluster was not counted again: %s", error)
+            tidy()
 
     async def once(self) -> None:
         """Forget what is gone. What came or changed while the lists were made is left alone. Raises ClusterError."""
