@@ -31,7 +31,7 @@ from headrace_api.submissions import FIELDS
 from headrace_api.task_body import TaskBody
 from headrace_cli import settings_page
 from headrace_cli.error_codes import known_codes
-from headrace_cli.metrics_page import api_registry, worker_registry
+from headrace_cli.metrics_page import api_registry, operator_registry, worker_registry
 from headrace_cli.pages import PAGES as PAGES_MADE
 from headrace_operator.settings import CONNECTION
 
@@ -219,7 +219,7 @@ def test_every_label_of_a_metric_says_what_it_can_be() -> None:
 
 
 def test_queries_on_the_pages_ask_for_metrics_that_exist() -> None:
-    known = names_of(worker_registry()) | names_of(api_registry())
+    known = set().union(*map(names_of, (worker_registry(), api_registry(), operator_registry())))
     asked = [
         name
         for block in all_blocks("promql")

@@ -1,9 +1,9 @@
-"""The page of all metrics, made from the collectors of API and worker. `make docs` writes it."""
+"""The page of all metrics, made from the collectors of API, worker and operator. `make docs` writes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -15,16 +15,23 @@ from headrace_api.connections import Connections
 from headrace_api.metrics import _MAX_BY, Metrics
 from headrace_api.overview import Overview
 from headrace_api.store import Store
+from headrace_operator.caps import Caps
+from headrace_operator.kube import KubeCluster, Watched
+from headrace_operator.looker import Looker
+from headrace_operator.loop import ControlLoop
+from headrace_operator.metrics import registry_of
+from headrace_operator.requests import Requests
 
 from .markdown import table
 
-__all__ = ["api_registry", "page", "worker_registry"]
+__all__ = ["api_registry", "operator_registry", "page", "worker_registry"]
 
 HEAD: Final = """\
 # Metrics
 
-Made from the code by `make docs`; change it there. The API and each worker serve theirs at `GET /metrics`, and beside
-these the usual `process_…` metrics of their process. `headrace dev` shows all at its API, with the process of the API.
+Made from the code by `make docs`; change it there. API, workers and operator each serve theirs at `GET /metrics`, and
+beside these the usual `process_…` metrics of their process. `headrace dev` shows those of API and workers at its
+API, with the process of the API.
 
 Of queues (here *q*) the API tells the same at every replica: use `max by`, not `sum`. They are absent while Redis is
 away.
@@ -39,18 +46,23 @@ LABELS: Final = {
     "action": "`retry`, `cancel`, `delete`",
     "reason": "of a refused submission: `invalid`, `unauthorized`, `forbidden`, `too_large`, `full`, `limited`, "
     "`unavailable`, `error`; of a dead letter: `error`, `timeout`, `invalid_payload`, `malformed`, "
-    "`crashed`",
+    "`crashed`; of a pool's change: that of its decision",
     "verdict": "`dup`, `stale`, `gone`",
     "limit": "`all` (`HEADRACE_MAX_CONNECTIONS`) or `address` (`HEADRACE_MAX_CONNECTIONS_PER_ADDRESS`)",
     "kind": "the code of the error, see [errors.md](errors.md)",
     "command": "the script's name, or `command`",
     "method": "of the request",
     "route": "the path with its placeholders",
-    "code": "the status of the answer",
+    "code": "the status of the answer; of the operator's requests 0 where none came",
     "version": "of headrace",
     "python": "its version",
     "revision": "the commit, where the build knows it",
     "component": "`api` or `worker`",
+    "namespace": "the pool's in Kubernetes; Prometheus calls it `exported_namespace` unless it is told `honor_labels`",
+    "pool": "the WorkerPool's name",
+    "direction": "`up` or `down`",
+    "verb": "of the request to the Kubernetes API",
+    "resource": "what that request was about, such as `pods` or `deployments/scale`",
 }
 
 
@@ -68,7 +80,8 @@ def page() -> str:
 
 def _all() -> Iterator[tuple[str, str, str, str]]:
     rows: dict[str, tuple[str, str, str]] = {}
-    for of, registry in (("API", api_registry()), ("worker", worker_registry())):
+    registries = {"API": api_registry(), "worker": worker_registry(), "operator": operator_registry()}
+    for of, registry in registries.items():
         for name, labels, meaning in _rows(registry.collect()):
             known = rows.get(name)
             told, of_queues, _ = meaning.partition(_MAX_BY)
@@ -80,7 +93,7 @@ def _all() -> Iterator[tuple[str, str, str, str]]:
 
 def _rows(families: Iterable[Metric]) -> Iterator[tuple[str, str, str]]:
     for family in families:
-        if family.name.startswith("process_"):
+        if family.name.startswith(("process_", "python_")):
             continue
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels: Iterable[str] = getattr(family, "_labelnames", ()) or _seen(family)
@@ -108,3 +121,9 @@ def api_registry() -> CollectorRegistry:
     metrics.overviews = [Overview({}, frozenset(), (1, 1))]
     registry.register(metrics)
     return registry
+
+
+def operator_registry() -> CollectorRegistry:
+    """What the operator shows. It is made without a cluster and asks for nothing."""
+    cluster = KubeCluster(Requests(cast(Any, None)), Watched())
+    return registry_of(ControlLoop(cluster, Looker({}), tick_s=1, caps=Caps()), cluster)
