@@ -12,7 +12,7 @@ UPGRADE ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help dev deps test quick test-coverage model model-mutants schemathesis chaos soak bench frontier hostile lint docs build lock clean \
-	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster
+	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster bench-image
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ lint: $(VENV)/.test ## Style, types, and which package may import which
 	$(VENV)/bin/mypy worker api operator cli tests examples bench
 	$(VENV)/bin/lint-imports
 
-docs: $(VENV)/.dev ## Write the pages of docs/ that are made from the code
+docs: $(VENV)/.test ## Write the pages of docs/ that are made from the code
 	@$(PY) -m headrace_cli.pages docs
 
 build: $(VENV)/.dev ## Build the wheel into dist/
@@ -78,7 +78,7 @@ run-server: $(VENV)/.dev ## The API alone, with the Redis of HEADRACE_URL or RED
 run-worker: $(VENV)/.dev ## One worker for the example tasks, with the same Redis
 	@$(VENV)/bin/headrace worker --app examples.tasks
 
-docker-up: ## Redis, API on :8080, three workers and Prometheus on :9090, in containers
+docker-up: ## In containers: Redis, API on :8080, three workers, Prometheus on :9090, Grafana on :3000
 	$(COMPOSE) up --detach --build
 
 docker-logs: ## Follow what the containers say
@@ -97,9 +97,14 @@ cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has bu
 bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
 	PYTHONPATH=tests $(PY) -m bench.cluster
 
+bench-image: $(VENV)/.test ## Build the image, and measure its size and its start; as root, with buildah and runc
+	PYTHONPATH=tests $(PY) -m bench.image
+
 # Extras stay in the locks: without them pip 23 takes a newer release than the locked one, and refuses it for its hash.
-COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(UPGRADE) --quiet --universal --python-version 3.11 \
+LOCKING = $(UPGRADE) --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-strip-extras
+COMPILE = $(VENV)/bin/uv pip compile pyproject.toml $(LOCKING)
+COMPILE_GROUP = $(VENV)/bin/uv pip compile $(LOCKING) --no-annotate --group
 
 lock: $(PY) ## Write the requirements*.lock anew from pyproject.toml
 	$(PIP) install 'uv>=0.9'
@@ -107,6 +112,7 @@ lock: $(PY) ## Write the requirements*.lock anew from pyproject.toml
 	$(COMPILE) --extra dev --extra examples --constraint requirements-test.lock --output-file requirements-dev.lock
 	$(COMPILE) --constraint requirements-test.lock --output-file requirements.lock
 	$(COMPILE) --extra operator --extra examples --constraint requirements-test.lock --output-file requirements-image.lock
+	$(COMPILE_GROUP) build --constraint requirements-test.lock --output-file requirements-build.lock
 
 clean: ## Remove what was built and cached; keeps the virtual environment and the data in .headrace/
 	rm -rf dist build htmlcov coverage.html .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -20,7 +20,7 @@ SHOP: Final = "docker.io/library/shop:1"
 """The same image, by the name that it has in the tutorial."""
 PAUSE: Final = "localhost/pause:1"
 BASE: Final = "localhost/python:base"
-_BUILDAH: Final = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+BUILDAH: Final = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
 _SOURCES: Final = ("worker/headrace", "api/headrace_api", "operator/headrace_operator", "cli/headrace_cli")
 _PAUSE_C: Final = """
 #include <signal.h>
@@ -52,7 +52,7 @@ def _pause() -> Path:
     return archive
 
 
-def _base() -> str:
+def base() -> str:
     """Debian with its Python, as an image; made once."""
     done = CACHE / "images" / "base.done"
     if not done.exists():
@@ -73,8 +73,7 @@ def _base() -> str:
 def _worker() -> Path:
     """headrace and the test's app. What it depends on is a layer of its own, made only when that changes."""
     own = [HERE / "app.py", HERE / "tasks.py", ROOT / "requirements-image.lock"]
-    digest = _digest([*(ROOT / source for source in _SOURCES), *own])
-    archive = CACHE / "images" / f"worker-{digest}.tar"
+    archive = CACHE / "images" / f"worker-{digest([*(ROOT / source for source in _SOURCES), *own])}.tar"
     if archive.exists():
         return archive
     layer = _dependencies()
@@ -102,9 +101,9 @@ def _worker() -> Path:
 
 def _dependencies() -> str:
     lock = ROOT / "requirements-image.lock"
-    name = f"localhost/headrace-dependencies:{_digest([lock])}"
+    name = f"localhost/headrace-dependencies:{digest([lock])}"
     found = subprocess.run(
-        ["buildah", "images", "--quiet", name], env=os.environ | _BUILDAH, capture_output=True, check=False
+        ["buildah", "images", "--quiet", name], env=os.environ | BUILDAH, capture_output=True, check=False
     )
     if found.returncode == 0 and found.stdout.strip():
         return name
@@ -113,7 +112,7 @@ def _dependencies() -> str:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     _run([*pip, "--python-version", "3.11", "--only-binary=:all:", "-d", str(context / "wheels"), "-r", str(lock)])
     (context / "Dockerfile").write_text(
-        f"FROM {_base()}\nCOPY wheels /tmp/wheels\n"
+        f"FROM {base()}\nCOPY wheels /tmp/wheels\n"
         "RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-index --no-deps /tmp/wheels/*.whl "
         "&& rm -rf /tmp/wheels\n"
     )
@@ -141,10 +140,11 @@ def _fresh(name: str) -> Path:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, env=os.environ | _BUILDAH, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=os.environ | BUILDAH, check=True, stdout=subprocess.DEVNULL)
 
 
-def _digest(paths: Iterable[Path]) -> str:
+def digest(paths: Iterable[Path]) -> str:
+    """Of the names and bytes of these files, and of those in these folders."""
     found = hashlib.sha256()
     for path in paths:
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
