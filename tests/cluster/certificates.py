@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Final
+
+PROXY: Final = "front-proxy-client"
 
 
 def make(folder: Path, addresses: list[str]) -> None:
-    """A CA, the API server's certificate for these addresses, and the key that signs service accounts' tokens."""
+    """A CA, the API server's certificate for these addresses, and the key that signs service accounts' tokens.
+
+    With another certificate (`proxy`) it calls API servers that are registered with it, such as one of metrics.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "api.crt").exists():
         return
@@ -17,6 +23,8 @@ def make(folder: Path, addresses: list[str]) -> None:
     _openssl(folder, "genrsa -out sa.key 2048")
     _openssl(folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=headrace-test -days 3650")
     _openssl(folder, "req -newkey rsa:2048 -nodes -keyout api.key -out api.csr -subj /CN=kube-apiserver")
+    _openssl(folder, f"req -newkey rsa:2048 -nodes -keyout proxy.key -out proxy.csr -subj /CN={PROXY}")
+    _openssl(folder, "x509 -req -in proxy.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out proxy.crt")
     _openssl(
         folder,
         "x509 -req -in api.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out api.crt -extfile extensions",

@@ -127,6 +127,7 @@ def _control_plane(place: Path, ports: dict[str, int]) -> None:
         f"--service-cluster-ip-range={SERVICES}", "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={pki}/sa.key", f"--service-account-signing-key-file={pki}/sa.key",
         f"--advertise-address={GATEWAY}", "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true",
+        *_aggregation(pki),
     )  # fmt: skip
     host.until("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz").startswith("ok"))
     host.start(
@@ -138,6 +139,16 @@ def _control_plane(place: Path, ports: dict[str, int]) -> None:
     host.start(
         "scheduler", place / "kube-scheduler", f"--kubeconfig={RUN}/scheduler.kubeconfig", "--leader-elect=false",
         "--secure-port=0",
+    )  # fmt: skip
+
+
+def _aggregation(pki: Path) -> tuple[str, ...]:
+    """Other API servers can be registered, as metrics APIs are."""
+    return (
+        f"--requestheader-client-ca-file={pki}/ca.crt", f"--requestheader-allowed-names={certificates.PROXY}",
+        "--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-", f"--proxy-client-cert-file={pki}/proxy.crt",
+        f"--proxy-client-key-file={pki}/proxy.key", "--enable-aggregator-routing=true",
     )  # fmt: skip
 
 
