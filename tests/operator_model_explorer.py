@@ -64,7 +64,7 @@ class Run:
         weights = [profile.weights.get(rule.name, 0.0) if profile.weights else rule.weight for rule in _RULES]
         if profile.varied:
             weights = [weight * dice.choice((0.0, 0.3, 1.0, 1.0, 1.0, 3.0)) for weight in weights]
-        weights[_RULES.index(_BY_NAME["tick"])] = _BY_NAME["tick"].weight
+            weights[_RULES.index(_BY_NAME["tick"])] = _BY_NAME["tick"].weight
         return [(rule.name, dice.randrange(1 << 30)) for rule in dice.choices(_RULES, weights, k=STEPS)]
 
     async def play(self, steps: Sequence[Step], redis: Redis | None = None) -> World:

@@ -28,7 +28,7 @@ SEED = int(os.environ.get("HEADRACE_MODEL_SEED", time.time() if LONG else 1))
 RUNS = 1_000_000 if LONG else 8 * len(PROFILES)
 SECONDS = 1_800.0 if LONG else 1e9
 ON_REDIS = 1_000 if LONG else len(PROFILES)
-LIMIT = 300
+LIMIT = 600
 """Runs within which a fault on purpose must show."""
 REACHED = {
     *FAULTS, "killed", "crashes", "handed on", "scaled up", "scaled down", "scaled blindly", "redis ask_to_drain",
