@@ -1,7 +1,10 @@
-{{/* An endpoint of a monitor. Of (dict "values" .Values.metrics.… "port" "http"). */}}
+{{/* An endpoint of a monitor. Of (dict "values" .Values.metrics.… "port" "http" "honorLabels" false). */}}
 {{- define "headrace.scrape" -}}
 - port: {{ .port }}
   path: /metrics
+  {{- if .honorLabels }}
+  honorLabels: true
+  {{- end }}
   {{- with .values.interval }}
   interval: {{ . }}
   {{- end }}
