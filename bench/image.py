@@ -19,7 +19,7 @@ from redis_server import RedisServer
 
 from .workers import clean_environment
 
-ROUNDS: Final = 7
+ROUNDS: Final = 5
 COMMAND: Final = ("worker", "--app", "examples.tasks", "--queues", "default")
 TASK: Final = ("export_data", '{"format": "csv", "filters": {}}')
 

@@ -112,7 +112,7 @@ class Image:
             "root": {"path": str(self.root), "readonly": True},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", **tmpfs},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
                 {"destination": "/tmp", **tmpfs},
             ],
             "linux": {
