@@ -23,8 +23,6 @@ DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/{0}/deployments/{1}"
 BUDGETS: Final = "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets/{1}"
 PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
 EVENTS: Final = "/api/v1/namespaces/{0}/events"
-OFTEN: Final = 5
-"""So many times a write that others were faster than is tried anew."""
 _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 _WRITTEN: Final = {"fieldManager": MANAGER}
 
@@ -198,16 +196,11 @@ class KubeCluster:
         path = DEPLOYMENTS.format(*key)
         body = {**made, "metadata": {**made["metadata"], "uid": uid}} if uid else made
         shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
-        for _ in range(OFTEN):
-            metadata = shown["metadata"]
-            owners = corrected(metadata.get("managedFields", []), MANAGER)
-            if owners is None:
-                break
-            own = {"metadata": {"resourceVersion": metadata["resourceVersion"], "managedFields": owners}}
-            try:
-                shown = await self.requests.send("PATCH", query(path, _WRITTEN), own, kind=MERGE)
-            except Conflict:  # the cluster's controllers write at the same time; an apply changes nothing and shows it
-                shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
+        owners = corrected(shown["metadata"].get("managedFields", []), MANAGER)
+        if owners is not None:
+            # Without a version: controllers write at the same time, and what they own they come to own again.
+            own = {"metadata": {"managedFields": owners}}
+            shown = await self.requests.send("PATCH", query(path, _WRITTEN), own, kind=MERGE)
         self.watched.saw_deployment(shown, deleted=False)
 
     async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:
