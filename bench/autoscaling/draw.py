@@ -24,6 +24,9 @@ LOOKS: Final = {
 }
 LEAST_S: Final = 0.05
 """Waits below it are drawn on the axis."""
+MOST_S: Final = 150.0
+MOST: Final = 5.0
+"""What waits longer or costs more lies outside; but for rare tasks, which cost twenty times as much."""
 
 
 def draw(points: Points, folder: Path) -> list[Path]:
@@ -37,7 +40,8 @@ def draw(points: Points, folder: Path) -> list[Path]:
     rows = -(-(len(patterns) + 1) // COLUMNS)
     style = {"svg.hashsalt": "headrace", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
     with plt.rc_context(style):  # type: ignore[arg-type]
-        figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 2.9 * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 2.9 * rows), squeeze=False)
+        figure.subplots_adjust(0.06, 0.04, 0.99, 0.98, wspace=0.22, hspace=0.42)
         panels = list(axes.flat)
         for panel, pattern in zip(panels, patterns, strict=False):
             _panel(panel, points, pattern)
@@ -62,7 +66,7 @@ def _panel(panel: Axes, points: Points, pattern: str) -> None:
         best = front(found)
         line_xs, line_ys = [each.mean.cost for each in best], [max(LEAST_S, each.mean.wait_p95_s) for each in best]
         if policy == ORACLE:
-            panel.plot(line_xs, line_ys, color=colour, linewidth=1.2, drawstyle="steps-post", label="oracle: the bound")
+            panel.plot(xs[:1], ys[:1], "P", color=colour, markersize=8, linestyle="none", label="oracle", zorder=6)
             continue
         panel.scatter(xs, ys, s=9, color=colour, marker=marker, alpha=0.35, linewidths=0.8)
         panel.plot(
@@ -75,10 +79,10 @@ def _panel(panel: Axes, points: Points, pattern: str) -> None:
                 [star.cost], [max(LEAST_S, star.wait_p95_s)], "*", color=colour, markersize=13, markeredgecolor="white",
                 linestyle="none", label="headrace as it comes", zorder=5,
             )  # fmt: skip
-    panel.set_xscale("log")
     panel.set_yscale("log")
+    panel.set_ylim(LEAST_S * 0.8, MOST_S)
+    panel.set_xlim(0.9, MOST * (20 if pattern == "rare" else 1))
     panel.set_title(f"{pattern}: {PATTERNS[pattern].words}", fontsize=7.5, loc="left")
     panel.set_xlabel("slot-seconds paid ÷ seconds of work", fontsize=7)
     panel.set_ylabel("wait, p95 (s)", fontsize=7)
-    panel.xaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_major_formatter("{x:g}")

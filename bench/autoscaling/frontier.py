@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +85,7 @@ def front(points: Points) -> list[Point]:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Our defaults, and KEDA at its best with the knobs that hindsight picks for this very pattern."""
+    """Ours with one set of knobs, and KEDA at its best with those that hindsight picks for this very pattern."""
 
     ours: Point
     keda: Point
@@ -105,9 +105,13 @@ class Comparison:
     def ahead_in_cost(self) -> bool:
         return self.ours.mean.cost <= self.cost * (1 + SAME)
 
+    @property
+    def ahead(self) -> bool:
+        return self.ahead_in_wait and self.ahead_in_cost
 
-def compare(points: Points, pattern: str) -> Comparison:
-    ours = next(point for point in of(points, pattern, OURS) if point.knobs == DEFAULT)
+
+def compare(points: Points, pattern: str, knobs: str = DEFAULT) -> Comparison:
+    ours = next(point for point in of(points, pattern, OURS) if point.knobs == knobs)
     others = of(points, pattern, KEDA_BEST)
     as_cheap = [each for each in others if each.mean.cost <= ours.mean.cost * (1 + SAME)]
     as_quick = [each for each in others if each.mean.wait_p95_s <= ours.mean.wait_p95_s + SAME_S]
@@ -122,6 +126,14 @@ def compare(points: Points, pattern: str) -> Comparison:
             0.0 if cheapest is None else cheapest.mean.interrupted,
         ),
     )  # fmt: skip
+
+
+def ahead_everywhere(points: Points, patterns: Iterable[str]) -> list[str]:
+    """Those of our knobs that are ahead in both under every pattern; by the seeds that all points have."""
+    patterns, seeds = list(patterns), min(len(point.runs) for point in points)
+    paired = [replace(point, runs=point.runs[:seeds]) for point in points]
+    knobs = [point.knobs for point in of(paired, patterns[0], OURS)]
+    return [each for each in knobs if all(compare(paired, pattern, each).ahead for pattern in patterns)]
 
 
 def save(points: Points, path: Path) -> None:

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Final
 
-from .catalogue import ORACLE
-from .frontier import Comparison, Point, Points, compare, of
+from .catalogue import DEFAULT, ORACLE
+from .frontier import Comparison, Point, Points, ahead_everywhere, compare, of
 from .workloads import PATTERNS
 
 BEGIN: Final = "<!-- made by `make frontier`: begin -->"
@@ -17,10 +17,11 @@ END: Final = "<!-- made by `make frontier`: end -->"
 def markdown(points: Points) -> str:
     """Both tables and what they say together."""
     patterns = [name for name in PATTERNS if any(point.pattern == name for point in points)]
-    seeds = len(points[0].runs)
+    seeds = sorted({len(point.runs) for point in points})
     compared = [compare(points, pattern) for pattern in patterns]
+    runs = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     lines = [
-        f"{seeds} seeds a point; ± is half of the 95 % interval of the mean (bootstrap over the seeds).",
+        f"Seeds a point: {runs}. ± is half of the 95 % interval of the mean (bootstrap over the seeds).",
         "",
         "| pattern | headrace as it comes: p50 / p95 / p99 s | cost | KEDA, one good setting: p50 / p95 / p99 s | cost "
         "| oracle: p95 s | cost |",
@@ -32,7 +33,7 @@ def markdown(points: Points) -> str:
         "|---|---|---|---|---|---|---|",
         *(_duel(each) for each in compared),
         "",
-        _sum(compared),
+        _sum(compared, ahead_everywhere(points, patterns)),
     ]
     return "\n".join(lines)
 
@@ -73,11 +74,12 @@ def _duel(compared: Comparison) -> str:
     )
 
 
-def _sum(compared: list[Comparison]) -> str:
-    both = sum(each.ahead_in_wait and each.ahead_in_cost for each in compared)
-    behind = [each.ours.pattern for each in compared if not (each.ahead_in_wait and each.ahead_in_cost)]
-    worse = f" It is not on {', '.join(f'`{name}`' for name in behind)}." if behind else ""
-    return f"headrace as it comes is ahead in both on {both} of {len(compared)} patterns.{worse}"
+def _sum(compared: list[Comparison], everywhere: list[str]) -> str:
+    behind = [f"`{each.ours.pattern}`" for each in compared if not each.ahead]
+    count = f"headrace as it comes is ahead in both on {len(compared) - len(behind)} of {len(compared)} patterns."
+    worse = f" It is not on {', '.join(behind)}." if behind else ""
+    others = "; ".join(knobs for knobs in everywhere if knobs != DEFAULT)
+    return f"{count}{worse}\n\nOther knobs with which it is ahead on all of them: {others or 'none'}."
 
 
 def _sure(point: Point, name: str) -> str:
