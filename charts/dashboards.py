@@ -105,8 +105,8 @@ QUEUES: Final = Dashboard("queues", "headrace / Queues and task types", {
             "parked": total("headrace_queue_parked"),
             "dead letters": total("headrace_dead_letter_size"),
         }),
-        Panel("Bound of one queue", {"live tasks": "max(headrace_queue_capacity{NS})"}, "short",
-              "Live tasks that one queue may have; more are refused."),
+        Panel("Fullest queue", {"of its bound": "max(headrace_queue_fill_ratio{NS})"}, "percentunit",
+              "At 100 % a queue refuses submissions."),
         Panel("Paused queues", {"paused": total("headrace_queue_paused")}),
     ],
     "Task types": [
