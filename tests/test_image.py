@@ -156,6 +156,7 @@ def test_its_worker_runs_a_task_and_ends_gracefully(image: Image, start_redis: S
     worker = image.run("worker", "--app", "examples.tasks", env=environ)
     task = '{"format": "csv", "filters": {}}'
     done = image.run("submit", "export_data", task, "--wait", env=environ)
-    assert json.loads(output(done))["rows"] == 200
+    said = output(done)
+    assert json.loads(said[said.index("{") :])["rows"] == 200, said
     worker.terminate()
     output(worker)
