@@ -23,9 +23,12 @@ SKIPPED: Final = {
     "container-ephemeral-storage-request-and-limit": "nothing is written but /tmp, and next to nothing there",
     "networkpolicy-targets-pod": "the pods of workers are made by the operator, and not by the chart",
     "pod-networkpolicy": "policies are off until networkPolicy.enabled: without a network plugin they do nothing",
+    "statefulset-has-servicename": "the embedded Redis is one pod behind a plain Service: none is called by its name",
     "deployment-has-host-podantiaffinity": "topologySpreadConstraints do the same, and let pods run on a single node",
 }
 """Check → why not. Each is found somewhere, else it must go."""
+SCANNED: Final = tuple(case for case in CASES if case != "knobs")
+"""That one adds containers and spreads of a user's own, which are as good as the user makes them."""
 
 pytestmark = [
     pytest.mark.skipif(bool(helm.missing()), reason=f"Helm cannot be built: {', '.join(helm.missing())} is missing"),
@@ -51,10 +54,10 @@ def found(case: str) -> dict[str, set[str]]:
     return dict(failed)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SCANNED)
 def test_the_scanner_finds_nothing_but_what_is_reasoned(case: str) -> None:
     assert {check: where for check, where in found(case).items() if check not in SKIPPED} == {}
 
 
 def test_every_reason_is_needed() -> None:
-    assert {check for case in CASES for check in found(case)} >= SKIPPED.keys()
+    assert {check for case in SCANNED for check in found(case)} >= SKIPPED.keys()
