@@ -3,76 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import jsonschema_rs
 import pytest
 import yaml
 
+from chart_render import CASES, CHART, ROOT, Json, env_of, kinds, one, pods, refusal, rendered, run, template
 from charts import values_page
 from cluster import helm
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace_operator.manifests import MANAGED
-from headrace_operator.rbac import RIGHTS
 from headrace_operator.settings import OperatorSettings, connections
-
-ROOT: Final = Path(__file__).parent.parent
-CHART: Final = ROOT / "charts" / "headrace"
-CASES: Final = tuple(path.name.removesuffix("-values.yaml") for path in sorted((CHART / "ci").glob("*.yaml")))
-Json = dict[str, Any]
 
 pytestmark = [
     pytest.mark.skipif(bool(helm.missing()), reason=f"Helm cannot be built: {', '.join(helm.missing())} is missing"),
     pytest.mark.timeout(900, func_only=False),  # the first run builds Helm
 ]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(helm.build()), *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
-
-
-def template(*arguments: str) -> list[Json]:
-    done = run("template", "headrace", str(CHART), "--namespace", "tasks", *arguments)
-    assert done.returncode == 0, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
-
-
-@cache
-def rendered(case: str) -> list[Json]:
-    """What `ci/<case>-values.yaml` makes."""
-    return template("--values", str(CHART / "ci" / f"{case}-values.yaml"))
-
-
-def kinds(objects: list[Json], *wanted: str) -> list[Json]:
-    return [each for each in objects if each["kind"] in wanted]
-
-
-def one(objects: list[Json], kind: str, name: str) -> Json:
-    [found] = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name]
-    return found
-
-
-def pods(objects: list[Json]) -> Iterator[tuple[str, Json, Json]]:
-    """(name, metadata, spec) of every pod and pod template."""
-    for each in kinds(objects, "Deployment", "StatefulSet"):
-        yield each["metadata"]["name"], each["spec"]["template"]["metadata"], each["spec"]["template"]["spec"]
-    for each in kinds(objects, "Pod"):
-        yield each["metadata"]["name"], each["metadata"], each["spec"]
-
-
-def env_of(spec: Json) -> dict[str, Any]:
-    return {each["name"]: each.get("value", each.get("valueFrom")) for each in spec["containers"][0]["env"]}
-
-
-def refusal(*arguments: str) -> str:
-    done = run("template", "headrace", str(CHART), "--namespace", "tasks", *arguments)
-    assert done.returncode != 0, "it was not refused"
-    return done.stderr
 
 
 # -- the files themselves
@@ -104,6 +53,29 @@ def test_the_version_is_that_of_the_package() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert f'version = "{chart["appVersion"]}"' in project
+
+
+def test_what_the_catalogue_shows_is_what_there_is() -> None:
+    """The annotations that Artifact Hub reads."""
+    about = {
+        key.partition("/")[2]: text
+        for key, text in yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"].items()
+    }
+    images = {each["image"] for each in yaml.safe_load(about["images"])}
+    used = {
+        container["image"]
+        for case in ("default", "embedded-redis")
+        for _, _, spec in pods(rendered(case))
+        for container in spec["containers"]
+    }
+    assert images == used
+    [crd] = yaml.safe_load(about["crds"])
+    definition = one(rendered("default"), "CustomResourceDefinition", crd["name"])["spec"]
+    assert (crd["kind"], crd["version"]) == (definition["names"]["kind"], definition["versions"][0]["name"])
+    schema = definition["versions"][0]["schema"]["openAPIV3Schema"]
+    for example in yaml.safe_load(about["crdsExamples"]):
+        assert jsonschema_rs.Draft4Validator(schema).is_valid(example)
+        assert example["spec"].keys() <= schema["properties"]["spec"]["properties"].keys()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -198,10 +170,10 @@ def test_the_same_values_make_the_same_objects(case: str) -> None:
 # -- single cases
 
 
-def rights(*roles: Json) -> set[tuple[str, str, str]]:
-    """(group, resource, verb) of them all."""
+def rights(roles: list[Json]) -> set[tuple[str, str, str, tuple[str, ...]]]:
+    """(group, resource, verb, names of objects) of them all."""
     return {
-        (group, resource, verb)
+        (group, resource, verb, tuple(rule.get("resourceNames", ())))
         for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
@@ -210,15 +182,21 @@ def rights(*roles: Json) -> set[tuple[str, str, str]]:
     }
 
 
-def wanted(*scopes: str) -> set[tuple[str, str, str]]:
-    return {(right.group, right.resource, verb) for right in RIGHTS if right.scope in scopes for verb in right.verbs}
+def deployed(file: str, kind: str, namespace: str | None = None) -> list[Json]:
+    """Roles of a file of deploy/."""
+    objects = yaml.safe_load_all((ROOT / "deploy" / file).read_text())
+    return [each for each in kinds(list(objects), kind) if each["metadata"].get("namespace") == namespace]
 
 
-def test_the_operator_has_the_rights_that_it_uses() -> None:
-    assert rights(one(rendered("default"), "ClusterRole", "tasks-headrace-operator")) == wanted("namespace", "cluster")
+def test_the_operator_has_the_rights_of_the_files_in_deploy() -> None:
+    """Those are what a test on a real API server found to be needed."""
+    [everywhere] = [each for each in kinds(rendered("default"), "ClusterRole") if "aggregate" not in json.dumps(each)]
+    assert rights([everywhere]) == rights(deployed("rbac.yaml", "ClusterRole"))
     for role in kinds(rendered("namespaced"), "Role"):
-        assert rights(role) == wanted("namespace")
-    assert rights(one(rendered("ha"), "Role", "headrace-operator-lease")) == wanted("own")
+        assert rights([role]) == rights(deployed("rbac-namespace.yaml", "Role", "shop"))
+    lease = one(rendered("ha"), "Role", "headrace-operator-lease")
+    assert rights([lease]) == rights(deployed("rbac-namespace.yaml", "Role", "headrace"))
+    assert len(rights([lease])) == 3
 
 
 def test_the_crd_stays_and_is_that_of_the_tree() -> None:
@@ -265,8 +243,26 @@ def test_budgets_stand_only_where_a_pod_can_go() -> None:
 
 def test_redis_comes_from_the_secret_unless_the_values_say_it() -> None:
     spec = one(rendered("default"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
-    reference = {"secretKeyRef": {"name": "headrace-redis", "key": "url", "optional": True}}
+    reference = {"secretKeyRef": {"name": "headrace-redis", "key": "url", "optional": False}}
     assert env_of(spec)["HEADRACE_URL"] == reference
+    spec = one(template("--set", "redis.keys.url="), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    assert env_of(spec)["REDIS_ADDR"]["secretKeyRef"] == {"name": "headrace-redis", "key": "addr", "optional": False}
+    assert "HEADRACE_URL" not in env_of(spec)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_headrace_cannot_do_without_is_not_optional(case: str) -> None:
+    """A pod without it waits with the reason CreateContainerConfigError, and an Event names Secret and key."""
+    for name, metadata, spec in pods(rendered(case)):
+        if metadata["labels"]["app.kubernetes.io/component"] not in {"api", "operator"}:
+            continue
+        environ = env_of(spec)
+        fixed = isinstance(environ["HEADRACE_URL"], str)
+        wanted = "HEADRACE_REDIS_PASSWORD" if fixed else "HEADRACE_URL"
+        if case == "gateway":  # a Redis without a password
+            assert not [value for value in environ.values() if "headrace-redis" in str(value)], name
+        else:
+            assert environ[wanted]["secretKeyRef"]["optional"] is False, name
 
 
 def test_sentinels_with_tls() -> None:
@@ -279,6 +275,10 @@ def test_sentinels_with_tls() -> None:
         mounts = {each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
         for variable in ("HEADRACE_REDIS_CA", "HEADRACE_REDIS_CERT", "HEADRACE_REDIS_KEY"):
             assert str(Path(environ[variable]).parent) in mounts
+    assert environ["HEADRACE_REDIS_PASSWORD"]["secretKeyRef"]["name"] == "shared-redis"
+    assert environ["HEADRACE_REDIS_SENTINEL_PASSWORD"]["secretKeyRef"]["key"] == "sentinel-password"
+    assert {"name": "redis-ca", "secret": {"secretName": "redis-ca"}} in spec["volumes"]
+    assert {"name": "redis-client", "secret": {"secretName": "redis-client"}} in spec["volumes"]
     assert environ["HEADRACE_OPERATOR_CONNECTION_BIG_SHOP"] == {"secretKeyRef": {"name": "shop-redis", "key": "url"}}
 
 
@@ -288,6 +288,10 @@ def test_every_address_is_one_that_headrace_reads() -> None:
             url = env_of(spec).get("HEADRACE_URL")
             if isinstance(url, str):
                 assert RedisSettings.parse(url, "the chart").url == url
+    unchecked = ("--set", "redis.external.host=a,redis.tls.enabled=true,redis.tls.checkHostname=false")
+    spec = one(template(*unchecked), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    tls = RedisSettings.parse(env_of(spec)["HEADRACE_URL"], "the chart").tls
+    assert tls is not None and not tls.check_hostname
     host = ("--set", "redis.external.host=fd00::1")
     spec = one(template(*host), "Deployment", "headrace-api")["spec"]["template"]["spec"]
     assert env_of(spec)["HEADRACE_URL"] == "redis://[fd00::1]:6379/0"
@@ -311,7 +315,7 @@ def test_the_settings_of_the_pods_are_those_of_headrace(tmp_path: Path) -> None:
 def test_only_the_key_with_tokens_is_mounted() -> None:
     spec = one(rendered("default"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
     [volume] = [each for each in spec["volumes"] if each["name"] == "tokens"]
-    assert volume["secret"] == {"secretName": "headrace-tokens", "items": [{"key": "tokens", "path": "tokens"}]}
+    assert volume["secret"] == {"secretName": "headrace-redis", "items": [{"key": "tokens", "path": "tokens"}]}
     open_to_all = one(template("--set", "api.auth.mode=none"), "Deployment", "headrace-api")["spec"]["template"]["spec"]
     assert not [each for each in open_to_all["volumes"] if each["name"] == "tokens"]
 
@@ -346,9 +350,63 @@ def test_network_policies_let_through_what_is_needed() -> None:
     assert all(name in peers for name in ('"api"', '"operator"', '"worker"', '"shop"'))
     tls = rendered("external-redis-tls")
     assert allowed(one(tls, "NetworkPolicy", "headrace-api"), "egress") == {53, 6379, 26379}
+    gateway = rendered("gateway")
+    assert allowed(one(gateway, "NetworkPolicy", "headrace-api"), "egress") == {53, 6390}
+    assert allowed(one(gateway, "NetworkPolicy", "headrace-api"), "ingress") == {"http", "https"}
+    assert one(gateway, "NetworkPolicy", "headrace-operator")["spec"]["egress"][-1]["to"] == [
+        {"ipBlock": {"cidr": "10.0.0.1/32"}}
+    ]
     [rule] = one(rendered("namespaced"), "NetworkPolicy", "headrace-api")["spec"]["ingress"]
     assert all(name in json.dumps(rule["from"]) for name in ("shop", "smoke", "monitoring"))
     assert not kinds(rendered("default"), "NetworkPolicy")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_policy_finds_pods_and_names_both_directions(case: str) -> None:
+    """One without a direction in `policyTypes` would leave that one open."""
+    labels = [metadata["labels"] for _, metadata, _ in pods(rendered(case))] + [dict(MANAGED)]
+    for policy in kinds(rendered(case), "NetworkPolicy"):
+        name, spec = policy["metadata"]["name"], policy["spec"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"], name
+        assert {"ingress", "egress"} <= spec.keys(), name
+        assert len([each for each in labels if spec["podSelector"]["matchLabels"].items() <= each.items()]) == 1, name
+        for rule in [*spec["ingress"], *spec["egress"]]:
+            assert rule.get("ports") != [], f"{name}: no port at all is every port"
+
+
+def test_workers_get_a_policy_where_they_run() -> None:
+    policies = [
+        each for each in kinds(rendered("gateway"), "NetworkPolicy") if each["metadata"]["name"].endswith("worker")
+    ]
+    assert [each["metadata"]["namespace"] for each in policies] == ["shop", "mail"]
+    for policy in policies:
+        assert allowed(policy, "ingress") == {"metrics"}
+        assert allowed(policy, "egress") == {53, 6390, 443}
+    on = ("--set", "networkPolicy.enabled=true,networkPolicy.workers.enabled=true,redis.embedded.enabled=true")
+    worker = one(template(*on), "NetworkPolicy", "headrace-worker")
+    assert worker["metadata"]["namespace"] == "tasks"
+    assert worker["spec"]["egress"][-1] == {}, "handlers may reach everything"
+    [redis] = [rule for rule in worker["spec"]["egress"] if {"port": 6379, "protocol": "TCP"} in rule.get("ports", ())]
+    assert redis["to"][0]["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "tasks"}}
+
+
+def test_a_route_leads_to_the_service() -> None:
+    objects = rendered("gateway")
+    route = one(objects, "HTTPRoute", "headrace-api")["spec"]
+    service = one(objects, "Service", "headrace-api")
+    assert route["parentRefs"][0]["name"] == "public" and route["hostnames"] == ["tasks.example.org"]
+    [backend] = route["rules"][0]["backendRefs"]
+    assert backend == {"name": "headrace-api", "port": service["spec"]["ports"][0]["port"]}
+    [rule] = one(rendered("knobs"), "Ingress", "tasks-api")["spec"]["rules"]
+    assert rule["http"]["paths"][0]["backend"]["service"] == {"name": "tasks-api", "port": {"name": "http"}}
+
+
+def test_a_container_beside_the_api_can_end_tls() -> None:
+    objects = rendered("gateway")
+    ports = {each["name"]: each["targetPort"] for each in one(objects, "Service", "headrace-api")["spec"]["ports"]}
+    spec = one(objects, "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    offered = {port["name"] for container in spec["containers"] for port in container["ports"]}
+    assert ports == {"http": "http", "https": "https"} and offered == {"http", "https"}
 
 
 def test_monitors_find_services_and_workers() -> None:
@@ -386,11 +444,19 @@ def test_every_knob_reaches_every_pod() -> None:
         assert spec["securityContext"]["supplementalGroups"] == [7]
         assert container["securityContext"]["runAsUser"] == 12345
     assert {each["metadata"]["name"] for each in kinds(objects, "ConfigMap")} == {"headrace-more", "headrace-text"}
+    smoke = one(objects, "Pod", "tasks-smoke")["spec"]
+    assert (smoke["priorityClassName"], smoke["securityContext"]["supplementalGroups"]) == ("high", [7])
+    assert smoke["containers"][0]["securityContext"]["runAsUser"] == 12345
+    assert smoke["nodeSelector"] and smoke["tolerations"] and len(smoke["imagePullSecrets"]) == 2
     assert not kinds(objects, "ServiceAccount")
     assert one(objects, "Ingress", "tasks-api")["spec"]["rules"][0]["host"] == "tasks.example.org"
 
 
 def test_parts_can_be_left_out() -> None:
+    without = template("--set", "rbac.create=false,tests.enabled=false,operator.serviceAccount.create=false")
+    assert not kinds(without, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Pod")
+    assert [each["metadata"]["name"] for each in kinds(without, "ServiceAccount")] == ["headrace-api"]
+    assert not kinds(template("--set", "operator.enabled=false"), "ClusterRoleBinding")
     assert {each["metadata"]["name"] for each in kinds(rendered("minimal"), "Deployment")} == {"headrace-operator"}
     assert not kinds(rendered("minimal"), "CustomResourceDefinition", "Pod", "Service")
 
@@ -408,6 +474,17 @@ def test_parts_can_be_left_out() -> None:
         ("api.autoscaling.enabled=true,api.autoscaling.minReplicas=20", "is above api.autoscaling.maxReplicas (10)"),
         ("api.lifecycle.preStop.sleep.seconds=60", "must be longer than the sleep of api.lifecycle (60)"),
         ("api.ingress.enabled=true", "needs api.ingress.hosts"),
+        ("api.httpRoute.enabled=true", "needs api.httpRoute.parentRefs"),
+        ("redis.existingSecret=", "redis.existingSecret is empty, and nothing else says where Redis is"),
+        (
+            "redis.existingSecret=,redis.embedded.enabled=true",
+            "needs redis.existingSecret: the Secret with its password",
+        ),
+        ("redis.embedded.enabled=true,redis.tls.caSecret=ca", "redis.embedded.enabled speaks no TLS"),
+        ("redis.external.url=redis://a:1/0,redis.tls.enabled=true", "begins with redis: write rediss"),
+        ("redis.existingSecret=,redis.external.host=a", "neither api.auth.existingSecret nor redis.existingSecret"),
+        ("api.auth.mode=basic", "/api/auth/mode"),
+        ("networkPolicy.apiServerCidrs={10.0.0.1}", "/networkPolicy/apiServerCidrs/0"),
         ("api.replica=3", "additional properties 'replica' not allowed"),
         ("api.replicas=two", "/api/replicas"),
         ("redis.external.url=redis://:secret@host:6379/0", "/redis/external/url"),

@@ -73,17 +73,23 @@ annotations:
 {{- define "headrace.redisUrl" -}}
 {{- $redis := .Values.redis -}}
 {{- $scheme := ternary "rediss" "redis" $redis.tls.enabled -}}
+{{- $query := ternary "?ssl_check_hostname=false" "" (and $redis.tls.enabled (not $redis.tls.checkHostname)) -}}
 {{- $external := $redis.external -}}
 {{- if $redis.embedded.enabled -}}
 redis://{{ include "headrace.redisName" . }}:6379/0
 {{- else if $external.url -}}
 {{ $external.url }}
 {{- else if $external.sentinel.masterName -}}
-{{ $scheme }}+sentinel://{{ join "," $external.sentinel.nodes }}/{{ $external.sentinel.masterName }}/{{ $external.db }}
+{{ $scheme }}+sentinel://{{ join "," $external.sentinel.nodes }}/{{ $external.sentinel.masterName }}/{{ $external.db }}{{ $query }}
 {{- else if $external.host -}}
 {{- $host := ternary (printf "[%s]" $external.host) $external.host (contains ":" $external.host) -}}
-{{ $scheme }}://{{ $host }}:{{ $external.port }}/{{ $external.db }}
+{{ $scheme }}://{{ $host }}:{{ $external.port }}/{{ $external.db }}{{ $query }}
 {{- end -}}
+{{- end -}}
+
+{{/* The Secret with the API's tokens. */}}
+{{- define "headrace.tokensSecret" -}}
+{{ default .Values.redis.existingSecret .Values.api.auth.existingSecret }}
 {{- end -}}
 
 {{/* Values that may have templates in them. Of (dict "root" $ "value" …). */}}

@@ -27,28 +27,36 @@ podSelector:
     - {port: 53, protocol: TCP}
 {{- end -}}
 
+{{/* From any namespace. */}}
 {{- define "headrace.egressRedis" -}}
-{{- $redis := .Values.redis -}}
-{{- if $redis.embedded.enabled }}
+{{- if .Values.redis.embedded.enabled -}}
 - to:
-    - podSelector:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}
+      podSelector:
         {{- include "headrace.selector" (dict "root" . "component" "redis") | nindent 8 }}
   ports:
     - {port: 6379, protocol: TCP}
-{{- else }}
-{{- $ports := concat (list (int $redis.external.port)) .Values.networkPolicy.redisPorts }}
-{{- range $redis.external.sentinel.nodes }}
-{{- $ports = append $ports (splitList ":" . | last | int) }}
-{{- end }}
-{{- $seen := dict }}
+{{- else -}}
 - ports:
-    {{- range $ports }}
-    {{- if not (hasKey $seen (toString .)) }}
+    {{- range include "headrace.redisPorts" . | fromJsonArray }}
     - {port: {{ int . }}, protocol: TCP}
-    {{- $_ := set $seen (toString .) true }}
-    {{- end }}
     {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* As JSON, each once: what the values say, and the ports in the address, of which sentinels have several. */}}
+{{- define "headrace.redisPorts" -}}
+{{- $external := .Values.redis.external -}}
+{{- $ports := list -}}
+{{- range .Values.networkPolicy.redisPorts }}{{ $ports = append $ports (int .) }}{{ end -}}
+{{- if not $external.url }}{{ $ports = append $ports (int $external.port) }}{{ end -}}
+{{- with include "headrace.redisUrl" . -}}
+{{- range regexFindAll ":[0-9]+(,|$)" (index (splitList "/" .) 2) -1 -}}
+{{- $ports = append $ports (trimSuffix "," . | trimPrefix ":" | int) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson (default (list 6379) $ports | uniq) -}}
 {{- end -}}
 
 {{- define "headrace.ingressFrom" -}}

@@ -104,28 +104,33 @@ readinessProbe:
   {{- toYaml (mergeOverwrite $readiness .workload.readinessProbe) | nindent 2 }}
 {{- end -}}
 
-{{/* Where Redis is, and how to get in: the same variables as the operator gives to workers. Of the root. */}}
+{{/* Where Redis is, and how to get in: the same variables as the operator gives to workers. Of the root. What must be there
+is not optional, so that a pod without it does not start and says which key of which Secret it waits for. */}}
 {{- define "headrace.redisEnv" -}}
 {{- $redis := .Values.redis -}}
 {{- $url := include "headrace.redisUrl" . -}}
 {{- if $url }}
 - name: HEADRACE_URL
   value: {{ $url | quote }}
+{{- else if $redis.keys.url }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_URL" $redis.keys.url false) }}
 {{- else }}
-{{- include "headrace.secretEnv" (list . "HEADRACE_URL" $redis.keys.url) }}
-{{- include "headrace.secretEnv" (list . "REDIS_ADDR" $redis.keys.addr) }}
-{{- include "headrace.secretEnv" (list . "REDIS_PASSWORD" $redis.keys.password) }}
+{{- include "headrace.secretEnv" (list . "REDIS_ADDR" $redis.keys.addr false) }}
+{{- include "headrace.secretEnv" (list . "REDIS_PASSWORD" $redis.keys.password true) }}
 {{- end }}
-{{- if not $redis.embedded.enabled }}
 {{- if $redis.external.username }}
 - name: HEADRACE_REDIS_USERNAME
   value: {{ $redis.external.username | quote }}
-{{- else }}
-{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_USERNAME" $redis.keys.username) }}
 {{- end }}
-{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_SENTINEL_PASSWORD" $redis.keys.sentinelPassword) }}
+{{- if $redis.existingSecret }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_PASSWORD" $redis.keys.password (not $url)) }}
+{{- if not $redis.embedded.enabled }}
+{{- if not $redis.external.username }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_USERNAME" $redis.keys.username true) }}
 {{- end }}
-{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_PASSWORD" $redis.keys.password) }}
+{{- include "headrace.secretEnv" (list . "HEADRACE_REDIS_SENTINEL_PASSWORD" $redis.keys.sentinelPassword true) }}
+{{- end }}
+{{- end }}
 {{- if $redis.tls.caSecret }}
 - name: HEADRACE_REDIS_CA
   value: /etc/headrace/redis-ca/{{ $redis.tls.caKey }}
@@ -138,12 +143,12 @@ readinessProbe:
 {{- end }}
 {{- end -}}
 
+{{/* Of (list $ variable key optional). */}}
 {{- define "headrace.secretEnv" }}
-{{- $root := index . 0 }}
 - name: {{ index . 1 }}
   valueFrom:
-    secretKeyRef: {name: {{ $root.Values.redis.existingSecret }}, key: {{ index . 2 }}, optional: {{ not $root.Values.redis.embedded.enabled }}}
-{{- end -}}
+    secretKeyRef: {name: {{ (index . 0).Values.redis.existingSecret }}, key: {{ index . 2 }}, optional: {{ index . 3 }}}
+{{- end }}
 
 {{- define "headrace.mounts" -}}
 - {name: tmp, mountPath: /tmp}
