@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from test_chart import refusal, rendered, template
+from chart_render import refusal, rendered, template
 from charts import dashboards
 from charts.grafana import promql
 from cluster import helm
