@@ -17,6 +17,7 @@ from chaos.rounds import dice, rounds, tell
 from chaos.servers import SkewedServer, build_shim
 from conftest import StartRedis
 from headrace import App, Ctx, Retry
+from headrace.broker.connection import connect
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.worker import Worker
 from headrace.task import State
@@ -182,6 +183,15 @@ async def test_consuming_again_within_2_s_of_every_outage(start_redis: StartRedi
             assert time.monotonic() - healed < 2.0, f"after {kind} of {lasts:.2f} s"
         await desk.close()
     tell(f"worst of all: {worst:.2f} s")
+
+
+async def test_a_lost_connection_holds_no_memory(redis_url: str) -> None:
+    """Its buffer goes with its socket, not with the collector: an outage makes a hundred connections in seconds."""
+    connection = await connect(RedisSettings.parse(redis_url, "the test"))
+    assert len(connection._buffer) >= 1 << 16
+    connection.close()
+    await connection.wait_closed()
+    assert len(connection._buffer) == len(connection._view) == 0
 
 
 # F23

@@ -87,6 +87,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(str(exc) if exc else "the server closed the connection", False)
+        # Cycles keep this object until the collector comes, which in an outage is many connections later.
+        self._view = memoryview(b"")
+        self._buffer = bytearray()
         if not self._closed.done():
             self._closed.set_result(None)
 
