@@ -109,9 +109,10 @@ async def test_what_is_asked_for_is_what_is_granted(
     """By the API server's audit log: no verb is missing, and none is unused."""
     everywhere = file == "rbac.yaml"
     before = len(list(plane.requests()))
-    kubeconfig, namespaces = token(plane, file), {} if everywhere else {"namespaces": "shop"}
+    kubeconfig = token(plane, file)
+    namespaces: dict[str, Any] = {} if everywhere else {"namespaces": "shop"}
     shop = Shop(plane, redis_url)
-    lease = {"lease": "true", "lease_namespace": "headrace"}
+    lease: dict[str, Any] = {"lease": "true", "lease_namespace": "headrace"}
     try:
         with operator_process(kubeconfig, redis_url, tmp_path / "log", **lease, **namespaces) as operator:
             await use_every_right(shop, operator, before)

@@ -262,7 +262,11 @@ class HalfOpen(FaultProxy):
         self.dead |= self._writers
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: Callable[[bytes], bool],
+        also_open: asyncio.Event | None = None,
     ) -> None:
         while data := await reader.read(1 << 16):
             if writer in self.dead:
@@ -325,7 +329,11 @@ class LateReplies(FaultProxy):
         self.go.set()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: Callable[[bytes], bool],
+        also_open: asyncio.Event | None = None,
     ) -> None:
         home = writer.get_extra_info("sockname")[1] == self.port
         while data := await reader.read(1 << 16):

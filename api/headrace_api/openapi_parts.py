@@ -120,7 +120,7 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
     },
     "traceparent": {
-        "description": "W3C trace context, handed on to the handler and its log, and sent back with the answer if it is one.",
+        "description": "W3C trace context: handed on to the handler and its log, and sent back if it is one.",
         "schema": {"type": "string"},
         "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     },

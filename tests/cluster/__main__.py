@@ -8,6 +8,8 @@ from functools import partial
 
 from . import images, programs
 from .choice import RIG, Way, alone, choose, holder, running
+from .go_program import ACTIONLINT, KUBE_SCORE
+from .helm import HELM
 
 
 def main() -> int:
@@ -38,6 +40,9 @@ def main() -> int:
 
 def _build(way: Way) -> None:
     """All that takes long and is kept, without starting anything."""
+    for program in (HELM, ACTIONLINT, KUBE_SCORE):
+        if not program.missing():
+            program.build()
     if way is RIG:
         programs.build()
         images.build()
