@@ -121,6 +121,15 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     for name in NAMESPACES:
         made.kubectl("create", "namespace", name)
         made.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    # What the values of a case name, and the platform has.
+    made.kubectl("create", "priorityclass", "high", "--value=1000")
+    gvisor = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "gvisor"},
+        "handler": "runsc",
+    }
+    made.kubectl("apply", "-f", "-", given=gvisor)
     yield made
     made.stop()
 
