@@ -154,9 +154,10 @@ def test_its_worker_runs_a_task_and_ends_gracefully(image: Image, start_redis: S
     redis = start_redis()
     environ = {"HEADRACE_URL": redis.url, "HEADRACE_METRICS_PORT": str(free_port()), "EXAMPLES_OUTPUT": "/tmp/output"}
     worker = image.run("worker", "--app", "examples.tasks", env=environ)
-    task = '{"format": "csv", "filters": {}}'
-    done = image.run("submit", "export_data", task, "--wait", env=environ)
-    said = output(done)
-    assert json.loads(said[said.index("{") :])["rows"] == 200, said
-    worker.terminate()
+    try:
+        done = image.run("submit", "export_data", '{"format": "csv", "filters": {}}', "--wait", env=environ)
+        said = output(done)
+    finally:
+        worker.terminate()
     output(worker)
+    assert json.loads(said[said.index("{") :])["rows"] == 200, said
