@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,3 +110,10 @@ def test_nobody_takes_the_place_of_those_that_are_on_their_way_out() -> None:
     found = shrink([late, *marked], wanted=1, asked_for=1, policy="Graceful", now_s=2.0, timeout_s=60.0)
     assert found.release == ("late",)
     assert found.leave == ("marked-0", "marked-1")
+
+
+@pytest.mark.parametrize("policy", ["IdleOnly", "Graceful"])
+def test_a_mark_alone_makes_nobody_the_one_to_be_asked(policy: Policy) -> None:
+    """It is left from a shrink that was called off: who runs nothing is asked before who runs a task."""
+    marked = Replica("busy", 1.0, 1, cheap=True)
+    assert step([marked, Replica("idle", 0.0, 0)], 1, policy).ask == ("idle",)

@@ -121,8 +121,8 @@ def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, bool, float]:
 
     Of those asked, the marked ones before all others: the number may be lowered for them, and nobody takes their place.
     """
-    began = replica.began or replica.unheard
-    return (began, replica.asked_s is None, not replica.cheap, replica.busy, replica.ready, -replica.born_s)
+    began, asked = replica.began or replica.unheard, replica.asked_s is not None
+    return (began, not asked, not (asked and replica.cheap), replica.busy, replica.ready, -replica.born_s)
 
 
 def _names(replicas: Iterable[Replica]) -> tuple[str, ...]:
