@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from headrace_operator.manifests import (
     environment,
     pod_template,
 )
+from headrace_operator.settings import OperatorSettings
 from headrace_operator.spec import read_spec
 
 Json = dict[str, Any]
@@ -75,6 +77,15 @@ def test_redis_comes_from_a_secret_of_the_namespace() -> None:
     env = named(made["env"])
     assert env["HEADRACE_URL"]["valueFrom"]["secretKeyRef"] == {"name": "shop-redis", "key": "url", "optional": True}
     assert made["envFrom"] == [{"prefix": "redis_secret_", "secretRef": {"name": "shop-redis"}}], "a missing one shows"
+
+
+def test_a_refused_account_names_the_setting_that_allows_it() -> None:
+    own: Json = {"spec": {"serviceAccountName": "root", "containers": [{"image": "shop:1.4"}]}}
+    with pytest.raises(InvalidTemplate) as refused:
+        pod_template(pool(own))
+    [name] = re.findall(r"HEADRACE_\w+", str(refused.value))
+    assert OperatorSettings.from_env({name: "true"}).allow_service_accounts
+    assert pod_template(pool(own), allow_service_accounts=True)
 
 
 def test_pods_meet_the_restricted_level() -> None:

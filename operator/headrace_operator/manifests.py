@@ -135,7 +135,7 @@ def _check_pod(spec: Manifest, allow_service_accounts: bool) -> None:
     if account and account != "default" and not allow_service_accounts:
         raise InvalidTemplate(
             f"spec.template.spec.serviceAccountName {account!r} is refused: whoever may make pools would run as it. "
-            "The operator's setting HEADRACE_ALLOW_SERVICE_ACCOUNTS allows it."
+            "The operator's setting HEADRACE_OPERATOR_ALLOW_SERVICE_ACCOUNTS allows it."
         )
     if spec.get("restartPolicy", "Always") != "Always":
         raise InvalidTemplate("spec.template.spec.restartPolicy must be Always, as for every Deployment.")
