@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from control_plane import ControlPlane, why_not
+from headrace_operator import kube
 from headrace_operator.cluster import Conflict
 from headrace_operator.fleet import Key
 from headrace_operator.kube import KubeCluster, Watched
@@ -116,6 +117,16 @@ async def test_one_that_the_watch_has_not_shown_yet_keeps_its_number(server: Api
     fresh = KubeCluster(cast(Any, server), Watched())
     await fresh.apply(pool(template=OTHER_IMAGE))
     assert fresh.fleet(KEY).asked_for == 7
+
+
+async def test_pools_that_were_made_are_remembered_up_to_a_bound(
+    cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pools come and go for months; the last ones are those whose end no watch may have told yet."""
+    monkeypatch.setattr(kube, "REMEMBERED", 2)
+    for uid in ("a", "b", "a", "c"):
+        await cluster.apply(pool(uid))
+    assert [*cluster._made] == ["a", "c"]
 
 
 def test_the_request_that_made_it_keeps_the_number_and_no_other_field() -> None:

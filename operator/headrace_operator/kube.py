@@ -23,6 +23,8 @@ DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/{0}/deployments/{1}"
 BUDGETS: Final = "/apis/policy/v1/namespaces/{0}/poddisruptionbudgets/{1}"
 PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
 EVENTS: Final = "/api/v1/namespaces/{0}/events"
+REMEMBERED: Final = 10_000
+"""Pools of which is known that they had a Deployment: more than there are, fewer than come and go in a year."""
 _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 _WRITTEN: Final = {"fieldManager": MANAGER}
 
@@ -127,8 +129,8 @@ class KubeCluster:
         self.on_ghost: Callable[[], None] = lambda: None
         """Called when a pool turns out to be gone that no watch has told of."""
         self._allow_service_accounts = allow_service_accounts
-        self._made: set[str] = set()
-        """Uids of the pools whose Deployments were there."""
+        self._made: dict[str, None] = {}
+        """Uids of the pools whose Deployments were there; the last of them, in the order of their last apply."""
 
     def fleet(self, key: Key) -> Fleet:
         return self.watched.fleet(key)
@@ -140,9 +142,15 @@ class KubeCluster:
         if not await self._is_applied(key, made):
             await self._check_is_there(pool)
             await self._apply_onto(key, made, await self._create(key, made))
-        self._made.add(pool.uid)
+        self._remember(pool.uid)
         path = BUDGETS.format(pool.namespace, pool.name)
         await self.requests.send("PATCH", query(path, _APPLIED), manifests.disruption_budget(pool), kind=APPLY)
+
+    def _remember(self, uid: str) -> None:
+        self._made.pop(uid, None)
+        self._made[uid] = None
+        while len(self._made) > REMEMBERED:
+            del self._made[next(iter(self._made))]
 
     async def _is_applied(self, key: Key, made: dict[str, Any]) -> bool:
         """Onto the Deployment that the watch shows. False if there is none, or none any more."""
