@@ -76,7 +76,7 @@ async def test_get_describe_and_explain_teach(world: World) -> None:
 
 
 async def test_an_hpa_finds_the_pods_of_a_pool(world: World) -> None:
-    """It reads the scale and the selector; this cluster has no metrics API, so it then has nothing to decide with."""
+    """It reads the scale and the selector; there are no metrics of its pods, so it then has nothing to decide with."""
     with world.operating():
         await world.pool(mode="External", replicas=1)
         await until(world.pods, lambda pods: len(pods) == 1, "a pod")
