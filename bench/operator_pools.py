@@ -74,7 +74,7 @@ def measure(kubeconfig: str, pools: int, seconds: float) -> Row:
     if binary is None:
         raise click.ClickException("There is no redis-server here.")
     with Server(binary) as redis, made(kubeconfig, pools), operator(kubeconfig, redis) as (pid, figures):
-        settled(figures, pools)
+        settled(figures, pools, lambda: caught_up(kubeconfig, pools))
         before, began = Reading.take(pid, redis, figures), time.monotonic()
         time.sleep(seconds)
         after, passed = Reading.take(pid, redis, figures), time.monotonic() - began
@@ -124,8 +124,8 @@ def _status_mib(pid: int) -> float:
     return int(found[1]) / 1_024
 
 
-def settled(figures: Callable[[], str], pools: int) -> None:
-    """Wait until every pool is known and looked at, and no request was made for ten seconds."""
+def settled(figures: Callable[[], str], pools: int, controllers: Callable[[], bool]) -> None:
+    """Wait until every pool is known and looked at, no request was made for ten seconds, and controllers are done."""
     asked, quiet_s, end = -1.0, time.monotonic(), time.monotonic() + 600
     while time.monotonic() < end:
         text = figures()
@@ -133,10 +133,19 @@ def settled(figures: Callable[[], str], pools: int) -> None:
         now = _metric(text, "headrace_operator_api_requests_total")
         if known < pools or now != asked:
             asked, quiet_s = now, time.monotonic()
-        elif time.monotonic() - quiet_s > 10:
+        elif time.monotonic() - quiet_s > 10 and controllers():
             return
         time.sleep(1)
     raise click.ClickException(f"the operator did not come to rest with {pools} pools within 10 min")
+
+
+def caught_up(kubeconfig: str, pools: int) -> bool:
+    """Whether the cluster's own controllers have seen all Deployments: until then each one tells of changes."""
+    kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", "-n", NAMESPACE, "get", "deployments", "-o", "json"]
+    items = json.loads(subprocess.run(kubectl, check=True, capture_output=True).stdout)["items"]
+    return len(items) >= pools and all(
+        each.get("status", {}).get("observedGeneration", 0) >= each["metadata"]["generation"] for each in items
+    )
 
 
 @contextmanager

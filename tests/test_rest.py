@@ -89,6 +89,21 @@ async def test_who_does_not_rest(scene: Opener, spec: dict[str, Any]) -> None:
     assert not rests(pool)
 
 
+async def test_a_pool_of_nothing_rests_while_its_rollout_is_not_over(scene: Opener) -> None:
+    """A thousand new Deployments keep the controllers busy for minutes; the end of each rollout is a change."""
+    pool = scene()
+    await pool.tick()
+    pool.cluster.fleets[KEY] = replace(pool.cluster.fleet(KEY), rollout=True)
+    await at_rest(pool)
+    assert pool.loop.resting == 1
+    pool.cluster.fleets[KEY] = replace(pool.cluster.fleet(KEY), rollout=False, version="9")
+    assert not rests(pool)
+    await at_rest(pool)
+    await pool.submit(5)
+    await pool.tick()
+    assert pool.loop.resting == 0
+
+
 async def test_what_was_not_shown_yet_keeps_a_pool_awake(scene: Opener) -> None:
     pool = scene()
     pool.cluster.broken = ClusterError("the API server does not answer")

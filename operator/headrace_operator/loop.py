@@ -129,6 +129,11 @@ class ControlLoop:
         """Pools whose present spec cannot be read."""
         return len(self.invalid) + sum("SpecValid" in each.troubles for each in self.pools.values())
 
+    @property
+    def resting(self) -> int:
+        """Pools that the last tick left out, because nothing about them changes."""
+        return sum(each.resting for each in self.pools.values())
+
     def lost_pool(self, key: Key) -> None:
         """A WorkerPool was deleted; what it owned is collected by the cluster."""
         self.pools.pop(key, None)

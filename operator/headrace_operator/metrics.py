@@ -102,6 +102,9 @@ class OperatorCollector(Collector):
         yield GaugeMetricFamily(
             "headrace_operator_invalid_pools", "Pools with a spec that cannot be read.", value=loop.unreadable
         )
+        yield GaugeMetricFamily(
+            "headrace_operator_resting_pools", "Pools that a tick only looks at: nothing to do.", value=loop.resting
+        )
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(

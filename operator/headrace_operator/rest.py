@@ -35,8 +35,11 @@ class Rest:
 def rest(
     pool: Pool, granted: int | None, fleet: Fleet, demands: Mapping[Place, Demand], decision: Decision | None
 ) -> Rest | None:
-    """None for a pool whose next decision may differ although nothing changes: time alone moves it."""
-    asleep = fleet.exists and not fleet.asked_for and not fleet.pods and not fleet.rollout
+    """None for a pool whose next decision may differ although nothing changes: time alone moves it.
+
+    A rollout of no pods decides nothing, and its end changes the fleet.
+    """
+    asleep = fleet.exists and not fleet.asked_for and not fleet.pods
     settled = decision is not None and not decision.replicas and not decision.needed
     if not asleep or not settled or pool.spec.scaling.schedules or len(demands) < len(pool.spec.queues):
         return None

@@ -144,6 +144,11 @@ class Steering:
         self._rested_s = at_s
         return True
 
+    @property
+    def resting(self) -> bool:
+        """Whether the last tick left it out."""
+        return self._rested_s is not None
+
     async def step(self, look: Look, looker: Looker, cluster: Cluster, at: Moment) -> None:
         """Carry the pool one step on. Raises nothing that a fault of Redis or of the cluster can cause."""
         if self._rested_s is not None:
