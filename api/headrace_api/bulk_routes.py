@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from headrace import audit
 from headrace.bulk import MAX_IDS, WAITING, Count, Order
 from headrace.bulk_job import Action, BulkJob
 from headrace.errors import FieldError, InvalidRequest, UnknownBulk, UnknownQueue
@@ -88,7 +89,7 @@ async def start_bulk(services: Services, request: Request) -> web.Response:
     """
     body = await read_struct(request.http, BulkBody, services.settings.max_body)
     filter = None if body.filter is None else _filter(body.filter)
-    shown = {} if filter is None else {"filter": audited_text(filter)}
+    shown = {} if filter is None else {"filter": audit.filter_text(filter)}
     note(request.http, do=body.action, ids=len(body.ids) or None, **shown)
     order = Order(
         body.action, filter, tuple(body.ids), await _queues(services, request, filter), request.caller.subject
@@ -142,12 +143,6 @@ async def _queues(services: Services, request: Request, wanted: Filter | None) -
     if request.sees_all:
         return None
     return tuple(filter(request.may, await names(services.store, request.caller.namespace)))
-
-
-def audited_text(filter: Filter) -> str:
-    """The filter without the values of arguments, which are a task's content."""
-    hidden = tuple(each._replace(value="…") for each in filter.args)
-    return replace(filter, args=hidden).text()
 
 
 async def _job(services: Services, request: Request) -> BulkJob:

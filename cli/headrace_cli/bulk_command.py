@@ -6,7 +6,9 @@ import asyncio
 import sys
 
 import click
+import msgspec
 
+from headrace import audit
 from headrace.bulk import PARTICIPLES, Count, Jobs, Order
 from headrace.bulk_job import BulkJob, Progress
 from headrace.bulk_run import Runner
@@ -19,22 +21,25 @@ from .session import Session, opened
 __all__ = ["carry_out"]
 
 
-def carry_out(order: Order, output: str, *, dry_run: bool, yes: bool) -> int:
-    """Do what was ordered, after asking. Returns the exit code: 1 if any task was left as it is."""
+def carry_out(order: Order, entry: audit.Entry, output: str, *, dry_run: bool, yes: bool) -> int:
+    """Do what was ordered, after asking. Returns the exit code: 1 if any task was left as it is.
+
+    `entry` goes into the audit log when the job begins, with its id.
+    """
     with opened() as (session, runner):
         counted = runner.run(Jobs(session.client, session.settings.namespace).count(order))
-        if dry_run or not counted.found:
+        if dry_run or not (counted.found or counted.truncated):
             record = {"action": order.action, "found": counted.found, "truncated": counted.truncated, "done": 0}
             show_one(record, "", [f"{_tasks(counted)} would be {PARTICIPLES[order.action]}"], output)
             return 0
         if not yes:
             _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
-        job = runner.run(_done(session, order, counted))
+        job = runner.run(_done(session, order, entry, counted))
     show_one(job, job.id, _lines(job), output)
     return 1 if job.failed or job.state != "done" else 0
 
 
-async def _done(session: Session, order: Order, counted: Count) -> BulkJob:
+async def _done(session: Session, order: Order, entry: audit.Entry, counted: Count) -> BulkJob:
     runner = Runner(session.client, session.settings.namespace, session.settings)
     with Bar(PARTICIPLES[order.action], None if counted.truncated else counted.found) as bar:
 
@@ -42,8 +47,12 @@ async def _done(session: Session, order: Order, counted: Count) -> BulkJob:
             left = sum(progress.failed.values())
             bar.to(progress.done, f"{left:,} left as they are" if left else "")
 
+        async def begun(job: BulkJob) -> None:
+            written = msgspec.structs.replace(entry, detail=entry.detail | {"bulk": job.id})
+            await audit.record(session.client, session.settings.namespace, written)
+
         try:
-            return await runner.order(order, tell=told)
+            return await runner.order(order, tell=told, begun=begun)
         except asyncio.CancelledError:  # Ctrl-C
             note(f"Broken off: {bar.done:,} tasks were {PARTICIPLES[order.action]}, the others are as they were.")
             raise

@@ -44,7 +44,8 @@ def command(name: str, dead_letters: bool, dry_run: bool, yes: bool, output: str
     run(lambda session: _exists(session, name))
     filter = Filter(queues=(name,))
     order = Order("delete" if dead_letters else "cancel", filter, who=audit.person())
-    return carry_out(order, output, dry_run=dry_run, yes=yes)
+    entry = audit.Entry(order.who, "queue.purge", name, name, detail={"tasks": "dead" if dead_letters else "waiting"})
+    return carry_out(order, entry, output, dry_run=dry_run, yes=yes)
 
 
 async def _exists(session: Session, name: str) -> None:

@@ -35,5 +35,7 @@ def command(words: tuple[str, ...], dry_run: bool, yes: bool, output: str, **_: 
 
     from .bulk_command import carry_out
 
-    order = Order("retry", Filter.parse(" ".join(words)), who=audit.person())
-    return carry_out(order, output, dry_run=dry_run, yes=yes)
+    filter = Filter.parse(" ".join(words))
+    order = Order("retry", filter, who=audit.person())
+    entry = audit.Entry(order.who, "bulk.start", detail={"do": order.action, "filter": audit.filter_text(filter)})
+    return carry_out(order, entry, output, dry_run=dry_run, yes=yes)

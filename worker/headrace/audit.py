@@ -7,13 +7,14 @@ and each is a task that can be looked up.
 from __future__ import annotations
 
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
 from headrace.broker.keys import NamespaceKeys
 from headrace.broker.shared import shared_call
+from headrace.filters import Filter
 from headrace.queues import Caller
 
 LENGTH: Final = 50_000
@@ -70,6 +71,12 @@ def person() -> str:
         return f"{getpass.getuser()} (command)"
     except (OSError, KeyError):
         return "unknown (command)"
+
+
+def filter_text(filter: Filter) -> str:
+    """The filter without the values of arguments, which are a task's content."""
+    hidden = tuple(each._replace(value="…") for each in filter.args)
+    return replace(filter, args=hidden).text()
 
 
 async def record(client: Caller, namespace: str, entry: Entry, length: int = LENGTH) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +35,7 @@ _UNKNOWN: Final = "unknown"
 _NO_TASK: Final = "00000000-0000-0000-0000-000000000000"
 
 Tell = Callable[[Progress], object]
+Begun = Callable[[BulkJob], Awaitable[object]]
 
 
 @dataclass
@@ -69,13 +70,16 @@ class Runner:
         self._pace = pace or Pace()
         self._queues: dict[str, Queue] = {}
 
-    async def order(self, order: Order, expected_count: int | None = None, tell: Tell | None = None) -> BulkJob:
+    async def order(
+        self, order: Order, expected_count: int | None = None, tell: Tell | None = None, begun: Begun | None = None
+    ) -> BulkJob:
         """Begin a job and carry it out. Whoever is cancelled here aborts it, and waits for the end of its step.
 
-        Raises as `Jobs.start` does. If it raises anything else, a process of the API goes on with the job.
+        `begun` hears of the job before anything is done. Raises as `Jobs.start` does. If it raises anything else, a
+        process of the API goes on with the job.
         """
         job = await self.jobs.start(order, expected_count, self.owner)
-        running = asyncio.create_task(self.run(job.id, tell), name="headrace-bulk")
+        running = asyncio.create_task(self._begin(job, begun, tell), name="headrace-bulk")
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -83,6 +87,11 @@ class Runner:
             await running
             raise
         return await self.jobs.get(job.id)
+
+    async def _begin(self, job: BulkJob, begun: Begun | None, tell: Tell | None) -> str:
+        if begun is not None:
+            await begun(job)
+        return await self.run(job.id, tell)
 
     async def run(self, bulk_id: str, tell: Tell | None = None) -> str:
         """Carry out a job to its end, and say how that was: done, aborted, or lost to another process."""
