@@ -21,11 +21,14 @@ import pytest
 
 from command_line import Command, clean_environ, run
 from headrace import App, Permanent
+from headrace.bulk import Jobs
 from headrace.errors import UnknownTask
-from headrace_cli import main
+from headrace.listing import BUDGET
+from headrace_cli import main, submit
 from headrace_cli.commands_page import every_command
 from headrace_cli.progress import LINE_S, Bar
 from headrace_cli.records import Column, Listing, show_all, span
+from headrace_cli.skip import Skip, parse
 from headrace_cli.task_text import error_text
 from redis_server import RedisServer
 from worker_harness import Desk, working
@@ -232,6 +235,88 @@ def test_a_full_queue_stops_a_batch_and_says_how_to_go_on(headrace: Headrace, mo
     assert len(rest.out.split()) == 500
 
 
+def whole_lines(*queues: str) -> str:
+    return "".join(f'{{"type": "greet", "queue": "{queue}", "payload": {{"name": "x"}}}}\n' for queue in queues)
+
+
+def live(headrace: Headrace) -> dict[str, int]:
+    return {each["queue"]: each["live"] for each in headrace("queue", "ls", "-o", "json").data}
+
+
+def advised(done: Done) -> list[str]:
+    found = re.search(r"Go on with the same command and (--skip \S+)", done.err)
+    assert found, done.err
+    return found[1].split()
+
+
+@pytest.mark.usefixtures("published")
+def test_who_follows_the_advice_of_a_batch_for_several_queues_stores_nothing_twice(headrace: Headrace) -> None:
+    headrace("submit", "greet", '{"name": "x"}', "--queue", "b")
+    headrace("queue", "limit", "b", "--max-depth", "2")
+    lines = whole_lines("a", "b", "a", "a", "b", "a")
+    first = headrace("submit", "--batch", "-", stdin=lines)
+    assert (first.code, len(first.out.split()), live(headrace)) == (main.FAILED, 4, {"a": 4, "b": 1})
+    assert "4 tasks were stored." in first.err
+    assert advised(first) == ["--skip", "1,3-4,6"]
+    again = headrace("submit", "--batch", "-", *advised(first), "-o", "json", stdin=lines)
+    assert (again.code, again.data, live(headrace)) == (main.FAILED, [], {"a": 4, "b": 1})
+    assert advised(again) == advised(first)
+    headrace("queue", "limit", "b", "--max-depth", "none")
+    last = headrace("submit", "--batch", "-", *advised(again), stdin=lines)
+    assert (last.code, len(last.out.split()), live(headrace)) == (main.OK, 2, {"a": 4, "b": 3})
+
+
+def test_records_of_what_a_batch_stored_are_printed_also_if_it_is_broken_off(headrace: Headrace) -> None:
+    headrace("submit", "greet", '{"name": "x"}', "--queue", "b")
+    headrace("queue", "limit", "b", "--max-depth", "1")
+    done = headrace("submit", "--batch", "-", "-o", "json", stdin=whole_lines("a", "b"))
+    assert (done.code, [each["status"] for each in done.data]) == (main.FAILED, ["submitted"])
+
+
+@pytest.mark.parametrize(
+    ("skip", "settled", "after"),
+    [
+        ("0", (), "0"),
+        ("0", (1, 2), "2"),
+        ("0", (2, 4, 3), "0,2-4"),
+        ("5,7,9-10", (6,), "7,9-10"),
+        ("5,7,9-10", (8,), "5,7-10"),
+        ("5,4-8,12,9", (), "9,12"),
+    ],
+)
+def test_lines_that_are_left_out_are_told_as_briefly_as_they_can_be(
+    skip: str, settled: tuple[int, ...], after: str
+) -> None:
+    option = next(each for each in submit.command.params if each.name == "skip")
+    given = parse(click.Context(submit.command), option, skip)
+    told = given.and_these(settled)
+    assert str(told) == after
+    assert parse(click.Context(submit.command), option, after) == told
+    assert [number for number in range(1, 20) if told.has(number)] == [
+        number for number in range(1, 20) if given.has(number) or number in settled
+    ]
+    assert given.up_to(19) == Skip(19)
+
+
+@pytest.mark.usefixtures("published")
+def test_a_batch_that_may_make_no_further_queue_says_what_it_stored(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_MAX_QUEUES", "1")
+    done = headrace("submit", "--batch", "-", stdin=whole_lines("a", "b", "a"))
+    assert (done.code, len(done.out.split())) == (main.USAGE, 2)
+    assert "2 tasks were stored." in done.err
+    assert "may be stored, too" not in done.err
+    assert advised(done) == ["--skip", "1,3"]
+
+
+@pytest.mark.parametrize("skip", ["-1", "x", "1,", "1,5-3", "1;2", "3-4"])
+def test_lines_to_be_left_out_that_are_none_are_refused(skip: str, headrace: Headrace) -> None:
+    done = headrace("submit", "greet", "--batch", "-", f"--skip={skip}")
+    assert done.code == main.USAGE
+    assert "how many lines are left out" in done.err
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -346,6 +431,51 @@ def test_a_queue_is_purged_of_what_waits(headrace: Headrace) -> None:
     assert headrace("queue", "purge", "nowhere", "--yes").code == main.FAILED
 
 
+def audited(redis_server: RedisServer) -> list[dict[str, Any]]:
+    entries: Any = redis_server.redis.xrange("hr:{default}:audit")
+    return [json.loads(text) for _, fields in entries for text in fields.values()]
+
+
+def test_a_purge_is_in_the_audit_log_with_its_queue_and_with_what_was_purged(
+    headrace: Headrace, redis_server: RedisServer
+) -> None:
+    submitted(headrace, 2)
+    job = headrace("queue", "purge", "default", "--yes", "-o", "json").data
+    begin, end = audited(redis_server)
+    assert [begin[key] for key in ("action", "target", "queue")] == ["queue.purge", "default", "default"]
+    assert begin["detail"] == {"tasks": "waiting", "bulk": job["id"]}
+    assert [end[key] for key in ("action", "target", "who")] == ["bulk.end", job["id"], begin["who"]]
+    headrace("queue", "purge", "default", "--dead-letters", "--dry-run")
+    assert len(audited(redis_server)) == 2
+
+
+def test_a_replay_is_in_the_audit_log_with_its_filter_without_values_of_arguments(
+    headrace: Headrace, redis_server: RedisServer
+) -> None:
+    headrace("submit", "greet", '{"name": "secret"}', "--delay", "60")
+    job = headrace("replay-dead", "state:scheduled", "args.name:secret", "--yes", "-o", "json").data
+    begin, end = audited(redis_server)
+    assert (begin["action"], job["done"]) == ("bulk.start", 1)
+    assert begin["detail"] == {"do": "retry", "filter": "state:scheduled args.name:…", "bulk": job["id"]}
+    assert (end["action"], end["target"]) == ("bulk.end", job["id"])
+
+
+def test_a_count_that_found_nothing_in_its_time_is_no_reason_to_do_nothing(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one task that fits is not in the first look."""
+    headrace("submit", "greet", '{"name": "wanted"}', "--delay", "90")
+    submitted(headrace, BUDGET, "--delay", "60")
+    count = Jobs.count
+    monkeypatch.setattr(Jobs, "count", lambda self, order: count(self, order, limit_s=0))
+    words = ("state:scheduled", "args.name:wanted")
+    dry = headrace("replay-dead", *words, "--dry-run", "-o", "json").data
+    assert (dry["found"], dry["truncated"]) == (0, True)
+    asked = headrace("replay-dead", *words)
+    assert (asked.code, "--yes" in asked.err) == (main.USAGE, True)
+    assert headrace("replay-dead", *words, "--yes").out == "1 task retried\n"
+
+
 def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
     submitted(headrace, 1)
     assert headrace("queue", "limit", "default", "--max-depth", "10", "--rate", "5/s").code == main.OK
@@ -356,6 +486,12 @@ def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
     assert headrace("queue", "get", "default", "-o", "json").data["limits"] == {"max_depth": 10, "rate": None}
     assert headrace("queue", "limit", "default", "--rate", "fast").code == main.USAGE
     assert headrace("queue", "limit", "default").code == main.USAGE
+
+
+def test_a_limit_that_is_removed_is_told_with_what_holds_instead(headrace: Headrace) -> None:
+    submitted(headrace, 1)
+    removed = headrace("queue", "limit", "default", "--rate", "none", "--max-depth", "none").out
+    assert removed == "default: max depth as HEADRACE_MAX_DEPTH, rate none\n"
 
 
 # -- types, workers
@@ -526,6 +662,28 @@ def test_a_submission_says_all_that_a_request_may(headrace: Headrace) -> None:
     beside = headrace("submit", "greet", "--batch", "-", "--unique", "ada", stdin='{"name": "x"}\n')
     assert beside.out == f"{task_id}\n"
     assert headrace("submit", "greet", "--unique-for", "5").code == main.USAGE
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--unique", "k", "--unique-for", "0"), "/unique/until"),
+        (("--unique", "k", "--unique-for", "nan"), "--unique-for"),
+        (("--delay", "inf"), "--delay"),
+        (("--delay", "nan"), "--delay"),
+        (("--expires", "inf"), "/expires"),
+        (("--expires", "nan"), "/expires"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("batch", [False, True], ids=["one", "batch"])
+def test_seconds_that_are_none_are_refused_not_ignored(
+    args: tuple[str, ...], said: str, batch: bool, headrace: Headrace
+) -> None:
+    given = ("--batch", "-") if batch else ('{"name": "x"}',)
+    done = headrace("submit", "greet", *given, *args, stdin='{"name": "x"}\n')
+    assert (done.code == main.OK, done.out) == (False, "")
+    assert said in done.err
 
 
 def test_an_error_without_words_is_its_class_alone() -> None:

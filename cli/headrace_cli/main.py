@@ -40,7 +40,7 @@ _COMMANDS: Final = {
 }
 _EPILOG: Final = (
     "Exit codes: 0 all is well, 1 it failed, 2 the command or a setting is wrong, 3 Redis or the API cannot be "
-    "reached, 4 it took too long."
+    "reached, 4 it took too long, 130 Ctrl-C."
 )
 
 

@@ -213,9 +213,8 @@ def limit(name: str, max_depth: str | None, rate: str | None, output: str, **_: 
         await session.record("queue.limit", name, name, **limits)
 
     run(work)
-    words = ", ".join(
-        f"{key.replace('_', ' ')} {value or 'as HEADRACE_' + key.upper()}" for key, value in limits.items()
-    )
+    without = {"max_depth": "as HEADRACE_MAX_DEPTH", "rate": "none"}
+    words = ", ".join(f"{key.replace('_', ' ')} {value or without[key]}" for key, value in limits.items())
     say({"queue": name, "limits": limits}, name, words, output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from .command import Command
 from .complete import type_names
 from .options import output_option, session_options
+from .skip import parse as parse_skip
 
 if TYPE_CHECKING:
     from .session import Session
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 @click.argument("payload", metavar="[JSON|@FILE|-]", required=False)
 @click.option("--batch", metavar="FILE", type=click.File("rb"), help="A task a line, as JSON; - is standard input.")
 @click.option(
-    "--skip", metavar="N", type=click.IntRange(0), default=0, help="With --batch: leave out the first N lines."
+    "--skip",
+    metavar="N[,LINES]",
+    default="0",
+    callback=parse_skip,
+    help="With --batch: leave out the first N lines, and those named behind them, as 500,503,507-509.",
 )
 @click.option("--priority", metavar="NAME", help="critical, high, medium, low, or 3 to 0. [as the type says]")
 @click.option("--queue", metavar="NAME", help="[as the type says]")
@@ -143,6 +149,9 @@ def said_in(options: dict[str, Any]) -> dict[str, Any]:
     key, seconds = options["unique"], options["unique_for"]
     if key is None and seconds is not None:
         raise click.UsageError("--unique-for says how long a key is held; --unique says which.")
+    for name in ("delay", "unique_for"):
+        if options[name] is not None and not math.isfinite(options[name]):
+            raise click.UsageError(f"--{name.replace('_', '-')} is {options[name]}: give a number of seconds.")
     said = {
         "queue": queue,
         "priority": _number(options["priority"]),
@@ -150,17 +159,18 @@ def said_in(options: dict[str, Any]) -> dict[str, Any]:
         "eta": options["eta"],
         "expires": _number(options["expires"]),
         "tags": options["tags"] or None,
-        "unique": None if key is None else {"key": key, "until": seconds or "finished"},
+        "unique": None if key is None else {"key": key, "until": "finished" if seconds is None else seconds},
         "max_retries": options["max_retries"],
     }
     return {name: value for name, value in said.items() if value is not None}
 
 
 def _number(text: str | None) -> float | str | None:
-    """A number where it is written as one, else the text as it is."""
+    """A number where it is written as one, else the text as it is; so is `inf`, which JSON has no number for."""
     try:
-        return int(text) if text is not None and text.isdigit() else float(text or "")
-    except ValueError:
+        number = int(text) if text is not None and text.isdecimal() else float(text or "")
+        return number if math.isfinite(number) else text
+    except (ValueError, OverflowError):
         return text
 
 

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import click
 
-from headrace.errors import HeadraceError, InvalidTask, QueueFull, StoreUnavailable
+from headrace.errors import HeadraceError, InvalidTask, QueueFull, StoreFull
 from headrace_api.strict_json import MalformedJson
 from headrace_api.submissions import Accepted, Origin
 
 from .output import complain, note, print_json, print_yaml
 from .progress import Bar
 from .session import Session, opened
+from .skip import Skip
 from .submit import body_of, said_in
 from .waiting import ends_of
 
@@ -33,10 +34,12 @@ Line = tuple[int, bytes]
 
 @dataclass(slots=True)
 class _Tally:
-    read: int = 0
-    """Lines of which it is known what became of them."""
+    settled: Skip
+    """Lines of which it is known what became of them, and that are not to be sent again."""
     stored: dict[str, str] = field(default_factory=dict)
     """Id → its status, in the order of the lines."""
+    ahead: dict[int, str] = field(default_factory=dict)
+    """Line → id, of those that are stored while others before them may not be."""
     refused: int = 0
 
 
@@ -47,14 +50,24 @@ def submit_batch(options: dict[str, Any]) -> int:
     with opened() as (session, runner):
         try:
             _send_all(session, runner, options, tally)
-        except (KeyboardInterrupt, StoreUnavailable, QueueFull) as error:
-            note(f"{len(tally.stored):,} tasks were stored. Go on with the same command and --skip {tally.read}")
-            if not isinstance(error, QueueFull):
-                note(f"Of the {AT_ONCE} lines behind that, some may be stored, too: their answer did not come.")
+        except (KeyboardInterrupt, HeadraceError) as error:
+            _broken_off(error, tally, options["output"])
             raise
         bad = runner.run(_follow(session, tally, options["timeout"])) if options["wait"] and tally.stored else 0
     _report(tally, options["output"])
     return 1 if tally.refused or bad else 0
+
+
+def _broken_off(error: BaseException, tally: _Tally, form: str) -> None:
+    settled = tally.settled.and_these(tally.ahead)
+    _print(tally, form)
+    note(f"{len(tally.stored):,} tasks were stored. Go on with the same command and --skip {settled}")
+    if not isinstance(error, _NOTHING_STORED):
+        note(f"Of the {AT_ONCE} lines behind line {settled.first}, more may be stored: their answer did not come.")
+
+
+_NOTHING_STORED: Final = (QueueFull, StoreFull, InvalidTask)
+"""Errors with which it is certain that the lines without an id were not stored."""
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -70,33 +83,41 @@ def _send_all(session: Session, runner: asyncio.Runner, options: dict[str, Any],
     lines = _lines(options["batch"], options["skip"])
     with Bar("submitted", None, beside_data=True) as bar:
         while some := list(islice(lines, AT_ONCE)):
-            ids = runner.run(_send(session, some, options, tally))
-            tally.read = some[-1][0]
-            if options["output"] not in {"json", "yaml"}:
-                click.echo("".join(f"{name}\n" for name in ids), nl=False)
+            try:
+                runner.run(_send(session, some, options, tally))
+            finally:
+                _tell(tally, options["output"])
+            tally.settled = tally.settled.up_to(some[-1][0])
+            tally.ahead.clear()
             bar.to(len(tally.stored), f"{tally.refused} refused" if tally.refused else "")
 
 
-def _lines(file: Iterable[bytes], skip: int) -> Iterator[Line]:
-    numbered = enumerate(file, 1)
-    return ((number, text) for number, text in islice(numbered, skip, None) if text.strip())
+def _tell(tally: _Tally, form: str) -> None:
+    ids = [name for _, name in sorted(tally.ahead.items())]
+    tally.stored |= dict.fromkeys(ids, "submitted")
+    if form not in {"json", "yaml"}:
+        click.echo("".join(f"{name}\n" for name in ids), nl=False)
 
 
-async def _send(session: Session, lines: list[Line], options: dict[str, Any], tally: _Tally) -> list[str]:
-    accepted = [each for line in lines if (each := await _read(session, line, options, tally)) is not None]
-    by_queue: dict[str, list[Accepted]] = defaultdict(list)
-    ids: dict[str, str] = {}
-    for each in accepted:
-        by_queue[each.queue].append(each)
+def _lines(file: Iterable[bytes], skip: Skip) -> Iterator[Line]:
+    numbered = islice(enumerate(file, 1), skip.first, None)
+    return ((number, text) for number, text in numbered if text.strip() and not skip.has(number))
+
+
+async def _send(session: Session, lines: list[Line], options: dict[str, Any], tally: _Tally) -> None:
+    """Store them, queue by queue; those that are stored are in `tally.ahead`, also if it raises then."""
+    by_queue: dict[str, list[tuple[int, Accepted]]] = defaultdict(list)
+    for line in lines:
+        if (each := await _read(session, line, options, tally)) is not None:
+            by_queue[each.queue].append((line[0], each))
     for queue, some in by_queue.items():
-        answers = await session.door(queue).submit([each.new for each in some])
+        answers = await session.door(queue).submit([each.new for _, each in some])
         full = next((answer for answer in answers if answer.status == "full"), None)
         if full is not None:
             raise QueueFull(queue, full.limit)
         # The task that holds a unique key stands for the one that was not stored.
-        ids |= {answer.id: answer.holder or answer.id for answer in answers}
-    tally.stored |= {ids[each.new.id]: "submitted" for each in accepted}
-    return [ids[each.new.id] for each in accepted]
+        told = zip(some, answers, strict=True)
+        tally.ahead |= {number: answer.holder or answer.id for (number, _), answer in told}
 
 
 async def _read(session: Session, line: Line, options: dict[str, Any], tally: _Tally) -> Accepted | None:
@@ -142,8 +163,13 @@ async def _follow(session: Session, tally: _Tally, timeout_s: float) -> int:
 
 
 def _report(tally: _Tally, form: str) -> None:
+    _print(tally, form)
+    if tally.refused:
+        note(f"{len(tally.stored):,} tasks were stored, {tally.refused:,} lines were refused.")
+
+
+def _print(tally: _Tally, form: str) -> None:
+    """The records; the ids alone are printed as they come."""
     if form in {"json", "yaml"}:
         records = [{"task_id": name, "status": status} for name, status in tally.stored.items()]
         (print_json if form == "json" else print_yaml)(records)
-    if tally.refused:
-        note(f"{len(tally.stored):,} tasks were stored, {tally.refused:,} lines were refused.")

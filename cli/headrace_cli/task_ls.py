@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 @session_options
 @output_option
 def command(words: tuple[str, ...], limit: int, everything: bool, output: str, **_: Any) -> None:
-    """List tasks. A filter is words like state:failed, of which all must hold; several of one name are alternatives.
+    """List tasks. A filter is words like state:failed, of which all must hold.
 
-    Names are state, type, queue, tag, error, exception, place, since, until and args.PATH (an argument of the task). A
-    type may end in `*`; times are 2h, 30m, 1d or RFC 3339. Ended tasks are found while they are kept.
+    Several states, types, queues, exceptions or places are alternatives; of several tags, errors and arguments all must
+    hold, too. Names are state, type, queue, tag, error, exception, place, since, until and args.PATH (an argument of
+    the task). A type may end in `*`; times are 2h, 30m, 1d or RFC 3339. Ended tasks are found while they are kept.
     """
     from .records import show_all
     from .session import run
