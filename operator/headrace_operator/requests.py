@@ -20,6 +20,8 @@ Json = dict[str, Any]
 TIMEOUT_S: Final = 10.0
 AT_ONCE: Final = 16
 """Requests that are out at a time: a thousand pools that change at once must not flood the API server."""
+LEASES: Final = "leases"
+"""Requests for these queue behind no others: what keeps this process leading is the last to wait for its pools."""
 JSON: Final = "application/json"
 NAMES_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Lists come with the objects' metadata and no more."""
@@ -43,6 +45,7 @@ class Requests:
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._free_for_leases = asyncio.Semaphore(AT_ONCE)
         self._may_write: Callable[[], bool] = lambda: True
         self.made: Counter[tuple[str, str, int]] = Counter()
         """(method, resource, status) → requests."""
@@ -61,7 +64,7 @@ class Requests:
         prepared = await self._api.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
         url, sent = prepared[1], {**prepared[2]}
         try:
-            async with self._free:
+            async with self._free_for_leases if resource_of(path) == LEASES else self._free:
                 if method != "GET" and not self._may_write():
                     raise NotLeading("this operator does not lead, and writes nothing")
                 answer = await self._api.call_api(method, url, sent, body, _request_timeout=TIMEOUT_S)

@@ -1,0 +1,74 @@
+"""The Lease has its own way to the API server: however much the pools write, it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from kubernetes.aio import client
+
+from headrace_operator.lease import TRY_S, Lease
+from headrace_operator.requests import Requests
+
+POOLS = 1_000
+WRITE_S = 0.05
+
+
+class SlowWrites:
+    """An API server on a port: a Lease at once, everything else in WRITE_S."""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+        self.waiting = asyncio.Event()
+        """The first of the others has come."""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if "/leases" not in request.path:
+            self.waiting.set()
+            await asyncio.sleep(WRITE_S)
+            return web.json_response({})
+        self.renewals += request.method == "PUT"
+        spec = (await request.json())["spec"] if request.method == "PUT" else {}
+        return web.json_response({"metadata": {"resourceVersion": str(self.renewals)}, "spec": spec})
+
+
+@asynccontextmanager
+async def running(server: SlowWrites) -> AsyncIterator[Requests]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    requests = Requests(client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")))
+    try:
+        yield requests
+    finally:
+        await requests.aclose()
+        await runner.cleanup()
+
+
+async def test_a_thousand_pools_that_write_do_not_starve_the_lease() -> None:
+    """Each write takes its place again: a request that queues behind all of them waits for three seconds."""
+    server = SlowWrites()
+    async with running(server) as requests:
+        fenced = requests.fenced(lambda: True)
+
+        async def write(number: int) -> Any:
+            while True:
+                await fenced.send("PATCH", f"/apis/apps/v1/namespaces/shop/deployments/{number}/scale", {})
+
+        writers = [asyncio.create_task(write(number)) for number in range(POOLS)]
+        try:
+            await server.waiting.wait()
+            lease = Lease(requests, "headrace", "me")
+            async with asyncio.timeout(TRY_S):
+                assert await lease.acquire(asyncio.Event())
+            assert server.renewals == 1 and lease.leads()
+        finally:
+            for each in writers:
+                each.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
