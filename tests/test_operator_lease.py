@@ -127,7 +127,10 @@ async def test_who_lost_it_to_another_one_stands_by() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_never_two_at_once(seed: int) -> None:
-    """Three candidates, lines that are slow, lose answers and are cut off; looked at every millisecond."""
+    """Three candidates, lines that are slow, lose answers and are cut off; looked at every millisecond.
+
+    It takes as long as it takes until another one has taken over: on a busy machine all of them are late.
+    """
     dice, server, led = random.Random(seed), LeaseServer(), set[str]()
     made = [candidate(server, name) for name in ("a", "b", "c")]
 
@@ -138,7 +141,9 @@ async def test_never_two_at_once(seed: int) -> None:
     for _, line in made:
         line.there = line.back = lambda: dice.choice((0.0, 0.0, 0.005, 0.03, 0.2))
     tasks = [asyncio.create_task(campaign(lease)) for lease, _ in made]
-    for _ in range(2_000):
+    for step in range(20_000):
+        if step >= 2_000 and len(led) > 1:
+            break
         if dice.random() < 0.01:
             line = dice.choice(made)[1]
             line.cut = not line.cut
