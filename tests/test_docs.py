@@ -23,13 +23,15 @@ from doc_blocks import ROOT, Block, blocks
 from headrace import App, Ctx, Handle, Retry, Task
 from headrace.environment import _known
 from headrace.errors import HeadraceError
+from headrace.inspection import Inspector
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings, WorkerSettings
 from headrace.task import ARROWS
+from headrace.testing import Enqueued, Testing
 from headrace_api.problems import _ROUTER, KINDS, Problem
 from headrace_api.submissions import FIELDS
 from headrace_api.task_body import TaskBody
-from headrace_cli import settings_page
+from headrace_cli import main, settings_page
 from headrace_cli.error_codes import known_codes
 from headrace_cli.metrics_page import api_registry, operator_registry, worker_registry
 from headrace_cli.pages import PAGES as PAGES_MADE
@@ -192,10 +194,26 @@ def test_the_reference_has_the_parameters_of_the_python_api() -> None:
 def test_the_reference_has_every_public_name_and_attribute() -> None:
     told = set(re.findall(r"\w+", section(REFERENCE, "Python") + section(ERRORS, "In Python")))
     attributes = {
-        *(name for cls in (Ctx, Handle) for name in vars(cls) if not name.startswith("_") and name != "get_name"),
-        *(each.name for each in fields(Retry)),
+        *(name for cls in (Ctx, Handle, Inspector, Testing) for name in vars(cls) if not name.startswith("_")),
+        *(each.name for cls in (Retry, Enqueued) for each in fields(cls)),
     }
+    # What only the library's own parts call.
+    attributes -= {"get_name", "queue", "carry_out", "work_until"}
     assert (set(headrace.__all__) - {"__version__"} | attributes) - told == set()
+
+
+def test_the_figure_of_the_readme_is_the_measured_one() -> None:
+    [told] = re.findall(
+        r"one worker process drains at ([\d.]+) of what a C client does", (ROOT / "README.md").read_text()
+    )
+    measured = rows((ROOT / "docs/benchmarks.md").read_text())
+    [median] = [row[2] for row in measured if row[0].startswith("drain of no-op async tasks, one process")]
+    assert median.startswith(f"**{told}**")
+
+
+def test_every_exit_code_is_told_by_the_help() -> None:
+    codes = (main.OK, main.FAILED, main.USAGE, main.UNREACHABLE, main.TIMED_OUT, main.INTERRUPTED)
+    assert set(re.findall(r"\d+", main.cli.epilog or "")) == set(map(str, codes))
 
 
 def test_the_reference_has_the_make_targets() -> None:

@@ -83,7 +83,8 @@ HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "schema": {"type": "string"},
     },
     "traceparent": {
-        "description": "The `traceparent` of the request, if it was one: what is stored now carries it.",
+        "description": "The `traceparent` of the request, if it was one. What this request stored carries it; a task "
+        "that was there already keeps its own.",
         "schema": {"type": "string"},
     },
     "Link": {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}},
