@@ -194,8 +194,9 @@ async def fine(x: int) -> int:
         (lambda app: app.task(max_retries=-1)(fine), ["max_retries is -1"]),
         (
             lambda app: app.task(max_retries=5, retry=Retry(base_s=10))(fine),
-            ["max_retries is 5, but its retry is for 3. Say it once: retry=Retry(5, …)."],
+            ["max_retries is 5, but its retry is for 3, Retry's default. Say it once: retry=Retry(5, …)."],
         ),
+        (lambda app: app.task(max_retries=5, retry=Retry(4))(fine), ["max_retries is 5, but its retry is for 4. Say"]),
         (lambda app: app.task(process=True)(fine), ["process=True", "async"]),
         (lambda app: app.task(process=True)(lambda: None), ["another process"]),
         (lambda app: app.task()(lambda: None), ["'<lambda>'"]),

@@ -207,7 +207,8 @@ def _check_declaration(name: str, declared: Declaration, where: str) -> None:
     if declared.max_retries is not None and not 0 <= declared.max_retries <= 100:
         raise BadDefinition(where, f"max_retries is {declared.max_retries!r}", "Give a whole number from 0 to 100")
     if declared.retry is not None and declared.max_retries not in {None, declared.retry.max}:
-        said = f"max_retries is {declared.max_retries}, but its retry is for {declared.retry.max}"
+        whose = ", Retry's default" if declared.retry.max == Retry().max else ""
+        said = f"max_retries is {declared.max_retries}, but its retry is for {declared.retry.max}{whose}"
         raise BadDefinition(where, said, f"Say it once: retry=Retry({declared.max_retries}, …)")
     if declared.on_failure is not None and not callable(declared.on_failure):
         raise BadDefinition(where, f"on_failure is {declared.on_failure!r}", "Pass a function of ctx and error")
