@@ -10,6 +10,8 @@ import pytest
 
 from conftest import StartRedis
 from headrace import App, QueueFull, StoreFull, TaskConflict
+from headrace.broker.broker import NewTask, Submitted
+from headrace.broker.group_commit import GroupCommit
 from headrace.handle import Handle
 from redis_server import RedisServer
 
@@ -100,3 +102,53 @@ async def test_at_full_memory_every_caller_is_told_so_with_an_error_of_its_own(s
         answers = await asyncio.gather(*(count.aenqueue(n) for n in range(5)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreFull] * 5
     assert len({id(answer) for answer in answers}) == 5
+
+
+class Way:
+    """A group commit, and how many tasks each of its calls had."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.group_commit = GroupCommit(self._send, "here")
+
+    async def _send(self, tasks: list[NewTask], began: float) -> list[Submitted]:
+        self.sizes.append(len(tasks))
+        await asyncio.sleep(0)
+        return [Submitted(task.id, "new") for task in tasks]
+
+    async def submit(self, name: str) -> None:
+        [answer] = await self.group_commit.submit([NewTask(name, b"", 0)])
+        assert answer == Submitted(name, "new")
+
+
+async def a_crowd(way: Way) -> None:
+    await asyncio.gather(*(way.submit(name) for name in "abc"))
+    assert way.sizes == [1, 2]
+
+
+async def test_who_comes_alone_after_a_group_waits_for_the_end_of_this_turn_and_no_longer() -> None:
+    way = Way()
+    await a_crowd(way)
+    lone = asyncio.create_task(way.submit("d"))
+    await asyncio.sleep(0)  # it has come
+    turn = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turn.set_result, None)
+    await turn
+    assert way.sizes == [1, 2, 1]
+    await lone
+    # Nobody shared its call, so the next one goes at once again: before anything else of the loop is done.
+    following = way.submit("e")
+    following.send(None)
+    assert way.sizes == [1, 2, 1, 1]
+    following.close()
+
+
+async def test_closing_waits_also_for_what_has_not_set_out_yet() -> None:
+    way = Way()
+    await a_crowd(way)
+    lone = asyncio.create_task(way.submit("d"))
+    await asyncio.sleep(0)
+    assert way.sizes == [1, 2]
+    await way.group_commit.aclose()
+    assert (way.sizes, way.group_commit.busy) == ([1, 2, 1], False)
+    await lone

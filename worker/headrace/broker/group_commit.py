@@ -143,9 +143,9 @@ class GroupCommit:
         return full and len(group[0].tasks) == 1
 
     async def aclose(self) -> None:
-        """Wait for the calls that are out."""
-        while self._calls:
-            await asyncio.gather(*self._calls, return_exceptions=True)
+        """Wait for the calls that are out, and for what has not set out yet."""
+        while self.busy:
+            await asyncio.gather(*self._calls, asyncio.sleep(0), return_exceptions=True)
 
 
 def _tell(group: Sequence[_Unit], answers: Answers) -> None:
