@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import kopf
 
+from . import patience
 from .fleet import Key, Pod
 from .kube import Watched
 from .loop import ControlLoop
@@ -34,6 +35,7 @@ def watchers(
 
     `on_pool`: this pool is known.
     """
+    patience.install()
     # It says of every object that it was handled: at a thousand pools that is all there would be to read.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     registry = kopf.OperatorRegistry()

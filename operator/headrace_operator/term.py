@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 import kopf
@@ -17,19 +18,24 @@ import kopf
 from headrace.redis_settings import RedisSettings
 
 from .caps import Caps
+from .cluster import ClusterError
 from .fleet import Key, Pod
 from .hand_on import HandOn
 from .handlers import kopf_settings, watchers
-from .kube import KubeCluster, Watched
+from .kube import POOLS, KubeCluster, Watched
 from .lease import Lease
 from .looker import Looker
 from .loop import ControlLoop, this_moment
 from .recount import Recount
-from .requests import Requests
+from .requests import NotThere, Requests, query
 from .settings import OperatorSettings
 from .wake import Waker
 
 logger = logging.getLogger("headrace.operator")
+
+
+UNDEFINED_S = 5.0
+"""Between two looks whether WorkerPools are defined."""
 
 
 class LeaseLostError(Exception):
@@ -47,6 +53,7 @@ class Term:
         leads: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._requests = requests
         self._connections = connections
         self._leads = leads
         self.began_s = time.monotonic()
@@ -97,6 +104,7 @@ class Term:
 
     async def _watch(self, stop: asyncio.Event, identity: str, signals: Callable[[], None]) -> None:
         """kopf, until this process is told to end. It finds the kubeconfig by the variable only."""
+        await self._defined(stop)
         namespaces, others = self._settings.namespaces, asyncio.all_tasks()
         # kopf's own guess asks the system for the user's name, and a UID that a cluster chose has none.
         named: Any = identity
@@ -120,6 +128,21 @@ class Term:
             logger.info("told to end: another operator may begin")
         finally:
             ending.cancel()
+
+    async def _defined(self, stop: asyncio.Event) -> None:
+        """Wait for the definition of WorkerPools. kopf looks for it once if it may not watch definitions."""
+        for namespace in self._settings.namespaces[:1]:
+            while not stop.is_set():
+                try:
+                    await self._requests.send("GET", query(POOLS.format(namespace, "").rstrip("/"), {"limit": "1"}))
+                except NotThere:
+                    logger.warning("the cluster does not know WorkerPools yet: headrace's crds/ define them")
+                except ClusterError:
+                    return  # it is away, which kopf waits for
+                else:
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), UNDEFINED_S)
 
     # what watches tell beyond the store
 

@@ -1,0 +1,182 @@
+"""Whatever the API server answers to a list or a watch, the process goes on, and so does the watch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+
+from headrace_operator import patience, term
+from headrace_operator.requests import Requests
+from headrace_operator.settings import OperatorSettings
+from headrace_operator.term import Term
+from operator_kit import resource
+
+Json = dict[str, Any]
+POOLS = "/apis/headrace.dev/v1alpha1/namespaces/shop/workerpools"
+VERBS = ["list", "watch", "patch"]
+PAGE = 2
+PATIENCE_S = 20.0
+
+
+def kinds(*names: tuple[str, str]) -> Json:
+    told = [
+        {"name": name, "kind": kind, "singularName": "", "namespaced": True, "verbs": VERBS} for name, kind in names
+    ]
+    return {"resources": told}
+
+
+DISCOVERY = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": kinds(("pods", "Pod"), ("namespaces", "Namespace"), ("events", "Event")),
+    "/apis": {
+        "groups": [
+            {"name": name, "versions": [{"version": version}], "preferredVersion": {"version": version}}
+            for name, version in (("apps", "v1"), ("headrace.dev", "v1alpha1"))
+        ]
+    },
+    "/apis/apps/v1": kinds(("deployments", "Deployment")),
+    "/apis/headrace.dev/v1alpha1": kinds(("workerpools", "WorkerPool")),
+}
+
+
+def named(name: str) -> Json:
+    made = resource()
+    made["metadata"] |= {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"}
+    return made
+
+
+class ApiServer:
+    """Discovery, lists in pages of two, and watches; refuses what the test says."""
+
+    def __init__(self) -> None:
+        self.pools = [named("a"), named("b"), named("c")]
+        self.refuse: Callable[[web.Request], int] = lambda _: 0
+        """The status of a refusal, for each request about pools; 0 for none."""
+        self.refused = 0
+        self.event: Json | None = None
+        """What the next watch says first."""
+        self.cut = asyncio.Event()
+        """The watches that are out end."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/apis/headrace.dev") and (status := self.refuse(request)):
+            self.refused += 1
+            return web.json_response({"kind": "Status", "code": status, "message": "no"}, status=status)
+        if request.path in DISCOVERY:
+            return web.json_response(DISCOVERY[request.path])
+        if request.method != "GET":
+            return web.json_response({"message": "no"}, status=403)
+        return await self._watch(request) if "watch" in request.query else self._list(request)
+
+    def _list(self, request: web.Request) -> web.Response:
+        items, start = self.pools if request.path == POOLS else [], int(request.query.get("continue") or 0)
+        more = str(start + PAGE) if start + PAGE < len(items) else ""
+        metadata = {"resourceVersion": "1", "continue": more}
+        return web.json_response({"items": items[start : start + PAGE], "metadata": metadata})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        if request.path == POOLS and self.event is not None:
+            event, self.event = self.event, None
+            self.refused += 1
+            await stream.write(json.dumps(event).encode() + b"\n")
+        await self.cut.wait()
+        return stream
+
+
+@pytest.fixture
+async def server() -> ApiServer:
+    return ApiServer()
+
+
+@asynccontextmanager
+async def operating(server: ApiServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Term]:
+    """A term of an operator of the namespace `shop`, which must not end by itself."""
+    monkeypatch.setattr(patience, "PAUSE_S", 0.05)
+    monkeypatch.setattr(term, "UNDEFINED_S", 0.05, raising=False)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    kubeconfig = folder / "kubeconfig"
+    entry = {"name": "x", "cluster": {"server": url}, "user": {"token": "t"}, "context": {"cluster": "x", "user": "x"}}
+    kubeconfig.write_text(
+        json.dumps({"current-context": "x", "clusters": [entry], "users": [entry], "contexts": [entry]})
+    )
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    requests, stop = Requests(client.ApiClient(client.Configuration(host=url))), asyncio.Event()
+    made = Term(OperatorSettings(namespaces=("shop",)), {}, requests, lambda: True)
+    running = asyncio.create_task(made.run(stop, None, "me", lambda: None))
+    try:
+        yield made
+        assert not running.done(), "the operator ended by itself"
+    finally:
+        stop.set()
+        server.cut.set()
+        await asyncio.wait([running], timeout=PATIENCE_S)
+        await made.aclose()
+        await requests.aclose()
+        await runner.cleanup()
+    await running
+
+
+async def sees(made: Term, *names: str) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while {key.name for key in made.loop.pools} != set(names):  # noqa: ASYNC110 - kopf makes it so
+            await asyncio.sleep(0.01)
+
+
+async def test_a_list_whose_next_page_has_expired_begins_anew(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse = lambda request: 410 if request.query.get("continue") and not server.refused else 0
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+        assert server.refused == 1
+
+
+@pytest.mark.parametrize("status", [404, 410, 400, 422])
+async def test_a_definition_that_is_gone_is_waited_for(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The watch breaks off, and for a while nothing of its kind is known any more."""
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+        server.refuse = lambda _: status if server.refused < 5 else 0
+        server.pools.append(named("d"))
+        server.cut.set()
+        await sees(made, "a", "b", "c", "d")
+        assert server.refused >= 5
+
+
+async def test_a_definition_that_comes_after_the_operator_is_waited_for(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse = lambda _: 404 if server.refused < 5 else 0
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+
+
+async def test_a_watch_that_tells_an_error_begins_anew(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.event = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcdserver: no leader"}}
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+        server.pools.append(named("d"))
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.refused:  # noqa: ASYNC110 - kopf makes it so
+                await asyncio.sleep(0.01)
+        server.cut.set()
+        await sees(made, "a", "b", "c", "d")
