@@ -17,6 +17,7 @@ from headrace.broker.broker import NewTask, Queue
 from headrace.broker.shared import shared_call
 from headrace.bulk import LEASE_MS, MAX_RUNNING, Jobs
 from headrace.bulk_job import Chosen, Order
+from headrace.errors import StoreUnavailable
 from headrace.settings import Durabilities
 from headrace.task import Envelope, Failure, encode_envelope, new_id
 from headrace_api import bulk_driver
@@ -423,6 +424,42 @@ async def test_redis_may_go_away_in_the_middle(redis_url: str, monkeypatch: pyte
         queue = await depth(api)
     assert (seen["state"], seen["found"], seen["done"], seen["failed"]) == ("done", 2_000, 2_000, {})
     assert queue["cancelled"] == 2_000
+
+
+@pytest.mark.parametrize("aborted", [False, True], ids=["done", "aborted"])
+async def test_an_end_whose_answer_was_lost_is_told_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, aborted: bool
+) -> None:
+    """Redis has kept that the job is over, but its process does not hear that."""
+    monkeypatch.setattr(bulk_driver, "AGAIN_S", 0.01)
+    save, answers = Jobs.save, list[str]()
+
+    async def lossy(self: Jobs, *args: Any, **more: Any) -> str:
+        if aborted and not answers:
+            await self.abort(args[0].id)
+        answers.append(await save(self, *args, **more))
+        if answers[-1] != "running" and answers.count(answers[-1]) == 1:
+            raise StoreUnavailable("redis://nearby", "the connection broke")
+        return answers[-1]
+
+    monkeypatch.setattr(Jobs, "save", lossy)
+    state = "aborted" if aborted else "done"
+    async with running(redis_url, bulk_rate=100_000) as api:
+        await add(api, 250)
+        job = await order(api, {"action": "cancel", "filter": "type:noop"})
+
+        async def over() -> bool:
+            return f'jobs_total{{action="cancel",outcome="{state}"}}' in await metrics(api)
+
+        await eventually(over)
+        counted = await metrics(api)
+        entries = (await api.get("/api/v1/audit")).json["entries"]
+        seen = await ended(api, job["id"])
+    assert counted[f'jobs_total{{action="cancel",outcome="{state}"}}'] == 1
+    assert [(each["target"], each["outcome"]) for each in entries if each["action"] == "bulk.end"] == [
+        (job["id"], state)
+    ]
+    assert (answers[-2:], seen["done"]) == ([state, state], 0 if aborted else 250)
 
 
 async def test_what_somebody_else_wrote_hinders_no_other_job(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:

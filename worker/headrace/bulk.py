@@ -150,7 +150,10 @@ class Jobs:
     # for whoever carries out
 
     async def take(self, owner: str, bulk_id: str = "") -> Work | None:
-        """A job whose owner is gone, or this one, from now on in this owner's hands; None if there is none."""
+        """A job whose owner is gone, or this one, from now on in this owner's hands; None if there is none.
+
+        Its own it gets also when it has ended: the answer to its last `save` may have been lost.
+        """
         found: str = await self._client.call(self._call("bulk_take", ("", owner, LEASE_MS, bulk_id)))
         if not found:
             return None

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- bulk_take: a process takes over a job whose owner is gone: one that has not ended and whose lease is over.
+-- bulk_take: a process takes over a job whose owner is gone: one that has not ended and whose lease is over. By its id it gets
+-- its own again, also one that has ended: it may not have heard of that.
 -- keys: bulk
 -- ARGV: 1 now in ms ('' = server's) · 2 owner · 3 lease in ms · 4 id, which may be its own already ('' = any whose lease is over)
 -- returns: its id, or ''
@@ -8,7 +9,8 @@ local now = clock(ARGV[1])
 for _, id in ipairs(ARGV[4] ~= '' and {ARGV[4]} or call('ZRANGE', K.bulk, 0, -1)) do
   local key = K.bulk .. ':' .. id
   local seen = call('HMGET', key, 'begun', 'ended', 'owner', 'until')
-  if seen[1] and not seen[2] and (ARGV[4] ~= '' and seen[3] == ARGV[2] or tonumber(seen[4]) <= now) then
+  local own = ARGV[4] ~= '' and seen[3] == ARGV[2]
+  if seen[1] and (own or not seen[2] and tonumber(seen[4]) <= now) then
     call('HSET', key, 'owner', ARGV[2], 'until', digits(now + ARGV[3]))
     return id
   end
