@@ -12,8 +12,9 @@ from headrace import audit
 from headrace.bulk import PARTICIPLES, Count, Jobs, Order
 from headrace.bulk_job import BulkJob, Progress
 from headrace.bulk_run import Runner
+from headrace.errors import HeadraceError
 
-from .output import note
+from .output import complain, note
 from .progress import Bar
 from .records import show_one
 from .session import Session, opened
@@ -49,7 +50,10 @@ async def _done(session: Session, order: Order, entry: audit.Entry, counted: Cou
 
         async def begun(job: BulkJob) -> None:
             written = msgspec.structs.replace(entry, detail=entry.detail | {"bulk": job.id})
-            await audit.record(session.client, session.settings.namespace, written)
+            try:
+                await audit.record(session.client, session.settings.namespace, written)
+            except HeadraceError as error:  # the job has begun, and goes on
+                complain(f"The audit log could not be written. {error}")
 
         try:
             return await runner.order(order, tell=told, begun=begun)
