@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from headrace.broker.broker import WorkerSeen
 from headrace_operator.caps import Caps
@@ -126,6 +129,48 @@ async def test_growing_does_not_wait_for_marks(scene: Opener) -> None:
 
 async def refuse(*_: Any, **__: Any) -> None:
     raise Refused("admission says no")
+
+
+async def test_a_refused_template_is_applied_at_growing_intervals(
+    scene: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota or an admission that says no will say it again; what changes is asked for at once."""
+    pool, asked = scene(scaling={"minReplicas": 1}), list[float]()
+    await pool.tick()
+    applies = pool.cluster.apply
+
+    async def no(_: Any) -> None:
+        asked.append(pool.now.s)
+        raise Refused("admission says no")
+
+    monkeypatch.setattr(pool.cluster, "apply", no)
+    other = {"spec": {"containers": [{"name": "worker", "image": "shop:1.5"}]}}
+    pool.change(scaling={"minReplicas": 1}, template=other)
+    await pool.ticks(150)
+    assert [late - early for early, late in pairwise(asked)] == [1, 2, 4, 8, 16, 32, 60]
+    assert pool.condition("Ready")["reason"] == "Refused" and pool.replicas == 1
+    pool.change(scaling={"minReplicas": 1}, worker={"concurrency": 3}, template=other)
+    await pool.tick()
+    assert asked[-1] == pool.now.s, "it is another wish"
+    monkeypatch.setattr(pool.cluster, "apply", applies)
+    await pool.tick()
+    assert pool.condition("Ready")["reason"] != "Refused"
+
+
+async def test_a_pool_whose_deployment_is_refused_says_so_all_the_while(
+    scene: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, asked = scene(), list[float]()
+
+    async def no(_: Any) -> None:
+        asked.append(pool.now.s)
+        raise Refused("exceeded quota")
+
+    monkeypatch.setattr(pool.cluster, "apply", no)
+    for _ in range(10):
+        await pool.tick()
+        assert "exceeded quota" in pool.condition("Ready")["message"]
+    assert len(asked) == 4
 
 
 async def test_a_bad_template_does_not_leave_workers_asked_to_drain(scene: Opener) -> None:

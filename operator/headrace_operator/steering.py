@@ -24,6 +24,7 @@ from .looker import Looker, Place
 from .manifests import Pool, fingerprint
 from .news import Event, News, of_decision, scaled
 from .observed import Moment, Observed, QueueLoad, Unreadable
+from .refusal import Refusals
 from .rest import Rest, rest
 from .spec import InvalidSpec, Mode
 from .status import Condition
@@ -74,6 +75,7 @@ class Steering:
         self.granted: int | None = None
         """What caps of namespace and cluster leave to this pool; None: there are no caps."""
         self._applied: tuple[str, ...] | None = None
+        self._refusals = Refusals()
         self._task_s: dict[str, float] = {}
         self._tried: dict[str, int] = {}
         """Queue → parked tasks that the present template had its chance at."""
@@ -156,7 +158,7 @@ class Steering:
             self._rested_s = None
         try:
             await self._make_sure(cluster)
-            await self._apply(cluster)
+            await self._apply(cluster, at.s)
             seen = self._see(look, cluster.fleet(self.key), at)
             self._watch_number(seen.fleet, at)
             decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
@@ -185,7 +187,7 @@ class Steering:
             await cluster.look_again(self.key)
             self._unsure = False
 
-    async def _apply(self, cluster: Cluster) -> None:
+    async def _apply(self, cluster: Cluster, now_s: float) -> None:
         """The Deployment is what the spec says; asked for again when it vanished.
 
         A template that is bad or refused is told; what was applied before goes on, and its workers are led on.
@@ -195,13 +197,18 @@ class Steering:
         exists = cluster.fleet(self.key).exists
         if wanted != self._applied or not exists:
             try:
+                if (standing := self._refusals.standing((wanted, exists), now_s)) is not None:
+                    raise standing.with_traceback(None)
                 await cluster.apply(self.pool)
             except (InvalidSpec, Refused) as error:
+                if error is not standing:
+                    self._refusals.refused((wanted, exists), error, now_s)
                 reason = "InvalidTemplate" if isinstance(error, InvalidSpec) else "Refused"
                 self.troubles["TemplateValid"] = Condition("TemplateValid", False, reason, str(error))
                 if exists:
                     return
                 raise
+            self._refusals.granted()
         self._applied = wanted
         self.troubles.pop("TemplateValid", None)
 
