@@ -38,6 +38,7 @@ class Waker:
         self._loop = loop
         self._looker = looker
         self._cluster = cluster
+        self._woke_s = float("-inf")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -69,8 +70,11 @@ class Waker:
             await asyncio.sleep(RETRY_S)
             return
         if reply:
+            # The rest comes before the wake, not after it: nobody reads what enters meanwhile, but this wake is for it.
+            now = asyncio.get_running_loop().time
+            await asyncio.sleep(max(0.0, self._woke_s + REST_S - now()))
+            self._woke_s = now()
             self._loop.wake.set()
-            await asyncio.sleep(REST_S)
 
     def _sleeping(self) -> list[Place]:
         """Queues of the pools that run nothing and would wake."""
