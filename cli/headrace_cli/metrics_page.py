@@ -53,6 +53,7 @@ LABELS: Final = {
     "command": "the script's name, or `command`",
     "method": "of the request",
     "route": "the path with its placeholders",
+    "connection": "of the operator only: a Redis that its settings name",
     "code": "the status of the answer; of the operator's requests 0 where none came",
     "version": "of headrace",
     "python": "its version",
@@ -85,7 +86,8 @@ def _all() -> Iterator[tuple[str, str, str, str]]:
         for name, labels, meaning in _rows(registry.collect()):
             known = rows.get(name)
             told, of_queues, _ = meaning.partition(_MAX_BY)
-            whose = "both" if known else f"{of}, *q*" if of_queues else of
+            shared = "all" if known and known[1] == "both" else "both"
+            whose = shared if known else f"{of}, *q*" if of_queues else of
             rows[name] = (labels or (known[0] if known else ""), whose, told)
     for name, (labels, whose, told) in rows.items():
         yield f"`{name}`", labels, whose, told

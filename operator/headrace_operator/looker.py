@@ -39,6 +39,8 @@ class Looker:
         self._clients = {name: AsyncClient(settings, "headrace-operator") for name, settings in connections.items()}
         self._queues: dict[Place, Queue] = {}
         self._made: set[Place] = set()
+        self.up: dict[str, bool] = {}
+        """Connection → whether the last look at queues there got an answer."""
 
     @property
     def names(self) -> Iterable[str]:
@@ -76,7 +78,9 @@ class Looker:
                 connection = await client.connection()
             answers = await self._ask(connection, places)
         except (HeadraceError, TimeoutError) as error:
+            self.up[name] = False
             return dict.fromkeys(places, _worded(error))
+        self.up[name] = any(isinstance(each, Demand | GroupMissingError) for each in answers.values())
         # An error now; the next look makes the group again.
         self._made.difference_update(place for place in places if isinstance(answers[place], GroupMissingError))
         return answers

@@ -134,6 +134,11 @@ class ControlLoop:
         """Pools that the last tick left out, because nothing about them changes."""
         return sum(each.resting for each in self.pools.values())
 
+    @property
+    def redis_up(self) -> dict[str, bool]:
+        """Connection that was looked at → whether it answered the last time."""
+        return dict(self._looker.up)
+
     def lost_pool(self, key: Key) -> None:
         """A WorkerPool was deleted; what it owned is collected by the cluster."""
         self.pools.pop(key, None)

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from headrace.metrics import new_registry
 
 from .cluster import Cluster
 from .kube import KubeCluster
@@ -52,6 +54,7 @@ class OperatorCollector(Collector):
             yield from self._pools(work)
             yield from self._queues(work.loop)
             yield from self._ticks(work.loop)
+            yield self._redis(work.loop)
         yield self._requests()
 
     def _pools(self, work: Work) -> Iterator[Metric]:
@@ -106,6 +109,15 @@ class OperatorCollector(Collector):
             "headrace_operator_resting_pools", "Pools that a tick only looks at: nothing to do.", value=loop.resting
         )
 
+    def _redis(self, loop: ControlLoop) -> Metric:
+        up = GaugeMetricFamily(
+            "headrace_redis_up", "1 while this process reaches Redis; of an operator, each that pools name.",
+            labels=("connection",),
+        )  # fmt: skip
+        for name, answers in loop.redis_up.items():
+            up.add_metric([name], int(answers))
+        return up
+
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
             "headrace_operator_api_requests", "Requests to the API server; code 0 = no answer.",
@@ -123,8 +135,8 @@ def registry_of(loop: ControlLoop, cluster: KubeCluster) -> CollectorRegistry:
 
 def registry_for(work: Callable[[], Work | None], leads: Callable[[], bool], requests: Requests) -> CollectorRegistry:
     """The operator's own metrics, and those of its process."""
-    registry = CollectorRegistry()
+    registry = new_registry("operator")
     registry.register(OperatorCollector(work, leads, requests))
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+    for collector in (PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
