@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import BadSetting
+from headrace.redis_settings import RedisSettings
 from headrace.settings import WorkerSettings
 from headrace_operator.manifests import (
     POOL,
@@ -77,6 +79,28 @@ def test_redis_comes_from_a_secret_of_the_namespace() -> None:
     env = named(made["env"])
     assert env["HEADRACE_URL"]["valueFrom"]["secretKeyRef"] == {"name": "shop-redis", "key": "url", "optional": True}
     assert made["envFrom"] == [{"prefix": "redis_secret_", "secretRef": {"name": "shop-redis"}}], "a missing one shows"
+
+
+def test_a_worker_gets_the_login_that_its_secret_has_and_no_other_redis_than_it_says() -> None:
+    """With a Secret that has neither `url` nor `addr` it would look for a Redis in its own pod."""
+    env = named(environment(pool(redis={"secretName": "shop-redis"})))
+    from_secret = {
+        name: each["valueFrom"]["secretKeyRef"]["key"]
+        for name, each in env.items()
+        if "secretKeyRef" in each.get("valueFrom", {})
+    }
+    secret = {"addr": "redis.shop:6379", "username": "emails", "password": "s3cret"}
+    plain = {name: each["value"] for name, each in env.items() if "value" in each}
+    told = plain | {name: secret[key] for name, key in from_secret.items() if key in secret}
+    found = RedisSettings.from_env(told)
+    assert (found.host, found.username, found.password) == ("redis.shop", "emails", "s3cret")
+    found = RedisSettings.from_env({name: value for name, value in told.items() if name != "REDIS_ADDR"} | {
+        "HEADRACE_URL": "rediss://redis.shop"
+    })  # fmt: skip
+    assert (found.host, found.username, found.password) == ("redis.shop", "emails", "s3cret")
+    with pytest.raises(BadSetting, match=r"Secret shop-redis.*`url`.*`addr`"):
+        RedisSettings.from_env(plain)
+    assert RedisSettings.from_env(plain, "redis://here:1").host == "here", "what the application says counts"
 
 
 def test_a_refused_account_names_the_setting_that_allows_it() -> None:

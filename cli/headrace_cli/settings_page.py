@@ -50,12 +50,14 @@ REDIS: Final = {
     "REDIS_ADDR": "`host:port`, as in the original. If `HEADRACE_URL` names another server, that one is used, and the "
     "log says so.",
     "REDIS_PASSWORD": "Password for `REDIS_ADDR` and `localhost:6379`.",
-    "HEADRACE_REDIS_USERNAME": "ACL user, where `HEADRACE_URL` has no login.",
+    "HEADRACE_REDIS_USERNAME": "ACL user, where `HEADRACE_URL` has no login, and for `REDIS_ADDR`.",
     "HEADRACE_REDIS_PASSWORD": "Password, where `HEADRACE_URL` has none.",
     "HEADRACE_REDIS_SENTINEL_PASSWORD": "Password of the sentinels themselves, if they ask for one.",
     "HEADRACE_REDIS_CA": "PEM file of the authority that signed the server's certificate, for `rediss://`.",
     "HEADRACE_REDIS_CERT": "PEM file of this side's certificate, where the server asks for one.",
     "HEADRACE_REDIS_KEY": "PEM file of its key.",
+    "HEADRACE_REDIS_SECRET": "Set in the pods of a pool: the Secret that has the address. If it has none, the worker "
+    "does not start.",
 }
 """These are read by hand, since one of them decides what the others mean."""
 

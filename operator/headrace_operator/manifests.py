@@ -186,6 +186,7 @@ def environment(pool: Pool) -> list[Manifest]:
         "HEADRACE_GRACE_S": f"{max(1, spec.grace_s - 5):g}",
         "HEADRACE_METRICS_PORT": str(METRICS_PORT),
         "HEADRACE_LOG_FORMAT": "json",
+        "HEADRACE_REDIS_SECRET": spec.redis.secret_name,
     }
     own_name = {"name": "WORKER_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     secret = spec.redis.secret_name
@@ -196,7 +197,16 @@ def environment(pool: Pool) -> list[Manifest]:
     ]
 
 
-_SECRET_KEYS: Final = {"HEADRACE_URL": "url", "REDIS_ADDR": "addr", "REDIS_PASSWORD": "password"}
+_SECRET_KEYS: Final = {
+    "HEADRACE_URL": "url",
+    "REDIS_ADDR": "addr",
+    "REDIS_PASSWORD": "password",
+    "HEADRACE_REDIS_USERNAME": "username",
+    "HEADRACE_REDIS_PASSWORD": "password",
+    "HEADRACE_REDIS_SENTINEL_PASSWORD": "sentinel-password",
+}
+REDIS: Final = frozenset({*_SECRET_KEYS, "HEADRACE_REDIS_SECRET"})
+"""Variables of a pod that say which Redis there is."""
 
 
 def _from_secret(name: str, secret: str, key: str) -> Manifest:

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .manifests import WORKER, InvalidTemplate, Pool, environment, pod_template
+from .manifests import REDIS, WORKER, InvalidTemplate, Pool, environment, pod_template
 
 MARGIN_S: Final = 5
 """Seconds that a worker's own grace is shorter than its pod's."""
-_REDIS: Final = frozenset({"HEADRACE_URL", "REDIS_ADDR", "REDIS_PASSWORD"})
-"""Which Redis there is, the machine knows, not a template for a cluster."""
 _FOLLOWED: Final = frozenset({"name", "image", "imagePullPolicy", "command", "args", "env"})
 _POD_FOLLOWED: Final = frozenset({"containers", "restartPolicy", "terminationGracePeriodSeconds"})
 
@@ -42,7 +40,8 @@ def order_of(pool: Pool, default_grace_s: float) -> Order:
     given = pool.spec.worker.termination_grace_period_seconds
     grace_s = default_grace_s if given is None else float(max(1, given - MARGIN_S))
     environ = {**_plain(environment(pool)), "HEADRACE_GRACE_S": f"{grace_s:g}", **_plain(container.get("env", ()))}
-    own = {name: value for name, value in environ.items() if name not in _REDIS} | {"HEADRACE_METRICS_PORT": "0"}
+    # Which Redis there is, the machine knows, not a template for a cluster.
+    own = {name: value for name, value in environ.items() if name not in REDIS} | {"HEADRACE_METRICS_PORT": "0"}
     return Order((*arguments, "--metrics-port", "0"), own, grace_s, (*words, *_ignored(spec, container)))
 
 
@@ -84,11 +83,11 @@ def _ignored(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[
         yield f"other containers are not started: {', '.join(others)}"
     if fields:
         yield f"processes do not follow {', '.join(fields)}"
-    redis = [str(each["name"]) for each in container.get("env", ()) if each["name"] in _REDIS]
+    redis = [str(each["name"]) for each in container.get("env", ()) if each["name"] in REDIS]
     if redis:
         yield f"{', '.join(redis)}: the Redis of this machine is used"
     shell = [
-        str(each["name"]) for each in container.get("env", ()) if "value" not in each and each["name"] not in _REDIS
+        str(each["name"]) for each in container.get("env", ()) if "value" not in each and each["name"] not in REDIS
     ]
     if shell:
         yield f"{', '.join(shell)}: taken from your shell's environment"

@@ -43,6 +43,7 @@ register_names(
     "HEADRACE_REDIS_CA",
     "HEADRACE_REDIS_CERT",
     "HEADRACE_REDIS_KEY",
+    "HEADRACE_REDIS_SECRET",
 )
 
 
@@ -114,7 +115,10 @@ class RedisSettings:
     def from_env(
         cls, environ: Mapping[str, str], argument: str | None = None, cwd: Path | None = None
     ) -> RedisSettings:
-        """Find Redis, in the order of this module's first lines. The search for the file begins in `cwd`."""
+        """Find Redis, in the order of this module's first lines. The search for the file begins in `cwd`.
+
+        Raises BadSetting, also where HEADRACE_REDIS_SECRET says that an address is given, and there is none.
+        """
         if argument:
             return _complete(cls.parse(argument, "the argument"), environ)
         if environ.get("HEADRACE_URL"):
@@ -123,6 +127,7 @@ class RedisSettings:
             return found
         if environ.get("REDIS_ADDR"):
             return _from_addr(environ)
+        _refuse_without_address(environ)
         return _from_file(cwd or Path.cwd()) or _complete(cls(password=environ.get("REDIS_PASSWORD", "")), environ)
 
 
@@ -244,13 +249,23 @@ def _complete(found: RedisSettings, environ: Mapping[str, str]) -> RedisSettings
     return replace(found, tls=tls)
 
 
+def _refuse_without_address(environ: Mapping[str, str]) -> None:
+    """A worker of a pool would look for a Redis in its own pod, and say only that nobody is there."""
+    secret = environ.get("HEADRACE_REDIS_SECRET")
+    if secret:
+        remedy = f"Give the Secret {secret} the key `url`, or `addr` and `password`"
+        raise BadSetting("The address of Redis", "", f"the Secret {secret}", _EXAMPLE, remedy)
+
+
 def _from_addr(environ: Mapping[str, str]) -> RedisSettings:
     given = environ["REDIS_ADDR"]
     found = _split_host(given, DEFAULT_PORT)
     if found is None:
         shown = re.sub(r"^.*@", "***@", given)
         raise BadSetting("REDIS_ADDR", shown, "the environment", "host:port", "For a whole address use HEADRACE_URL")
-    return RedisSettings(source="REDIS_ADDR", host=found[0], port=found[1], password=environ.get("REDIS_PASSWORD", ""))
+    password = environ.get("REDIS_PASSWORD", "")
+    username = environ.get("HEADRACE_REDIS_USERNAME", "") if password else ""
+    return RedisSettings(source="REDIS_ADDR", host=found[0], port=found[1], username=username, password=password)
 
 
 def _warn_of_contradiction(found: RedisSettings, environ: Mapping[str, str]) -> None:
