@@ -17,6 +17,9 @@ import headrace
 import headrace.errors
 import headrace.testing
 from doc_blocks import ROOT
+from headrace.bulk_control import BulkControl
+from headrace.inspection import Inspector
+from headrace.queue_control import QueueControl
 
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 ERRORS = (ROOT / "docs/errors.md").read_text()
@@ -75,12 +78,23 @@ def methods(cls: type[Any]) -> Iterator[tuple[str, Any]]:
             yield name, inspect.unwrap(member.__func__ if isinstance(member, classmethod) else member)
 
 
+THROUGH_APP = {"inspect": Inspector, "queues": QueueControl, "bulk": BulkControl}
+"""Attribute of an App → what it gives, which nobody has to import."""
+
 OWN = [
     pytest.param(cls, name, method, id=f"{cls.__name__}.{name}")
-    for cls in public_classes()
+    for cls in [*public_classes(), *THROUGH_APP.values()]
     if not issubclass(cls, Exception) and not isinstance(cls, EnumType)
     for name, method in methods(cls)
 ]
+
+
+@pytest.mark.parametrize(("attribute", "cls"), THROUGH_APP.items())
+def test_the_page_lists_each_word_of_what_an_app_gives(attribute: str, cls: type[Any]) -> None:
+    row = re.search(rf"^\| `app\.{attribute}`: (.*?) \|", section(REFERENCE, "Python"), re.MULTILINE)
+    assert row
+    listed = set(re.findall(r"`(\w+)\(", row[1]))
+    assert listed == {name for name, _ in methods(cls) if not name.endswith("_sync")}
 
 
 @pytest.mark.parametrize("cls", public_classes(), ids=lambda cls: cls.__name__)

@@ -35,7 +35,9 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
     id: str
     at: str
-    who: Annotated[str, Meta(description="subject of the token; `NAME (command)` for a command")]
+    who: Annotated[
+        str, Meta(description="subject of the token; `NAME (command)` for a command, `NAME (app APP)` for a program")
+    ]
     action: Annotated[str, Meta(description="such as queue.pause")]
     target: Annotated[str, Meta(description="the task, queue or bulk job")]
     outcome: Annotated[str, Meta(description="ok, or the code of the error")]

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from headrace import queues, rates
 from headrace.broker.broker import Queue
 from headrace.errors import UnknownQueue
-from headrace.queues import QueueView
+from headrace.queues import QueueState, QueueView
 
 from .auditing import note
 from .created import JSON
@@ -28,14 +28,6 @@ class QueueList(msgspec.Struct, frozen=True):
     """The queues of the caller's namespace that its token covers, by name."""
 
     queues: list[QueueView]
-
-
-class QueueState(msgspec.Struct, frozen=True):
-    """What pausing or resuming made of a queue."""
-
-    queue: str
-    paused: bool
-    changed: Annotated[bool, Meta(description="false: it was so before")]
 
 
 class LimitsBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -77,16 +77,10 @@ def _column(name: str, *, wide: bool = False) -> Column[QueueView]:
 
 
 async def _all(session: Session) -> list[QueueView]:
-    from headrace.queues import describe
+    from headrace.queues import describe, serving
 
     depths = sorted((await session.lookout.look()).depths.items())
-    return [describe(name, depth, await _workers(session, name)) for name, depth in depths]
-
-
-async def _workers(session: Session, name: str) -> list[str]:
-    """Those that beat, also if nobody knows for how long they have not any more."""
-    seen = await session.client.call(session.queue(name).workers())
-    return [each.name for each in seen if each.beat and not each.beat.startswith("?")]
+    return [describe(name, depth, await serving(session.client, session.queue(name))) for name, depth in depths]
 
 
 @command.command(
@@ -102,13 +96,14 @@ async def _workers(session: Session, name: str) -> list[str]:
 @output_option
 def get(name: str, output: str, **_: Any) -> None:
     """Show a queue: how much is where, workers and limits."""
-    from headrace.queues import look
+    from headrace.queues import look, serving
 
     from .records import show_one
     from .session import run
 
     async def work(session: Session) -> QueueView:
-        return await look(session.client, session.queue(name), await _workers(session, name))
+        queue = session.queue(name)
+        return await look(session.client, queue, await serving(session.client, queue))
 
     found = run(work)
     show_one(found, found.queue, _lines(found), output)

@@ -13,7 +13,7 @@ Importing and constructing open nothing; the first submission connects.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -32,7 +32,10 @@ from headrace.task import Priority, check_queue
 from headrace.taskdef import Declaration, OnFailure, TaskDef, place_of
 
 if TYPE_CHECKING:
+    from headrace.bulk_control import BulkControl
     from headrace.inspection import Inspector
+    from headrace.queue_control import QueueControl
+    from headrace.watching import EndedTask
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -114,6 +117,35 @@ class App(Generic[D]):
         from headrace.inspection import Inspector  # a worker needs none of it to start
 
         return Inspector(self.connections)
+
+    @property
+    def queues(self) -> QueueControl:
+        """Lists, shows, pauses, resumes and limits queues: `await app.queues.pause("mail")`."""
+        from headrace.queue_control import QueueControl
+
+        return QueueControl(self.connections, self.name)
+
+    @property
+    def bulk(self) -> BulkControl:
+        """Retries, cancels or deletes many tasks: `await app.bulk.retry("error:Timeout since:2h")`."""
+        from headrace.bulk_control import BulkControl
+
+        return BulkControl(self.connections, self.name)
+
+    def watch(
+        self, queues: Sequence[str] = (), types: Sequence[str] = (), *, last_id: str = ""
+    ) -> AsyncGenerator[EndedTask, None]:
+        """The tasks that end, as they end: `async for task in app.watch(types=["resize"])`, until it is left or the App
+        is closed.
+
+        Of these queues and types, () for all; a type with `*` at its end is many. It begins with what ends after its
+        first step, or goes on behind the `last_id` of a task that an earlier watch gave. While Redis is away it waits.
+        Raises InvalidRequest for a `last_id` that is none; StoreUnavailable and RedisError where it begins, or reads
+        again what its loop was too slow for.
+        """
+        from headrace.watching import watch
+
+        return watch(self.connections, queues, types, last_id)
 
     @property
     def registry(self) -> Mapping[str, TaskDef]:

@@ -65,12 +65,12 @@ class AuditPage:
 _decode: Final = msgspec.json.Decoder(Entry).decode
 
 
-def person() -> str:
-    """Who runs this command: the user of the operating system, who had the password of Redis."""
+def person(by: str = "command") -> str:
+    """Who runs this command or program: the user of the operating system, who had the password of Redis."""
     try:
-        return f"{getpass.getuser()} (command)"
-    except (OSError, KeyError):
-        return "unknown (command)"
+        return f"{getpass.getuser()} ({by})"
+    except (OSError, KeyError):  # in a container the user may have no name
+        return f"unknown ({by})"
 
 
 def filter_text(filter: Filter) -> str:

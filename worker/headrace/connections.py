@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace.broker.client import AsyncClient
     from headrace.broker.sync_client import SyncClient
     from headrace.journal import JournalWatch
+    from headrace.watching import Watchers
 
 R = TypeVar("R")
 
@@ -40,6 +41,7 @@ class _Loop:
     client: AsyncClient
     settings: ClientSettings
     watches: dict[str, JournalWatch] = field(default_factory=dict)
+    watchers: Watchers | None = None
     _doors: dict[str, GroupCommit] = field(default_factory=dict)
     """By queue."""
 
@@ -132,13 +134,35 @@ class Connections:
     def wait_all_blocking(self, task_ids: Sequence[str], timeout_s: float | None) -> Views:
         """As `wait_all`, from synchronous code: by the journal too, in an event loop of its own."""
 
-        async def wait() -> Views:
+        return self.apart(lambda: self.wait_all(task_ids, timeout_s))
+
+    def apart(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Carry out what is written for asyncio from synchronous code, in an event loop of its own."""
+
+        async def whole() -> R:
             try:
-                return await self.wait_all(task_ids, timeout_s)
+                return await work()
             finally:
                 await self._leave()
 
-        return asyncio.run(wait())
+        return asyncio.run(whole())
+
+    def reach(self) -> tuple[AsyncClient, ClientSettings]:
+        """This event loop's own way to Redis, and the rules, for whoever manages queues and many tasks.
+
+        Raises ConfigError.
+        """
+        here = self._here()
+        return here.client, here.settings
+
+    def watchers(self) -> Watchers:
+        """What follows the tasks that end, for this event loop. Raises ConfigError."""
+        from headrace.watching import Watchers
+
+        here = self._here()
+        if here.watchers is None:
+            here.watchers = Watchers(here.client, here.settings.namespace)
+        return here.watchers
 
     def _watch(self, queue: str) -> JournalWatch:
         from headrace.journal import JournalWatch
@@ -175,4 +199,6 @@ class Connections:
         here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
             await asyncio.gather(*(watch.aclose() for watch in here.watches.values()))
+            if here.watchers is not None:
+                await here.watchers.aclose()
             await here.client.aclose()

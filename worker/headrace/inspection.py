@@ -88,7 +88,7 @@ class Inspector:
         )
 
     async def types(self) -> list[TypeView]:
-        """The types that workers know, by name, with their schemas and how many workers know each."""
+        """The types that workers know, by name, with their schemas and how many know each. Raises StoreUnavailable."""
         return await self._connections.arun(lambda client: known_types.look(client.settings.namespace))
 
     def types_sync(self) -> list[TypeView]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from headrace.broker.broker import Call, Depth, Queue, StreamDepth
 from headrace.broker.keys import NamespaceKeys
@@ -78,6 +79,14 @@ class QueueView(msgspec.Struct, frozen=True):
     limits: QueueLimits
 
 
+class QueueState(msgspec.Struct, frozen=True):
+    """What pausing or resuming made of a queue."""
+
+    queue: str
+    paused: bool
+    changed: Annotated[bool, Meta(description="false: it was so before")]
+
+
 def at(ms: int | None) -> str | None:
     """Unix ms as RFC 3339 in UTC; None for no time, and for a number that is none."""
     if ms is None:
@@ -143,6 +152,12 @@ async def look(client: Caller, queue: Queue, workers: Iterable[str] = ()) -> Que
     """The queue as it is now. Raises UnknownQueue."""
     await require(client, queue)
     return describe(queue.name, await depth(client, queue), workers)
+
+
+async def serving(client: Caller, queue: Queue) -> list[str]:
+    """The workers that beat, also if nobody knows for how long they have not any more."""
+    seen = await client.call(queue.workers())
+    return [each.name for each in seen if each.beat and not each.beat.startswith("?")]
 
 
 async def pause(client: Caller, queue: Queue) -> bool:

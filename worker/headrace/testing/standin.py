@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from headrace.broker.broker import Queue, TaskView
 from headrace.client import Client, Enter, Pause, Run, Steps
 from headrace.connections import Connections, Views
-from headrace.errors import ResultTimeout, UnknownTask
+from headrace.errors import ResultTimeout, UnknownTask, WrongCaller
 from headrace.settings import ClientSettings
 from headrace.task import TERMINAL, queue_of
 
@@ -100,6 +100,18 @@ class StandIn(Connections):
         """As `wait_all`, from synchronous code."""
         return asyncio.run(self.wait_all(task_ids, timeout_s))
 
+    def apart(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Raises WrongCaller: it must not reach the Redis of the environment from a test."""
+        _refuse()
+
+    def reach(self) -> NoReturn:
+        """As `apart`."""
+        _refuse()
+
+    def watchers(self) -> NoReturn:
+        """As `apart`."""
+        _refuse()
+
     def _look(self, task_id: str) -> TaskView | None:
         queue = queue_of(task_id)
         if queue is None:
@@ -111,6 +123,11 @@ class StandIn(Connections):
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def _refuse() -> NoReturn:
+    because = "headrace.testing has tasks to run, and no queues to manage or to watch"
+    raise WrongCaller("app.queues, app.bulk or app.watch()", because, "a real Redis, such as that of `headrace dev`")
 
 
 def _goes_on(views: Views, task_id: str) -> bool:
