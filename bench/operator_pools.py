@@ -74,7 +74,7 @@ def measure(kubeconfig: str, pools: int, seconds: float) -> Row:
     if binary is None:
         raise click.ClickException("There is no redis-server here.")
     with Server(binary) as redis, made(kubeconfig, pools), operator(kubeconfig, redis) as (pid, figures):
-        settled(figures, pools, lambda: caught_up(kubeconfig, pools))
+        settled(figures, pools, lambda: caught_up(deployments(kubeconfig), pools))
         before, began = Reading.take(pid, redis, figures), time.monotonic()
         time.sleep(seconds)
         after, passed = Reading.take(pid, redis, figures), time.monotonic() - began
@@ -139,10 +139,15 @@ def settled(figures: Callable[[], str], pools: int, controllers: Callable[[], bo
     raise click.ClickException(f"the operator did not come to rest with {pools} pools within 10 min")
 
 
-def caught_up(kubeconfig: str, pools: int) -> bool:
-    """Whether the cluster's own controllers have seen all Deployments: until then each one tells of changes."""
+def deployments(kubeconfig: str) -> list[Any]:
+    """All that the pools have."""
     kubectl = ["kubectl", f"--kubeconfig={kubeconfig}", "-n", NAMESPACE, "get", "deployments", "-o", "json"]
-    items = json.loads(subprocess.run(kubectl, check=True, capture_output=True).stdout)["items"]
+    found: list[Any] = json.loads(subprocess.run(kubectl, check=True, capture_output=True).stdout)["items"]
+    return found
+
+
+def caught_up(items: list[Any], pools: int) -> bool:
+    """Whether the cluster's own controllers have seen all Deployments: until then each one tells of changes."""
     return len(items) >= pools and all(
         each.get("status", {}).get("observedGeneration", 0) >= each["metadata"]["generation"] for each in items
     )
