@@ -137,10 +137,28 @@ async def test_who_is_slow_is_told_all_the_same(redis_url: str) -> None:
         async with aclosing(watchers.follow((), (), Place(0, 0, "default"))) as tasks:
             ids = await ended(app, redis_url, *map(count, range(4)))
             found += [(await anext(tasks)).id]
-            ids += await ended(app, redis_url, *map(count, range(20)))
+            [watch] = watchers._open
+            async with asyncio.timeout(20):
+                while not watch._behind:
+                    ids += await ended(app, redis_url, count(1), count(2))
             found += [(await asyncio.wait_for(anext(tasks), 10)).id for _ in ids[1:]]
         await watchers.aclose()
     assert found == ids
+
+
+async def test_a_connection_that_is_lost_loses_no_task(redis_url: str) -> None:
+    app, count, _ = shop(redis_url)
+    async with app:
+        await ended(app, redis_url, count(0))  # so that there is a journal to read
+        watching = asyncio.create_task(take(app.watch(), 2))
+        await eventually(lambda: _is_read(redis_url))
+        first = await ended(app, redis_url, count(1))
+        client, _ = app.connections.reach()
+        lines = (await client.command("CLIENT", "LIST")).decode().splitlines()
+        [reader] = [line.split(" ")[0].removeprefix("id=") for line in lines if " name=headrace-ended " in line]
+        await client.command("CLIENT", "KILL", "ID", reader)
+        second = await ended(app, redis_url, count(2))
+        assert [task.id for task in await watching] == first + second
 
 
 async def test_what_the_journal_holds_no_more_is_a_gap(redis_url: str) -> None:

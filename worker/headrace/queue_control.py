@@ -118,5 +118,4 @@ class QueueControl:
 
 
 async def _look(client: AsyncClient, queue: Queue) -> QueueView:
-    await queues.require(client, queue)  # before anything that would make it
     return await queues.look(client, queue, await queues.serving(client, queue))
