@@ -23,11 +23,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "headrace.labels" -}}
-{{ include "headrace.selectorLabels" . }}
+{{ include "headrace.podLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* Without versions: a pod is made anew when its label changes, and Redis need not be for a new chart. */}}
+{{- define "headrace.podLabels" -}}
+{{ include "headrace.selectorLabels" . }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: headrace
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}

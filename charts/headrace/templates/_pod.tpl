@@ -21,7 +21,7 @@ imagePullSecrets:
 {{/* The metadata of a pod template. Of (dict "root" $ "workload" … "component" …). */}}
 {{- define "headrace.podMetadata" -}}
 labels:
-  {{- include "headrace.labels" . | nindent 2 }}
+  {{- include "headrace.podLabels" . | nindent 2 }}
   {{- with .workload.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
