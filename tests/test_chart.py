@@ -144,11 +144,9 @@ def test_selectors_find_their_pods_and_no_others(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_an_upgrade_alone_makes_no_pod_of_redis_anew(case: str) -> None:
     """Its queue may be in memory; a label that names a version would restart it."""
-    for each in rendered(case):
-        if each["kind"] == "StatefulSet":
-            assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(
-                each["spec"]["template"]["metadata"]["labels"]
-            )
+    for each in kinds(rendered(case), "StatefulSet"):
+        labels = each["spec"]["template"]["metadata"]["labels"]
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
 
 
 @pytest.mark.parametrize("case", CASES)
