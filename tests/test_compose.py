@@ -134,7 +134,9 @@ def test_a_worker_is_given_its_whole_grace() -> None:
 )
 def test_make_drives_it_by_docker_or_podman(target: str, says: str) -> None:
     for given, engine in (((), "docker compose"), (("COMPOSE=podman compose",), "podman compose")):
-        run = subprocess.run(["make", "--no-print-directory", "-n", target, *given], cwd=ROOT, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            ["make", "--no-print-directory", "-n", target, *given], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         assert run.stdout.strip() == f"{engine} {says}"
 
 
