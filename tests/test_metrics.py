@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from prometheus_client import Counter
@@ -191,3 +192,14 @@ def test_who_was_buried_by_a_reclaim_is_counted_by_type() -> None:
     assert (unknown.outcomes["failed"], unknown.dead["crashed"], unknown.dead["malformed"]) == (2, 1, 1)
     assert stats.redelivered == 2
     assert sum(resize.duration.counts) == 0, "nobody knows how long it ran"
+
+
+def test_code_that_is_only_on_the_path_has_metrics_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image may copy it instead of installing it; a process must not die of that."""
+
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("headrace.metrics.version", unknown)
+    text, _ = exposition(new_registry("operator"))
+    assert b'version="unknown"' in text

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -20,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from headrace.broker.broker import Depth
 from headrace.bulk_job import Action
+from headrace.metrics import release
 from headrace.task import Priority
 
 from .buckets import Buckets
@@ -159,7 +159,7 @@ def reason(status: int, code: str) -> str:
 
 
 def _build_info() -> Metric:
-    facts = {"version": version("headrace"), "component": "api", "python": platform.python_version()}
+    facts = {"version": release(), "component": "api", "python": platform.python_version()}
     return InfoMetricFamily("headrace_build", "What runs here.", value=facts)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
@@ -35,6 +35,14 @@ STATUSES: Final = ("completed", "failed", "cancelled")
 """The label `status` of `tasks_processed_total`."""
 
 
+def release() -> str:
+    """The version that is installed; `unknown` for code that is only on the path, as in an image that copies it."""
+    try:
+        return version("headrace")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def new_registry(component: str, revision: str = "unknown") -> CollectorRegistry:
     """A registry with what every process tells of itself. `component` is api, worker or operator."""
     # Each would double the number of series, to say when a process started.
@@ -54,7 +62,7 @@ def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, st
 class _BuildInfo(Collector):
     def __init__(self, component: str, revision: str) -> None:
         self._facts = {
-            "version": version("headrace"),
+            "version": release(),
             "revision": revision,
             "component": component,
             "python": platform.python_version(),
