@@ -174,9 +174,7 @@ def may(of: Release, *question: str) -> bool:
 
 def waiting(of: Release, component: str) -> str:
     """Why a container of this component does not start; empty if none waits for something."""
-    wait = "{.items[*].status.containerStatuses[*].state.waiting"
-    of_it = f"--selector=app.kubernetes.io/component={component}"
-    reason, message = (
-        of.kubectl("get", "pods", of_it, "-o", f"jsonpath={wait}.{part}}}") for part in ("reason", "message")
-    )
-    return f"{reason}: {message}" if message else ""
+    wait = ".items[*].status.containerStatuses[*].state.waiting"
+    said = f"{{{wait}.reason}}: {{{wait}.message}}"
+    seen = of.kubectl("get", "pods", f"--selector=app.kubernetes.io/component={component}", "-o", f"jsonpath={said}")
+    return "" if seen.endswith(": ") else seen
