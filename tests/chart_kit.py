@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import yaml
 
@@ -25,7 +24,6 @@ from cluster.programs import CACHE
 
 CHART: Final = Path(__file__).parent.parent / "charts" / "headrace"
 REDIS: Final = "localhost/redis:test"
-T = TypeVar("T")
 Json = dict[str, Any]
 
 
@@ -284,13 +282,3 @@ def release(cluster: Cluster) -> Iterator[Release]:
     finally:
         made.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
         made.kubectl("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
-
-
-def until(look: Callable[[], T], good: Callable[[T], bool], what: str, timeout_s: float = 60) -> T:
-    """What `look` gives, once that is good; the failure tells the last look."""
-    deadline, seen = time.monotonic() + timeout_s, look()
-    while not good(seen):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}; last seen: {seen}"
-        time.sleep(0.2)
-        seen = look()
-    return seen

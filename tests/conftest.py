@@ -20,6 +20,7 @@ from cluster_kit import World
 from headrace_cli.redis_binary import RedisBinary
 from operator_kit import Opener, Scene
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
+from worker_harness import Desk
 
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,6 +83,14 @@ def redis_url(redis_server: RedisServer) -> str:
     redis_server.ensure()
     redis_server.redis.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+async def desk(redis_url: str) -> AsyncIterator[Desk]:
+    """Submits tasks to the shared server and looks at them."""
+    desk = Desk(redis_url)
+    yield desk
+    await desk.close()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import pytest
+
 from cluster import certificates, programs
 from headrace_cli.ports import free_port
 
@@ -178,3 +180,15 @@ class ControlPlane:
         while not good():
             assert time.monotonic() < end, f"the control plane does not start; its logs are in {self.folder}/log"
             time.sleep(0.1)
+
+
+@contextmanager
+def running(folder: Path, *admission: str) -> Iterator[ControlPlane]:
+    """A control plane for the tests of a module; they are skipped where none can be started."""
+    if reason := why_not():
+        pytest.skip(reason)
+    made = ControlPlane(folder, *admission).start()
+    try:
+        yield made
+    finally:
+        made.stop()

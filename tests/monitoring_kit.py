@@ -7,24 +7,23 @@ import math
 import re
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import yaml
 
+from awaited import until
 from headrace_cli.ports import free_port
 
 ROOT: Final = Path(__file__).parent.parent
 RULES: Final = ROOT / "charts" / "headrace" / "files" / "rules.yaml"
 Json = dict[str, Any]
-T = TypeVar("T")
 
 _WORDS: Final = {"and", "or", "unless", "bool", "offset"}
 
@@ -124,13 +123,3 @@ def _is_ready(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def until(look: Callable[[], T], good: Callable[[T], object], what: str, timeout_s: float = 60) -> T:
-    """What `look` gives, once that is good; the failure tells the last look."""
-    deadline, seen = time.monotonic() + timeout_s, look()
-    while not good(seen):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}; last seen: {seen}"
-        time.sleep(0.2)
-        seen = look()
-    return seen

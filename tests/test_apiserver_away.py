@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from chaos.proxy import FaultProxy
-from control_plane import ControlPlane, why_not
+from control_plane import ControlPlane, running
 from headrace_cli.ports import free_port
 from headrace_cli.redis_binary import RedisBinary, find
 from operator_process import Shop, operator_process
@@ -33,11 +33,8 @@ OUT_S = 60.0
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    if reason := why_not():
-        pytest.skip(reason)
-    made = ControlPlane(tmp_path_factory.mktemp("plane")).start()
-    yield made
-    made.stop()
+    with running(tmp_path_factory.mktemp("plane")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

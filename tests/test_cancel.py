@@ -25,13 +25,6 @@ async def app(redis_url: str) -> AsyncIterator[App[None]]:
     await app.aclose()
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 async def test_a_waiting_task_is_cancelled_at_once(app: App[None]) -> None:
     """And once more is no error; one that ended otherwise cannot be."""
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,20 +17,12 @@ from conftest import StartRedis
 from headrace import App, Ctx, Retry
 from headrace.broker.connection import connect
 from headrace.redis_settings import RedisSettings
-from headrace.runtime.worker import Worker
 from headrace.task import State
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import RedisServer
-from worker_harness import WAIT_S, Desk, eventually, quick, working
+from worker_harness import Desk, eventually, impatient, working
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
-
-
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
 
 
 class Counting:
@@ -140,25 +130,12 @@ async def test_a_clock_that_jumps_makes_no_task_run_twice(skewed: SkewedServer, 
 # F20
 
 
-@asynccontextmanager
-async def impatient(app: App[None], url: str) -> AsyncIterator[Worker]:
-    """As `working`, but a request to Redis may take only 0.3 s, so that a cycle takes no minutes."""
-    redis = replace(RedisSettings.parse(url, "the test"), timeout_s=0.3, connect_timeout_s=0.3)
-    worker = Worker(app, quick(dead_after_s=60.0), redis)
-    running = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        await asyncio.wait_for(running, WAIT_S)
-
-
 async def test_consuming_again_within_2_s_of_every_outage(start_redis: StartRedis) -> None:
     """Resets, silence, half-open connections, a frozen and a killed Redis in turn; each time one task tells."""
     rng = dice("outages")
     server = start_redis(appendfsync="always")
     counting, worst = Counting(), 0.0
-    async with FaultProxy(server.port) as proxy, impatient(counting.app, proxy.url):
+    async with FaultProxy(server.port) as proxy, impatient(counting.app, proxy.url, dead_after_s=60.0):
         desk = Desk(server.url)
         await desk.ended(await desk.submit("count"))
         for _ in range(rounds(6, 500)):

@@ -19,7 +19,7 @@ import yaml
 
 from chart_render import CASES, CHART, ROOT, Json, kinds, rendered, values_of
 from cluster import helm, programs
-from control_plane import ControlPlane, why_not
+from control_plane import ControlPlane, running
 
 VERSIONS: Final = ("1.30", "1.34", "1.37")
 """The oldest that Chart.yaml allows, one between, and that of the tests' cluster."""
@@ -114,24 +114,21 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    if reason := why_not():
-        pytest.skip(reason)
-    made = ControlPlane(tmp_path_factory.mktemp("plane")).start()
-    made.kubectl("delete", "crd", "workerpools.headrace.dev")  # as a fresh cluster has none
-    for name in NAMESPACES:
-        made.kubectl("create", "namespace", name)
-        made.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    # What the values of a case name, and the platform has.
-    made.kubectl("create", "priorityclass", "high", "--value=1000")
-    gvisor = {
-        "apiVersion": "node.k8s.io/v1",
-        "kind": "RuntimeClass",
-        "metadata": {"name": "gvisor"},
-        "handler": "runsc",
-    }
-    made.kubectl("apply", "-f", "-", given=gvisor)
-    yield made
-    made.stop()
+    with running(tmp_path_factory.mktemp("plane")) as made:
+        made.kubectl("delete", "crd", "workerpools.headrace.dev")  # as a fresh cluster has none
+        for name in NAMESPACES:
+            made.kubectl("create", "namespace", name)
+            made.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        # What the values of a case name, and the platform has.
+        made.kubectl("create", "priorityclass", "high", "--value=1000")
+        gvisor = {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": "gvisor"},
+            "handler": "runsc",
+        }
+        made.kubectl("apply", "-f", "-", given=gvisor)
+        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from chart_kit import BEFORE, NOW, Release, earlier, release, under_load, until
+from awaited import until
+from chart_kit import BEFORE, NOW, Release, earlier, release, under_load
 from cluster import helm
 from cluster.choice import Cluster
 

@@ -13,13 +13,6 @@ from headrace.task import State
 from worker_harness import Desk, working
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 @asynccontextmanager
 async def swallowing(ctx: Ctx[Any]) -> AsyncIterator[None]:
     with suppress(Exception):

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from awaited import until
 from charts import dashboards
 from command_line import Command, http
 from doc_blocks import blocks
@@ -25,7 +26,7 @@ from headrace_operator.loop import ControlLoop
 from headrace_operator.metrics import registry_of
 from headrace_operator.requests import Requests
 from headrace_operator.server import Health, serving
-from monitoring_kit import ROOT, Prometheus, alerts, names, program, prometheus, rules, until
+from monitoring_kit import ROOT, Prometheus, alerts, names, program, prometheus, rules
 from operator_kit import MemoryCluster, resource
 from redis_server import Missing, RedisServer, real_servers
 

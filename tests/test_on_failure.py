@@ -22,13 +22,6 @@ from worker_harness import Desk, eventually, working
 Heard = list[tuple[str, int, BaseException]]
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 async def heard(calls: Heard) -> tuple[str, int, BaseException]:
     """The one call, once it has come."""
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from control_plane import ControlPlane, why_not
+from control_plane import ControlPlane, running
 from headrace_operator import kube
 from headrace_operator.cluster import Conflict
 from headrace_operator.fleet import Key
@@ -148,11 +148,8 @@ def test_the_request_that_made_it_keeps_the_number_and_no_other_field() -> None:
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    if reason := why_not():
-        pytest.skip(reason)
-    made = ControlPlane(tmp_path_factory.mktemp("plane")).start()
-    yield made
-    made.stop()
+    with running(tmp_path_factory.mktemp("plane")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ from headrace.task import Envelope
 from process_app import app as process_app
 from redis_server import RedisServer
 from worker_harness import Desk, eventually, working
-
-
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
 
 
 def attempt(task_id: str = "a", queue: str = "default") -> Running:

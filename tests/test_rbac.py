@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from control_plane import ControlPlane, why_not
+from control_plane import ControlPlane, running
 from headrace_cli.redis_binary import RedisBinary, find
 from headrace_operator.rbac import RIGHTS, Right, for_cluster, for_namespaces, main, rules
 from operator_process import Shop, operator_process
@@ -45,13 +45,10 @@ def test_an_operator_of_some_namespaces_has_no_right_in_the_cluster_as_a_whole()
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    if reason := why_not():
-        pytest.skip(reason)
-    made = ControlPlane(tmp_path_factory.mktemp("plane"), "OwnerReferencesPermissionEnforcement").start()
-    for name in ("headrace", "shop", "other"):
-        made.kubectl("create", "namespace", name)
-    yield made
-    made.stop()
+    with running(tmp_path_factory.mktemp("plane"), "OwnerReferencesPermissionEnforcement") as made:
+        for name in ("headrace", "shop", "other"):
+            made.kubectl("create", "namespace", name)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,6 @@ from headrace.task import Envelope, State, encode_envelope, new_id
 from worker_harness import Desk, eventually, shares, working
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 class Speechless(Exception):  # noqa: N818 - it has no words
     def __str__(self) -> str:
         raise RuntimeError("no words")

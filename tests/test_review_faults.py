@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import worker_harness
 from chaos.proxy import FaultProxy
 from headrace import App, Ctx
 from headrace.broker.broker import NewTask, Queue
@@ -34,13 +34,6 @@ from worker_harness import WAIT_S, Desk, eventually, quick, shares, working
 QUEUE = Queue("default")
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 def counting() -> tuple[App[None], list[str]]:
     app = App("t")
     runs: list[str] = []
@@ -52,17 +45,7 @@ def counting() -> tuple[App[None], list[str]]:
     return app, runs
 
 
-@asynccontextmanager
-async def impatient(app: App[Any], url: str, /, **changes: Any) -> AsyncIterator[Worker]:
-    """As `working`, but a request to Redis may take only 0.3 s."""
-    redis = replace(RedisSettings.parse(url, "the test"), timeout_s=0.3, connect_timeout_s=0.3)
-    one = Worker(app, quick(durability_timeout_s=0.1, **changes), redis)
-    running = asyncio.create_task(one.run())
-    try:
-        yield one
-    finally:
-        one.stop()
-        await asyncio.wait_for(running, WAIT_S)
+impatient = partial(worker_harness.impatient, durability_timeout_s=0.1)
 
 
 # the connection
@@ -261,19 +244,9 @@ class HalfOpen(FaultProxy):
     def kill_silently(self) -> None:
         self.dead |= self._writers
 
-    async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        passes: Callable[[bytes], bool],
-        also_open: asyncio.Event | None = None,
-    ) -> None:
-        while data := await reader.read(1 << 16):
-            if writer in self.dead:
-                await asyncio.Event().wait()
-            if not passes(data):
-                return
-            writer.write(data)
+    async def _hold(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if writer in self.dead:
+            await asyncio.Event().wait()
 
 
 async def test_half_open_connections_are_noticed(desk: Desk, redis_server: RedisServer, redis_url: str) -> None:
@@ -328,20 +301,10 @@ class LateReplies(FaultProxy):
     def pass_on(self) -> None:
         self.go.set()
 
-    async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        passes: Callable[[bytes], bool],
-        also_open: asyncio.Event | None = None,
-    ) -> None:
-        home = writer.get_extra_info("sockname")[1] == self.port
-        while data := await reader.read(1 << 16):
-            if home and data.count(b"\r\n") > 8 and b'"t":"count"' in data:  # a claim
-                await self.go.wait()
-            if not passes(data):
-                return
-            writer.write(data)
+    async def _hold(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        claim = data.count(b"\r\n") > 8 and b'"t":"count"' in data
+        if claim and self._is_home(writer):
+            await self.go.wait()
 
 
 # duties

@@ -45,13 +45,6 @@ def broker(redis_url: str) -> Iterator[SyncClient]:
     client.close()
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 async def test_an_expired_task_is_never_run(redis_url: str, desk: Desk) -> None:
     """Whoever claims it ends it as cancelled with the reason; `get` says so, and it is counted."""
     app, ran = App("t", url=redis_url), list[int]()

@@ -17,13 +17,6 @@ from headrace.task import State, new_id
 from worker_harness import Desk, eventually, shares, working
 
 
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
-
-
 async def test_async_and_sync_handlers_complete_with_their_results(desk: Desk, redis_url: str) -> None:
     """A coroutine and a function in a thread both run once, and their results are kept."""
     app = App("t")

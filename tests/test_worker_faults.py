@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,13 +19,6 @@ from worker_harness import Desk, eventually, shares, working
 
 CYCLE = script("cycle").sha.encode()
 RECONCILE = script("reconcile").sha.encode()
-
-
-@pytest.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
 
 
 class Counting:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -35,10 +36,19 @@ def quick(**changes: Any) -> WorkerSettings:
     return WorkerSettings(**(values | changes))
 
 
-@asynccontextmanager
-async def working(app: App[Any], url: str, /, **changes: Any) -> AsyncIterator[Worker]:
+def working(app: App[Any], url: str, /, **changes: Any) -> AbstractAsyncContextManager[Worker]:
     """A worker that serves `app` until the block ends, then drains."""
-    worker = Worker(app, quick(**changes), RedisSettings.parse(url, "the test"))
+    return _until_drained(Worker(app, quick(**changes), RedisSettings.parse(url, "the test")))
+
+
+def impatient(app: App[Any], url: str, /, **changes: Any) -> AbstractAsyncContextManager[Worker]:
+    """As `working`, but a request to Redis may take only 0.3 s."""
+    redis = replace(RedisSettings.parse(url, "the test"), timeout_s=0.3, connect_timeout_s=0.3)
+    return _until_drained(Worker(app, quick(**changes), redis))
+
+
+@asynccontextmanager
+async def _until_drained(worker: Worker) -> AsyncIterator[Worker]:
     running = asyncio.create_task(worker.run())
     try:
         yield worker

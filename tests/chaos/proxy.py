@@ -138,7 +138,7 @@ class FaultProxy:
             return True
 
         out = asyncio.create_task(self._pump(reader, upstream, request))
-        home = asyncio.create_task(self._pump(back, writer, lambda _: not muted and not self._its_turn(), self._back))
+        home = asyncio.create_task(self._pump(back, writer, lambda _: not muted and not self._its_turn()))
         await asyncio.wait({out, home}, return_when=asyncio.FIRST_COMPLETED)
         for task in (out, home):
             task.cancel()
@@ -146,19 +146,23 @@ class FaultProxy:
                 await task
 
     async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        passes: Callable[[bytes], bool],
-        also_open: asyncio.Event | None = None,
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
     ) -> None:
         while data := await reader.read(1 << 16):
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            await self._open.wait()
-            if also_open is not None:
-                await also_open.wait()
+            await self._hold(data, writer)
             if not passes(data):
                 return
             writer.write(data)
             await writer.drain()
+
+    async def _hold(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Wait until this piece may go on to `writer`; a test's own proxy waits for something of its own."""
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        await self._open.wait()
+        if self._is_home(writer):
+            await self._back.wait()
+
+    def _is_home(self, writer: asyncio.StreamWriter) -> bool:
+        """Whether it leads to a client, and not to Redis."""
+        return bool(writer.get_extra_info("sockname")[1] == self.port)
