@@ -40,6 +40,7 @@ class Metrics(Collector):
     """One API process' numbers. `types` gives the published types' names, for series that start at 0."""
 
     def __init__(self, store: Store, capacity: int, connections: Connections) -> None:
+        self._build = _build_info()  # read from disk, and it stays so
         self._store = store
         self._capacity = capacity
         self._connections = connections
@@ -71,7 +72,7 @@ class Metrics(Collector):
         buckets.observe(size)
 
     def collect(self) -> Iterator[Metric]:
-        yield _build_info()
+        yield self._build
         yield from self._tasks()
         yield from self._bulk()
         yield from self._http()
