@@ -9,13 +9,16 @@ from datetime import datetime
 
 import pytest
 
-from headrace import App, InvalidRequest, State, StoreUnavailable, TaskCall, WrongCaller
+from chaos.proxy import FaultProxy
+from headrace import App, InvalidRequest, State, StoreUnavailable, TaskCall, WrongCaller, watching
 from headrace.broker.client import AsyncClient
 from headrace.broker.keys import QueueKeys
 from headrace.ended import Ended, Place
+from headrace.queues import Caller, names
 from headrace.redis_settings import RedisSettings
 from headrace.testing import Testing
 from headrace.watching import EndedTask, Watchers, _told
+from redis_server import RedisServer
 from worker_harness import eventually, shares, working
 
 BEGINNING = "0-0/default"
@@ -193,6 +196,49 @@ async def test_closing_the_app_ends_its_watches(redis_url: str) -> None:
     await eventually(lambda: _is_read(redis_url))
     await app.aclose()
     assert await asyncio.wait_for(watching, 10) == []
+    assert await _is_read(redis_url) == 0
+
+
+@pytest.mark.parametrize("last_id", ["", BEGINNING])
+async def test_closing_the_app_ends_a_watch_that_has_not_begun_because_redis_went_away(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch, last_id: str
+) -> None:
+    """Away between its first look, which would have said so, and the reading."""
+    gone = asyncio.Event()
+
+    async def look(client: Caller, namespace: str) -> list[str]:
+        found = await names(client, namespace)
+        proxy.blackhole()
+        gone.set()
+        return found
+
+    monkeypatch.setattr(watching, "names", look)
+    async with FaultProxy(redis_server.port) as proxy:
+        app = App("shop", url=proxy.url)
+        tasks = asyncio.create_task(take(app.watch(last_id=last_id), 1))
+        await gone.wait()
+        await asyncio.sleep(0)  # from the look's end to where it waits for the reader
+        await app.aclose()
+        assert await asyncio.wait_for(tasks, 5) == []
+
+
+async def test_closing_the_app_ends_a_watch_that_takes_its_first_look(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def look(client: Caller, namespace: str) -> list[str]:
+        looking.set()
+        await go_on.wait()
+        return []
+
+    monkeypatch.setattr(watching, "names", look)
+    app = App("shop", url=redis_url)
+    tasks = asyncio.create_task(take(app.watch(), 1))
+    await looking.wait()
+    await app.aclose()
+    go_on.set()
+    assert await asyncio.wait_for(tasks, 5) == []
     assert await _is_read(redis_url) == 0
 
 

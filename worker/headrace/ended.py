@@ -120,7 +120,7 @@ class EndedTasks:
     async def ready(self, wanted: Callable[[str], bool]) -> Place:
         """Until listeners are told of what ends; the place of the last task that ended in the wanted queues before.
 
-        Waits while Redis is away.
+        Waits while Redis is away, until `aclose`.
         """
         await self._ready.wait()
         places = (Place(*_key(last), queue) for queue, last in self._last.items() if wanted(queue))
@@ -211,9 +211,10 @@ class EndedTasks:
         return more
 
     async def aclose(self) -> None:
-        """Stop reading and close the connection."""
+        """Stop reading and close the connection. Who waits until it reads, waits no longer."""
         if self._reader is not None:
             self._reader.cancel()
+            self._ready.set()
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._client.aclose()
 

@@ -47,12 +47,15 @@ class Watchers:
         self._namespace = namespace
         self._most = most
         self._open: set[_Watch] = set()
+        self._closed = False
 
     async def follow(
         self, queues: Sequence[str], types: Sequence[str], since: Place | None
     ) -> AsyncGenerator[EndedTask, None]:
         """What ends after that place, or from now on, until `aclose`. Raises StoreUnavailable, RedisError."""
         await names(self._client, self._namespace)  # says at once that Redis is away; what follows would wait
+        if self._closed:
+            return
         watch = _Watch(queues, types, self._most)
         self._open.add(watch)
         try:
@@ -64,6 +67,7 @@ class Watchers:
 
     async def aclose(self) -> None:
         """End all watches, after what waits for them, and stop reading."""
+        self._closed = True
         for watch in self._open:
             watch.end()
         await self._ended.aclose()
