@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, TOKEN, Api, running
+from chaos.proxy import FaultProxy
 from conftest import StartRedis
 from headrace import audit
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.shared import shared_call
 from headrace.bulk import LEASE_MS, MAX_RUNNING, Jobs
-from headrace.bulk_job import Chosen, Order
+from headrace.bulk_job import Chosen, Order, Work
 from headrace.errors import StoreUnavailable
 from headrace.settings import Durabilities
 from headrace.task import Envelope, Failure, encode_envelope, new_id
 from headrace_api import bulk_driver
+from redis_server import RedisServer
 from worker_harness import eventually
 
 BULK = "/api/v1/bulk"
@@ -126,6 +128,52 @@ async def test_jobs_and_what_they_did_are_counted(redis_url: str) -> None:
         'tasks_total{action="cancel",outcome="done"}': 250,
         'tasks_total{action="retry",outcome="failed"}': 3,
     }
+
+
+async def test_what_a_lost_answer_kept_is_counted_too(redis_server: RedisServer, redis_url: str) -> None:
+    """Redis kept the step, and this process did not hear of it: the last one that it did not hear of, too."""
+    async with FaultProxy(redis_server.port) as proxy, running(redis_url, door=proxy.url, bulk_rate=100_000) as api:
+        await add(api, 250)
+        proxy.lose_reply(b'"found":200')
+        proxy.lose_reply(b'"found":250')
+        job = await ended(api, (await order(api, {"action": "cancel", "filter": "queue:default"}))["id"])
+
+        async def over() -> bool:
+            return "jobs_running" not in await metrics(api)
+
+        await eventually(over)
+        counted = await metrics(api)
+    assert proxy.faults == 2
+    assert (job["state"], job["done"]) == ("done", 250)
+    assert counted == {
+        'jobs_total{action="cancel",outcome="done"}': 1,
+        'tasks_total{action="cancel",outcome="done"}': 250,
+    }
+
+
+async def test_what_others_did_meanwhile_is_not_counted_here(redis_url: str) -> None:
+    """A process that lost its job and gets it again counts on from where the others left it."""
+    async with running(redis_url) as api:
+        ids = await add(api, 300)
+        jobs = Jobs(api.worker.client, "default")
+        job = await jobs.start(Order("cancel", ids=tuple(ids)), owner="first")
+        counts = bulk_driver.Counts(Counter())
+        for owner, found, seen in (("first", 100, 100), ("other", 200, 100), ("first", 200, 100), ("first", 300, 200)):
+            work = await jobs.take(owner, job.id) or await _when_the_lease_is_over(jobs, api, job.id, owner)
+            if owner == "first":
+                counts.took(work)
+            work.progress.found = work.progress.done = found
+            assert await jobs.save(work, owner, ()) == "running"
+            if owner == "first":
+                counts.saw(work.progress)
+            assert counts.of["cancel", "done"] == seen
+
+
+async def _when_the_lease_is_over(jobs: Jobs, api: Api, bulk_id: str, owner: str) -> Work:
+    await api.worker.client.command("HSET", jobs._key(bulk_id), "until", 0)
+    work = await jobs.take(owner, bulk_id)
+    assert work is not None
+    return work
 
 
 async def test_what_waits_is_cancelled_and_what_runs_goes_on(redis_url: str) -> None:

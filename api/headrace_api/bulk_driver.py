@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from headrace.broker.client import AsyncClient
@@ -13,7 +14,6 @@ from headrace.bulk_run import Pace, Runner
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from .metrics import Metrics
     from .overview import Lookout
     from .services import Services
 
@@ -26,18 +26,26 @@ AGAIN_S: Final = 1.0
 
 
 class Counts:
-    """What one process did of a job, for its metrics: only what was kept, so that no step counts twice."""
+    """What one process did of a job, for its metrics: all that Redis kept of its steps, each once."""
 
-    def __init__(self, metrics: Metrics, work: Work) -> None:
-        self._counted = metrics.bulk_tasks
-        self._action: Action = work.kept.action
-        self._done, self._found = work.progress.done, work.progress.found
+    def __init__(self, of: Counter[tuple[str, str]]) -> None:
+        self.of = of
+        self._term = -1
+        self._action: Action = "retry"
+        self._done = self._found = 0
+
+    def took(self, work: Work) -> None:
+        """The job is in this process' hands, perhaps again: then it may show a step of which the answer was lost."""
+        if work.term != self._term:  # what it shows was done by others
+            self._done, self._found = work.progress.done, work.progress.found
+        self._term, self._action = work.term, work.kept.action
+        self.saw(work.progress)
 
     def saw(self, progress: Progress) -> None:
         """The job is so far, and that is kept."""
         done, found = progress.done - self._done, progress.found - self._found
-        self._counted[self._action, "done"] += done
-        self._counted[self._action, "failed"] += found - done
+        self.of[self._action, "done"] += done
+        self.of[self._action, "failed"] += found - done
         self._done, self._found = progress.done, progress.found
 
 
@@ -77,11 +85,13 @@ class Bulks:
         """Carry a job out, however often Redis goes away meanwhile."""
         runner = Runner(self._client, namespace, self._services.settings, self._pace, self._owner)
         lookout = self._services.namespace(namespace).lookout
+        counts = Counts(self._services.metrics.bulk_tasks)
         while True:
             try:
                 work = await runner.jobs.take(self._owner, bulk_id)
                 if work is not None:
-                    await self._go_on(runner, work, lookout)
+                    counts.took(work)
+                    await self._go_on(runner, work, counts, lookout)
             except HeadraceError as error:
                 logger.warning("Bulk job %s goes on in %g s. %s", bulk_id, AGAIN_S, error)
                 await asyncio.sleep(AGAIN_S)
@@ -92,9 +102,7 @@ class Bulks:
                 lookout.forget()
                 return
 
-    async def _go_on(self, runner: Runner, work: Work, lookout: Lookout) -> None:
-        action, counts = work.kept.action, Counts(self._services.metrics, work)
-
+    async def _go_on(self, runner: Runner, work: Work, counts: Counts, lookout: Lookout) -> None:
         def tell(progress: Progress) -> None:
             counts.saw(progress)
             lookout.forget()
@@ -102,7 +110,7 @@ class Bulks:
         state = await runner.go_on(work, tell)
         if state != "lost":
             counts.saw(work.progress)
-            self._services.metrics.bulk_jobs[action, state] += 1
+            self._services.metrics.bulk_jobs[work.kept.action, state] += 1
 
     async def _watch(self) -> None:
         while True:

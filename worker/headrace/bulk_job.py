@@ -116,6 +116,8 @@ class Work:
     progress: Progress
     next: tuple[Chosen, ...] = ()
     """Which a process that is gone may have acted on already."""
+    term: int = 0
+    """How many owners it had before: while that is the same, all that became of it was done by one process."""
 
 
 _kept: Final = msgspec.json.Decoder(Kept).decode
@@ -126,7 +128,8 @@ _chosen: Final = msgspec.json.Decoder(list[Chosen]).decode
 def work_of(bulk_id: str, fields: Mapping[bytes, bytes]) -> Work:
     """A job in Redis, for the process that took it."""
     chosen = tuple(_chosen(fields[b"next"])) if b"next" in fields else ()
-    return Work(bulk_id, _kept(fields[b"order"]), int(fields[b"begun"]), _progress_of(fields), chosen)
+    kept, term = _kept(fields[b"order"]), int(fields.get(b"term", 0))
+    return Work(bulk_id, kept, int(fields[b"begun"]), _progress_of(fields), chosen, term)
 
 
 def _progress_of(fields: Mapping[bytes, bytes]) -> Progress:
