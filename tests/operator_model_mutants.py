@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from headrace.broker.demand import Demand
-from headrace_operator import decide, hand_on, status, steering, workforce
+from headrace_operator import decide, hand_on, hands, sight, status, workforce
 from headrace_operator.drain import Replica, Shrink, shrink
 from headrace_operator.fleet import Key
+from headrace_operator.hands import Hands
 from headrace_operator.loop import ControlLoop
 from headrace_operator.news import Event, News, Teller
 from headrace_operator.schedules import Bounds, bounds
 from headrace_operator.spec import InvalidSpec
-from headrace_operator.steering import Steering
 from operator_model_plan import (
     BAD_SPEC,
     BUSY,
@@ -51,7 +51,7 @@ def _shrinks(change: Callable[[list[Replica], dict[str, Any]], Shrink]) -> Calla
     def mutant(replicas: list[Replica], **given: Any) -> Shrink:
         return change(replicas, given)
 
-    return lambda patch: patch.setattr(steering, "shrink", mutant)
+    return lambda patch: patch.setattr(hands, "shrink", mutant)
 
 
 def _sees(**fields: Any) -> Callable[[pytest.MonkeyPatch], None]:
@@ -158,8 +158,8 @@ MUTANTS: Final = (
     Mutant("not ready does not matter", LATE_READY, _sees(ready=True)),
     Mutant("what is not heard does not work", LOST_BEATS, _sees(unheard=False)),
     Mutant("what is not shown is not there", LATE_PODS, _shrinks(_nothing_unseen)),
-    Mutant("no marks", BUSY, _sets(Steering, "_mark", _no_marks)),
-    Mutant("unreadable is empty", NO_REDIS, _sets(steering, "Unreadable", _Empty)),
+    Mutant("no marks", BUSY, _sets(Hands, "_mark", _no_marks)),
+    Mutant("unreadable is empty", NO_REDIS, _sets(sight, "Unreadable", _Empty)),
     Mutant("no window", RESTARTS, _shrinks_at_once),
     Mutant("no bounds", BUSY, _sets(decide, "_bounded", lambda decision, limits, observed: decision)),
     Mutant("schedules do not count", SEASONS, _sets(decide, "bounds", _plain_bounds)),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace.broker.demand import Demand
 from headrace_operator.fleet import Fleet, Key
 from headrace_operator.looker import Place
+from headrace_operator.sight import MUTE_S
 from headrace_operator.spec import Mode, PoolSpec
-from headrace_operator.steering import MUTE_S
 from headrace_operator.workforce import pod_of
 from operator_model_cluster import Raw, TruePod, TruePool
 from operator_model_plan import limits_of

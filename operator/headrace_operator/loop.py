@@ -18,8 +18,9 @@ from .looker import LOOK_S, Looker, Place
 from .manifests import Pool, Ref
 from .observed import Moment
 from .schedules import check_schedules
+from .sight import Look
 from .spec import InvalidSpec, read_spec
-from .steering import Look, Steering
+from .steering import Steering
 
 logger = logging.getLogger("headrace.operator")
 

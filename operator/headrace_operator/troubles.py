@@ -28,6 +28,17 @@ PASSING: Final = (
 )  # fmt: skip
 """What comes and goes: told anew when it comes back."""
 
+Troubles = dict[str, Condition]
+"""By the type of the condition."""
+
+
+def put(found: Troubles, type: str, condition: Condition | None) -> None:
+    """This is wrong, or (None) right again."""
+    if condition is None:
+        found.pop(type, None)
+    else:
+        found[type] = condition
+
 
 def conflict(expected: int, found: int) -> Condition:
     """Somebody else writes the number: two writers undo each other's work for ever."""

@@ -1,0 +1,166 @@
+"""What is done to one pool's replicas after a decision: asked to drain, marked, and then fewer; or more at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from headrace.broker.demand import Demand
+from headrace.errors import HeadraceError
+
+from . import troubles, workforce
+from .cluster import Cluster, ClusterError, Conflict, Refused
+from .decide import Decision
+from .disruption import Guards, left_to_us
+from .drain import Shrink, shrink
+from .fleet import Fleet, Key
+from .looker import Looker, Place
+from .manifests import Pool
+from .news import News, scaled
+from .observed import Moment, Unreadable
+from .sight import Seen
+from .spec import Mode
+from .troubles import Troubles, put
+
+logger = logging.getLogger("headrace.operator")
+
+DECIDING: Final = {Mode.AUTO, Mode.EXTERNAL}
+"""Modes in which the number is ours to write."""
+CONFLICT_S: Final = 60.0
+"""Another writer of the number stays in the conditions for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of a pool works with."""
+
+    looker: Looker
+    cluster: Cluster
+    at: Moment
+
+
+Tell = Callable[[Cluster, News, Moment], Awaitable[None]]
+
+
+class Hands:
+    """Of one pool, as long as this process knows it."""
+
+    def __init__(self, key: Key, found: Troubles, tell: Tell) -> None:
+        self._key = key
+        self._troubles = found
+        self._tell = tell
+        self._guards = Guards()
+        self._expected: int | None = None
+        """The number as this process last wrote or saw it."""
+        self._conflict_s = float("-inf")
+        self._unsure = False
+        """The last write of the number had no answer: nobody knows whether it was done."""
+        self.last_scale: datetime | None = None
+        self.scalings: Counter[tuple[str, str]] = Counter()
+        """(up or down, reason) → changes of the number."""
+
+    async def make_sure(self, cluster: Cluster) -> None:
+        """Before anything is decided: what the number is, if that is not known."""
+        if self._unsure:
+            await cluster.look_again(self._key)
+            self._unsure = False
+
+    def watch_number(self, mode: Mode, fleet: Fleet, at: Moment) -> None:
+        """Whether somebody else wrote it."""
+        expected, self._expected = self._expected, fleet.asked_for
+        if expected is not None and expected != fleet.asked_for and mode in DECIDING:
+            self._conflict_s = at.s
+            put(self._troubles, "ReplicasOwned", troubles.conflict(expected, fleet.asked_for))
+        elif at.s - self._conflict_s > CONFLICT_S:
+            put(self._troubles, "ReplicasOwned", None)
+
+    async def carry_out(self, pool: Pool, seen: Seen, decision: Decision, step: Step) -> int:
+        """Drain and write. Returns the number of replicas that is now asked for."""
+        fleet, wanted = seen.fleet, decision.replicas
+        writes = pool.spec.mode not in {Mode.PAUSED, Mode.DRY_RUN}
+        if isinstance(seen.loads, Unreadable):
+            # Without Redis nobody can be asked to drain, so the number only ever grows.
+            target = max(wanted, fleet.asked_for) if writes else fleet.asked_for
+            return await self._write(target, decision, fleet, step)
+        plan = _plan(pool, seen, wanted, step.at)
+        await self._handshake(plan, seen.demands, step.looker)
+        if not writes:
+            return fleet.asked_for
+        put(self._troubles, "Drained", troubles.overdue(plan, pool.spec.drain.timeout_seconds))
+        if wanted > fleet.asked_for:
+            # First of all, for growing needs no marks.
+            await self._write(wanted, decision, fleet, step)
+        await self._mark(plan, fleet, step.cluster)
+        if wanted >= fleet.asked_for:
+            return wanted
+        return await self._write(max(wanted, fleet.asked_for - plan.fewer), decision, fleet, step)
+
+    async def _write(self, target: int, decision: Decision, fleet: Fleet, step: Step) -> int:
+        """Ask for so many replicas. Returns the number."""
+        if target == fleet.asked_for:
+            return target
+        try:
+            await step.cluster.scale(self._key, target, fleet)
+        except ClusterError as error:
+            self._unsure = not isinstance(error, Refused | Conflict)
+            raise
+        await self._tell(step.cluster, scaled(fleet.asked_for, target, decision), step.at)
+        self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
+        self.last_scale, self._expected = step.at.wall, target
+        return target
+
+    async def _handshake(self, plan: Shrink, demands: Mapping[Place, Demand], looker: Looker) -> None:
+        for place, demand in demands.items():
+            client, queue = looker.client(place.connection), looker.queue(place)
+            assert client is not None
+            ask = workforce.boots_of(plan.ask, demand)
+            release = [*workforce.boots_of(plan.release, demand), *workforce.strangers(demand)]
+            try:
+                if ask:
+                    await client.call(queue.ask_to_drain(ask))
+                if release:
+                    await client.call(queue.release_from_drain(release))
+            except HeadraceError as error:
+                logger.warning("pool %s: workers could not be asked to drain: %s", self._key, error)
+
+    async def _mark(self, plan: Shrink, fleet: Fleet, cluster: Cluster) -> None:
+        """Those that go are cheap before the number is lowered, and nobody else is.
+
+        Until it is, those that were to go stay cheap: they may be on their way out already.
+        """
+        going = set(plan.remove)
+        kept = going if plan.fewer else {*going, *plan.leave}
+        dear = [pod.name for pod in fleet.staying if pod.cheap and pod.name not in kept]
+        cheap = [pod.name for pod in fleet.staying if not pod.cheap and pod.name in going]
+        if dear:
+            await cluster.mark(self._key, dear, cheap=False)
+        if cheap:
+            await cluster.mark(self._key, cheap, cheap=True)
+
+    async def guard(self, pool: Pool, seen: Seen, cluster: Cluster, at: Moment) -> None:
+        """Busy pods are not moved to save nodes. It is no more than a wish, so a failure holds nothing up."""
+        if isinstance(seen.loads, Unreadable) or not left_to_us(pool.spec.template):
+            return
+        busy = {each.name for each in seen.replicas if each.busy}
+        protect, release = self._guards.due(seen.fleet.staying, busy, at.s)
+        try:
+            if protect:
+                await cluster.guard(self._key, protect, busy=True)
+            if release:
+                await cluster.guard(self._key, release, busy=False)
+        except ClusterError as error:
+            logger.warning("pool %s: busy pods were not marked as such: %s", self._key, error)
+
+
+def _plan(pool: Pool, seen: Seen, wanted: int, at: Moment) -> Shrink:
+    drain = pool.spec.drain
+    plan = shrink(
+        seen.replicas, wanted=wanted, asked_for=seen.fleet.asked_for, policy=drain.policy, now_s=at.s,
+        timeout_s=drain.timeout_seconds, unseen=seen.unseen,
+    )  # fmt: skip
+    # Deletion costs do not reach across the ReplicaSets of a rollout: the wrong pod would go.
+    return replace(plan, remove=(), missing=0) if seen.fleet.rollout else plan
