@@ -79,10 +79,11 @@ class Looker:
             answers = await self._ask(connection, places)
         except (HeadraceError, TimeoutError) as error:
             self.up[name] = False
+            self._made.difference_update(places)  # it may come back with nothing in it
             return dict.fromkeys(places, _worded(error))
         self.up[name] = any(isinstance(each, Demand | GroupMissingError) for each in answers.values())
-        # An error now; the next look makes the group again.
-        self._made.difference_update(place for place in places if isinstance(answers[place], GroupMissingError))
+        # An error now; the next look makes what is missing again.
+        self._made.difference_update(place for place in places if not isinstance(answers[place], Demand))
         return answers
 
     async def _ask(self, connection: Connection, places: list[Place]) -> dict[Place, Demand | Exception]:
