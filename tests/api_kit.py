@@ -189,7 +189,8 @@ async def running(
     redis_url: str, token: str | None = None, *, door: str | None = None, **changes: Any
 ) -> AsyncIterator[Api]:
     """An API on `redis_url`. `token` is sent by the client; `door` is another URL for the API itself (a proxy)."""
-    settings = ApiSettings.from_env({}, port=0, **changes)
+    patient = {"scan_s": 10.0}  # a machine that is busy must not cut lists short
+    settings = ApiSettings.from_env({}, port=0, **patient | changes)
     client = AsyncClient(RedisSettings.parse(redis_url, "the test"))
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (

@@ -9,6 +9,7 @@ import pytest
 
 from api_kit import EMAIL, Api, running
 from headrace.listing import Position
+from headrace.settings import ApiSettings
 from headrace.task import Failure
 
 ORDERS = EMAIL | {"queue": "orders"}
@@ -170,6 +171,23 @@ async def test_a_page_that_looked_at_enough_says_so(redis_url: str) -> None:
         second = await get(api, f"/tasks?args.recipient=nobody&cursor={first['next']}")
     assert (first["tasks"], first["scanned"], first["truncated"]) == ([], 100, True)
     assert (second["tasks"], second["scanned"], second["truncated"], second["next"]) == ([], 80, False, None)
+
+
+async def test_a_page_that_took_long_enough_says_so(redis_url: str) -> None:
+    """With no time a page is a single call to Redis; the default leaves room for the rest of 50 ms."""
+    async with running(redis_url, scan_s=0) as api:
+        for _ in range(3):
+            await api.ask("POST", "/api/v1/tasks:batch", json={"tasks": [EMAIL] * 900})
+        await api.submitted(EMAIL | {"tags": ["rare"], "priority": 0})
+        page = await get(api, "/tasks?tag=rare")
+        pages = [page]
+        while page["next"]:
+            page = await get(api, f"/tasks?tag=rare&cursor={page['next']}")
+            pages.append(page)
+    assert [each["scanned"] for each in pages] == [1_000, 1_000, 701]
+    assert [each["truncated"] for each in pages] == [True, True, False]
+    assert [len(each["tasks"]) for each in pages] == [0, 0, 1]
+    assert ApiSettings.from_env({}).scan_s < 0.05
 
 
 async def test_errors_are_grouped_and_name_the_filter_that_finds_them(redis_url: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from headrace import task
-from headrace.broker.broker import NewTask, Queue, Reclaim
+from headrace import listing, task
+from headrace.broker.broker import Call, NewTask, Queue, Reclaim
 from headrace.broker.keys import STREAMS
 from headrace.listing import Position
 from headrace.task import Envelope, State
@@ -187,6 +188,56 @@ def test_a_page_is_full_or_the_list_ends_or_it_says_truncated(desk: Desk) -> Non
     assert (len(whole.items), whole.scanned, whole.truncated, whole.next) == (1, 50, False, None)
     some = page(desk, limit=10)
     assert (len(some.items), some.scanned, some.truncated) == (10, 10, False)
+
+
+class Slow:
+    """A clock by which each call to Redis takes as long as the test says; nothing else takes any time."""
+
+    def __init__(self, desk: Desk, monkeypatch: pytest.MonkeyPatch, *call_s: float) -> None:
+        self.now = 1_000.0
+        durations, run = itertools.chain(call_s, itertools.repeat(call_s[-1])), desk.wire.run
+
+        def slow(call: Call[Any]) -> Any:
+            self.now += next(durations)
+            return run(call)
+
+        monkeypatch.setattr(desk.wire, "run", slow)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("call_s", "limit_s", "scanned"),
+    [
+        ([0.01], 0.045, 40),  # a fifth call would end too late
+        ([0.01], 0.05, 50),
+        ([0.001, 0.02], 0.045, 30),  # one that took long is expected to come again
+        ([5.0], 0.045, 10),  # the first one is always made: no page leads nowhere
+    ],
+)
+def test_a_page_ends_before_its_time_is_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, call_s: list[float], limit_s: float, scanned: int
+) -> None:
+    """It says so, and its cursor goes on where it stopped: the pages put together are the list."""
+    monkeypatch.setattr(listing, "CALL_BUDGET", 10)
+    desk.submit(*(new(task_id(n)) for n in range(1, 96)))
+    desk.submit(tagged(task_id(96), {}, "rare"))
+    desk.submit(*(new(task_id(n)) for n in range(97, 101)))
+    clock = Slow(desk, monkeypatch, *call_s)
+    found = page(desk, "tag:none", seconds=limit_s, clock=clock)
+    assert (found.items, found.scanned, found.truncated) == ([], scanned, True)
+    assert [each.scanned for each in pages(desk, "tag:none", seconds=limit_s, clock=clock)][:-1] != []
+    assert sum(each.scanned for each in pages(desk, "tag:none", seconds=limit_s, clock=clock)) == 100
+    assert ids(desk, "tag:rare", seconds=limit_s, clock=clock) == [task_id(96)]
+
+
+def test_time_is_over_between_two_queues_as_well(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand empty queues are a thousand calls."""
+    queues = [Queue(f"q{n}") for n in range(10)]
+    clock = Slow(desk, monkeypatch, 0.01)
+    found = page(desk, "", None, *queues, seconds=0.035, clock=clock)
+    assert (found.items, found.truncated, found.next and found.next.queue) == ([], True, "q3")
 
 
 def test_large_tasks_use_up_the_budget_sooner(desk: Desk) -> None:

@@ -76,7 +76,7 @@ class TaskList(msgspec.Struct, frozen=True):
     next: Annotated[str | None, Meta(description="cursor of the next page; null: the list ends here")]
     scanned: Annotated[int, Meta(description="tasks that were looked at for this page")]
     truncated: Annotated[
-        bool, Meta(description="so many were looked at that the page ends early: more may be behind `next`")
+        bool, Meta(description="the look was long enough that the page ends early: more may be behind `next`")
     ]
 
 
@@ -97,7 +97,7 @@ class WorkerList(msgspec.Struct, frozen=True):
 async def list_tasks(services: Services, request: Request) -> web.Response:
     """List tasks, queue by queue: scheduled and retrying, parked, pending, processing, failed, then ended ones.
 
-    A page looks at a bounded number of tasks, and says how many that were.
+    A page looks at a bounded number of tasks, for a bounded time, and says at how many.
     """
     given = request.http.query
     filter = _filter(request, given)
@@ -106,9 +106,10 @@ async def list_tasks(services: Services, request: Request) -> web.Response:
     namespace = services.namespace(request.caller.namespace)
     secret = await namespace.keys.secret()
     cursor = unseal(secret, namespace.name, filter, query.cursor) if query.cursor else None
-    payload, budget = query.fields == "payload", services.settings.scan_budget
+    payload, settings = query.fields == "payload", services.settings
+    ask = listing.Ask(filter, cursor, query.limit, settings.scan_budget, payload, settings.scan_s)
     async with services.looks:
-        page = await listing.page(services.store, queues, filter, cursor, query.limit, budget, payloads=payload)
+        page = await listing.page(services.store, queues, ask)
     after = seal(secret, namespace.name, filter, page.next) if page.next else None
     tasks = [summary(seen, payload=payload) for seen in page.items]
     headers = {"Link": _link(given, after)} if after else {}

@@ -65,7 +65,7 @@ def command(words: tuple[str, ...], limit: int, everything: bool, output: str, *
 
 async def _found(session: Session, text: str, limit: int | None, payloads: bool) -> AsyncIterator[TaskView]:
     from headrace.filters import Filter
-    from headrace.listing import MAX_LIMIT, page, queues_of
+    from headrace.listing import MAX_LIMIT, Ask, page, queues_of
 
     from .output import note
     from .progress import Bar
@@ -75,7 +75,7 @@ async def _found(session: Session, text: str, limit: int | None, payloads: bool)
     with Bar("looked at", None, beside_data=True) as bar:
         while limit is None or given < limit:
             want = MAX_LIMIT if limit is None else min(MAX_LIMIT, limit - given)
-            found = await page(session.client, queues, filter, position, want, payloads=payloads)
+            found = await page(session.client, queues, Ask(filter, position, want, payloads=payloads))
             for seen in found.items:
                 yield seen
             given, scanned, position = given + len(found.items), scanned + found.scanned, found.next

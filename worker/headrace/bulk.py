@@ -85,7 +85,7 @@ class Jobs:
     async def _count_one_by_one(self, wanted: list[Queue], filter: Filter, until: float) -> Count:
         found, cursor = 0, None
         while True:
-            page = await listing.page(self._client, wanted, filter, cursor, COUNT_PAGE)
+            page = await listing.page(self._client, wanted, listing.Ask(filter, cursor, COUNT_PAGE))
             found, cursor = found + len(page.items), page.next
             if cursor is None:
                 return Count(found)

@@ -153,7 +153,7 @@ class Runner:
         filter = Filter.parse(work.kept.filter, work.begun_ms)
         cursor = Position.parse(progress.cursor) if progress.cursor else None
         places = [self._queue(name) for name in work.kept.queues]
-        page = await listing.page(self._client, places, filter, cursor, MAX_ITEMS)
+        page = await listing.page(self._client, places, listing.Ask(filter, cursor, MAX_ITEMS))
         progress.cursor = page.next.text() if page.next else None
         progress.listed = page.next is None
         return tuple(Chosen(seen.id, seen.state, seen.last_place) for seen in page.items), page.scanned

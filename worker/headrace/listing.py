@@ -9,9 +9,10 @@ meanwhile; one that moves on may come again in its new state.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -85,7 +86,7 @@ class Page:
     scanned: int
     """Tasks that were looked at for it."""
     truncated: bool
-    """The budget was used up before the page was full: there may be more behind `next`."""
+    """The budget or the time was used up before the page was full: there may be more behind `next`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +99,14 @@ class Ask:
     budget: int = BUDGET
     payloads: bool = False
     """Whether `items` have their payloads whole."""
+    seconds: float = math.inf
+    """No call is begun that would end later, except for the first one."""
+    clock: Callable[[], float] = time.monotonic
 
 
-async def page(
-    client: Caller,
-    queues: Sequence[Queue],
-    filter: Filter = EVERY_TASK,
-    cursor: Position | None = None,
-    limit: int = LIMIT,
-    budget: int = BUDGET,
-    *,
-    payloads: bool = False,
-) -> Page:
+async def page(client: Caller, queues: Sequence[Queue], ask: Ask) -> Page:
     """The tasks of these queues that match, from the cursor on. Raises StoreUnavailable, RedisError."""
-    return await carry_out(look_through(queues, Ask(filter, cursor, limit, budget, payloads)), client)
+    return await carry_out(look_through(queues, ask), client)
 
 
 async def carry_out(steps: Steps[R], client: Caller) -> R:
@@ -126,6 +121,33 @@ async def carry_out(steps: Steps[R], client: Caller) -> R:
         return found
 
 
+class _Purse:
+    """What a page may still cost, in tasks and in time."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._tasks = ask.budget
+        self._began = self._last = ask.clock()
+        self._longest_s = 0.0
+
+    @property
+    def next_call(self) -> int:
+        """Tasks that the next call may look at; 0 = there may be none. One takes as long as the longest before."""
+        over = self._last + self._longest_s > self._began + self._ask.seconds
+        return 0 if over else max(0, min(CALL_BUDGET, self._tasks))
+
+    def called(self, tasks: int) -> None:
+        """A call has come back, and cost so many tasks."""
+        now = self._ask.clock()
+        self._longest_s = max(self._longest_s, now - self._last)
+        self._last = now
+        self._tasks -= tasks
+
+    def passed(self, tasks: int) -> None:
+        """So many tasks' worth was used up beside the calls."""
+        self._tasks -= tasks
+
+
 def look_through(queues: Sequence[Queue], ask: Ask) -> Steps[Page]:
     """The steps that make a page. It knows nothing of sockets, so it serves every kind of caller."""
     if not (1 <= ask.limit <= MAX_LIMIT and ask.budget >= 1):
@@ -133,23 +155,23 @@ def look_through(queues: Sequence[Queue], ask: Ask) -> Steps[Page]:
     now_ms = ask.cursor.now_ms if ask.cursor else time.time_ns() // 1_000_000
     filter = ask.filter.at(now_ms) if ask.cursor else ask.filter
     items: list[TaskView] = []
-    spent = scanned = 0
+    purse, scanned = _Purse(ask), 0
     for queue, start in _remaining(queues, filter, ask.cursor, now_ms):
         scan = _scan(filter, ask.payloads, start)
         while scan.sources:
-            left = min(CALL_BUDGET, ask.budget - spent)
-            if len(items) >= ask.limit or left <= 0:
+            left = purse.next_call
+            if len(items) >= ask.limit or not left:
                 here = Position(queue.name, scan.source, scan.position, scan.as_of_ms, now_ms)
                 return Page(items, here, scanned, len(items) < ask.limit)
             got: Scanned = yield Run(queue.scan(replace(scan, want=ask.limit - len(items), cost=left)))
             views = (view(id_, queue.name, where) for id_, where in got.found)
             items += [seen for seen in views if filter.matches(seen)]
             scanned += got.looked
-            spent += got.cost
+            purse.called(got.cost)
             if not got.source:
                 break
             scan = replace(scan, source=got.source, position=got.position, as_of_ms=got.as_of_ms)
-        spent += QUEUE_COST
+        purse.passed(QUEUE_COST)
     return Page(items, None, scanned, False)
 
 

@@ -203,6 +203,8 @@ class ApiSettings(ClientSettings):
     """Entries of a namespace's audit log, about; the oldest are dropped."""
     scan_budget: int = setting(10_000, whole(100, 10_000_000, "tasks"))
     """Tasks that are looked at for one page of a list; those over 4 KiB count as several."""
+    scan_s: float = setting(0.03, number(0, 60))
+    """Seconds that such a look may take; what would end later is left to the next page, but never all of it."""
     schemas: str = setting("warn", choice("off", "warn", "enforce"))
     """Payloads at the door: not checked (off), checked for known types (warn), others refused (enforce)."""
     log_level: str = setting("info", _LEVELS)
