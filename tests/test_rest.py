@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headrace.broker.demand import Demand, GroupMissingError, Unchanged
 from headrace.redis_settings import RedisSettings
 from headrace_operator.caps import Caps
 from headrace_operator.cluster import ClusterError
@@ -190,3 +191,32 @@ async def test_a_redis_that_never_answers_delays_only_its_own_pools(redis_url: s
         before = loop.numbers.ticks
         await asyncio.sleep(1)
         assert loop.numbers.ticks - before >= 5
+
+
+def reply(now_ms: int, waiting: int = 0, oldest: bytes = b"", asked: tuple[bytes, ...] = ()) -> list[Any]:
+    """What Redis says of a queue of one stream."""
+    return [[b"1", waiting, 0, oldest], 0, 0, 0, 0, str(now_ms).encode(), [], list(asked)]
+
+
+def test_a_look_that_finds_nothing_new_gives_the_same_object() -> None:
+    read = Unchanged()
+    first = read(reply(1_000))
+    assert read(reply(2_000)) is first
+    assert read(reply(3_000, waiting=1, oldest=b"2500-0")) == Demand(1, 0, 0, 0, 0, 0.5, False, {}, {})
+    assert read(reply(4_000)) == first
+
+
+def test_what_grows_with_time_is_read_anew_each_time() -> None:
+    read = Unchanged()
+    ages = [read(reply(now_ms, waiting=1, oldest=b"1000-0")).oldest_s for now_ms in (2_000, 3_000)]
+    asked = [read(reply(now_ms, asked=(b"w", b"1000 7"))).asked for now_ms in (2_000, 3_000)]
+    assert (ages, asked) == ([1.0, 2.0], [{"w": 1.0}, {"w": 2.0}])
+
+
+def test_a_lost_group_is_told_also_after_a_good_look() -> None:
+    read = Unchanged()
+    read(reply(1_000))
+    lost = reply(2_000)
+    lost[0] = [b"1", 0, b"", b""]
+    with pytest.raises(GroupMissingError, match="lost its consumer group"):
+        read(lost)

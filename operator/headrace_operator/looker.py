@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from headrace.broker.broker import Queue
+from headrace.broker.broker import Call, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
-from headrace.broker.demand import Demand, GroupMissingError
+from headrace.broker.demand import Demand, GroupMissingError, Unchanged
 from headrace.errors import HeadraceError, StoreTimeout
 from headrace.redis_settings import RedisSettings
 
@@ -38,6 +39,7 @@ class Looker:
     def __init__(self, connections: Mapping[str, RedisSettings]) -> None:
         self._clients = {name: AsyncClient(settings, "headrace-operator") for name, settings in connections.items()}
         self._queues: dict[Place, Queue] = {}
+        self._questions: dict[Place, Call[Demand]] = {}
         self._made: set[Place] = set()
         self.up: dict[str, bool] = {}
         """Connection → whether the last look at queues there got an answer."""
@@ -54,6 +56,12 @@ class Looker:
         if place not in self._queues:
             self._queues[place] = Queue(place.queue, place.tenant)
         return self._queues[place]
+
+    def _question(self, place: Place) -> Call[Demand]:
+        """The same one each time, so that the same answer gives the same object."""
+        if place not in self._questions:
+            self._questions[place] = replace(self.queue(place).demand(DUE_WITHIN_S), parse=Unchanged())
+        return self._questions[place]
 
     async def look(self, places: Iterable[Place]) -> dict[Place, Demand | Exception]:
         """Every queue's demand, or why it could not be read; an error is told for each queue by itself."""
@@ -93,7 +101,7 @@ class Looker:
             fresh = [place for place in some if place not in self._made]
             made = await connection.calls([self.queue(place).init() for place in fresh], LOOK_S)
             self._made.update(place for place, said in zip(fresh, made, strict=True) if isinstance(said, tuple))
-            calls = [self.queue(place).demand(DUE_WITHIN_S) for place in some]
+            calls = [self._question(place) for place in some]
             answers = await connection.calls(calls, LOOK_S)
             found.update(zip(some, answers, strict=True))
         return found

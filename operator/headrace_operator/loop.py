@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from headrace.runtime.stats import Histogram
 
 from .caps import Caps, share
 from .cluster import Cluster
@@ -28,6 +30,7 @@ BUDGET_S: Final = 5.0
 """A pool whose step takes longer is left to the next tick, so that it delays no other."""
 AT_ONCE: Final = 20
 """Pools that begin a step before anything else gets its turn: a thousand new ones must not make Redis look slow."""
+TICK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PATIENCE_S: Final = 0.5
 """A Redis whose last look took longer is not waited for by a tick: its pools go at its pace, others at theirs."""
 
@@ -39,9 +42,10 @@ class Numbers:
     ticks: int = 0
     last_tick_s: float = 0.0
     """By the monotonic clock."""
-    seconds: float = 0.0
-    """What all ticks took together."""
+    durations: Histogram = field(default_factory=lambda: Histogram(TICK_BUCKETS))
+    """Of ticks."""
     overruns: int = 0
+    """Steps that were not over within the budget of their tick."""
     errors: int = 0
     woken: int = 0
 
@@ -154,7 +158,7 @@ class ControlLoop:
             await self.tick()
             self.numbers.ticks += 1
             self.numbers.last_tick_s = time.monotonic()
-            self.numbers.seconds += self.numbers.last_tick_s - began
+            self.numbers.durations.observe(self.numbers.last_tick_s - began)
             await self._pause(began + self._tick_s - time.monotonic())
 
     async def _pause(self, seconds: float) -> None:
@@ -191,25 +195,26 @@ class ControlLoop:
             others = {place: answer for place, answer in self.look.items() if place.connection != name}
             self.look = others | look
             self._grant(pools.values(), look)
-            started = []
+            started, now_s = [], self._clock().s
             for number, (key, each) in enumerate(pools.items(), start=1):
-                if self._is_due(key, each, look):
+                if self._is_due(key, each, look, now_s):
                     started.append(self._start(key, each, look))
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
             if started:
-                await asyncio.wait(started, timeout=BUDGET_S)
+                _, late = await asyncio.wait(started, timeout=BUDGET_S)
+                self.numbers.overruns += len(late)
         except Exception:
             self.numbers.errors += 1
             logger.exception("a look at connection %s failed unexpectedly; the next tick tries again", name)
         finally:
             del self._rounds[name]
 
-    def _is_due(self, key: Key, steering: Steering, look: Look) -> bool:
+    def _is_due(self, key: Key, steering: Steering, look: Look, now_s: float) -> bool:
         """Not while its last step is out, nor where a step would change nothing, nor if it was deleted meanwhile."""
         if key in self._busy or self.pools.get(key) is not steering:
             return False
-        return not steering.rests(look, self._cluster.fleet(key), self._clock().s)
+        return not steering.rests(look, self._cluster.fleet(key), now_s)
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
         return self._begin(key, steering.step(look, self._looker, self._cluster, self._clock()))

@@ -27,9 +27,14 @@ class Rest:
 
     def lasts(self, pool: Pool, granted: int | None, fleet: Fleet, look: Mapping[Place, Demand | Exception]) -> bool:
         """Whether all is as it was."""
-        if pool is not self.pool or granted != self.granted or fleet != self.fleet:
+        if pool is not self.pool or granted != self.granted or not _same(fleet, self.fleet):
             return False
-        return all(look.get(place) == demand for place, demand in self.demands.items())
+        return all(_same(look.get(place), demand) for place, demand in self.demands.items())
+
+
+def _same(now: object, before: object) -> bool:
+    """Mostly it is the very object: no need to compare what is in it."""
+    return now is before or now == before
 
 
 def rest(
