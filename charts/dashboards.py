@@ -212,12 +212,16 @@ OPERATOR: Final = Dashboard("operator", "headrace / Operator and API", {
             "out of turn, by a submission": "sum(rate(headrace_operator_wakes_total[RATE]))",
         }, "cps"),
         Panel("Time of one look", {
-            "mean": "sum(rate(headrace_operator_reconcile_seconds_total[RATE]))"
-                    " / sum(rate(headrace_operator_reconcile_total[RATE]))",
+            "mean": "sum(rate(headrace_operator_reconcile_duration_seconds_sum[RATE]))"
+                    " / sum(rate(headrace_operator_reconcile_duration_seconds_count[RATE]))",
+            "p99": "histogram_quantile(0.99,"
+                   " sum by (le) (rate(headrace_operator_reconcile_duration_seconds_bucket[RATE]))) >= 0",
             "since the last": "min(headrace_operator_tick_age_seconds)",
         }, "s"),
         Panel("Errors", {
             "steps that failed, in an hour": "sum(increase(headrace_operator_reconcile_errors_total[1h]))",
+            "steps that no tick waited for": "sum(increase(headrace_operator_reconcile_overruns_total[1h]))",
+            "watches that began anew": "sum(increase(headrace_operator_watch_restarts_total[1h]))",
             "specs that cannot be read": "sum(headrace_operator_invalid_pools)",
         }),
         Panel("Requests to the Kubernetes API", {

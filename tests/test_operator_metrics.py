@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from headrace.redis_settings import RedisSettings
@@ -27,13 +28,19 @@ async def test_the_operator_says_what_runs_and_which_redis_it_reaches(redis_url:
         pool["metadata"] |= {"name": name, "uid": f"uid-{number}"}
         loop.saw_pool(pool)
     try:
-        await loop.tick()
+        running = asyncio.create_task(loop.run())
+        while not loop.numbers.ticks:  # noqa: ASYNC110 - the loop makes it so
+            await asyncio.sleep(0.01)
+        running.cancel()
         await loop.settled()
         samples = {(each.name, each.labels.get("connection")): each for f in registry.collect() for each in f.samples}
         assert samples["headrace_build_info", None].labels["component"] == "operator"
         assert samples["headrace_redis_up", "default"].value == 1
         assert samples["headrace_redis_up", "away"].value == 0
         assert ("headrace_redis_up", "unused") not in samples, "nobody asked it"
+        ticks = samples["headrace_operator_reconcile_total", None].value
+        assert samples["headrace_operator_reconcile_duration_seconds_count", None].value == ticks >= 1
+        assert samples["headrace_operator_reconcile_duration_seconds_sum", None].value > 0
     finally:
         await loop.aclose()
         await looker.aclose()

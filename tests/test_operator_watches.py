@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class ApiServer:
         self.pools = [named("a"), named("b"), named("c")]
         self.refuse: Callable[[web.Request], int] = lambda _: 0
         """The status of a refusal, for each request about pools; 0 for none."""
+        self.instead: tuple[Any, int, Mapping[str, str]] | None = None
+        """Body, status and headers of every answer about pools."""
         self.refused = 0
         self.event: Json | None = None
         """What the next watch says first."""
@@ -70,6 +72,10 @@ class ApiServer:
         if request.path.startswith("/apis/headrace.dev") and (status := self.refuse(request)):
             self.refused += 1
             return web.json_response({"kind": "Status", "code": status, "message": "no"}, status=status)
+        if request.path.startswith("/apis/headrace.dev") and self.instead is not None:
+            self.refused += 1
+            body, status, headers = self.instead
+            return web.Response(body=body, status=status, headers=headers)
         if request.path in DISCOVERY:
             return web.json_response(DISCOVERY[request.path])
         if request.method != "GET":
@@ -174,9 +180,37 @@ async def test_a_watch_that_tells_an_error_begins_anew(
     server.event = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcdserver: no leader"}}
     async with operating(server, tmp_path, monkeypatch) as made:
         await sees(made, "a", "b", "c")
+        before = patience.restarts["workerpools"]
         server.pools.append(named("d"))
         async with asyncio.timeout(PATIENCE_S):
             while not server.refused:  # noqa: ASYNC110 - kopf makes it so
                 await asyncio.sleep(0.01)
         server.cut.set()
+        await sees(made, "a", "b", "c", "d")
+        assert patience.restarts["workerpools"] > before
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(body="<h1>Bad gateway</h1>", content_type="text/html"),
+        web.Response(body='{"items": [', content_type="application/json"),
+        web.Response(body="later", status=429, headers={"Retry-After": "Mon, 30 Nov 2026 12:00:00 GMT"}),
+        web.Response(body="<h1>moved</h1>", status=418),
+    ],
+    ids=["a page of HTML", "half an object", "a date to come again", "a status of its own"],
+)
+async def test_what_is_no_answer_of_an_api_server_ends_nothing(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: web.Response
+) -> None:
+    """Something in front of it answers in its place."""
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+        server.instead = answer.body, answer.status, answer.headers
+        server.pools.append(named("d"))
+        server.cut.set()
+        async with asyncio.timeout(PATIENCE_S):
+            while server.refused < 3:  # noqa: ASYNC110 - kopf makes it so
+                await asyncio.sleep(0.01)
+        server.instead = None
         await sees(made, "a", "b", "c", "d")

@@ -63,7 +63,7 @@ LABELS: Final = {
     "pool": "the WorkerPool's name",
     "direction": "`up` or `down`",
     "verb": "of the request to the Kubernetes API",
-    "resource": "what that request was about, such as `pods` or `deployments/scale`",
+    "resource": "what that request or watch was about, such as `pods` or `deployments/scale`",
 }
 
 

@@ -21,6 +21,10 @@ ENDLESS: Final = (1, 1, 2, 3, 5) + (8,) * 100_000
 """Seconds between tries of a request of kopf's: days without an API server must not end the process, and the watches
 begin anew within 15 s of its return."""
 
+SILENT_S: Final = 70.0
+"""A watch that says nothing for so long is begun anew: a line may be dead without a word. The API server says where it
+is about once a minute."""
+
 PodSeen = Callable[[Key, Pod, bool], None]
 
 
@@ -92,6 +96,7 @@ def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
     # A thousand pools come at once, each with a worker of kopf's that holds it while it waits for more.
     settings.queueing.idle_timeout = 0.5
     settings.watching.chunk_size = 200
+    settings.watching.inactivity_timeout = SILENT_S
     settings.posting.enabled = False
     settings.peering.standalone = True
     # By default kopf ends the process ten minutes after it was stopped, which is not the end when a Lease was lost.

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headrace.metrics import new_registry
 
+from . import patience
 from .cluster import Cluster
 from .kube import KubeCluster
 from .loop import ControlLoop
@@ -56,6 +57,7 @@ class OperatorCollector(Collector):
             yield from self._ticks(work.loop)
             yield self._redis(work.loop)
         yield self._requests()
+        yield self._restarts()
 
     def _pools(self, work: Work) -> Iterator[Metric]:
         names = ("desired", "recommended", "ready", "busy", "draining", "min", "max")
@@ -82,23 +84,34 @@ class OperatorCollector(Collector):
         reachable = GaugeMetricFamily(
             "headrace_operator_queue_reachable", "1 if the last look at a pool's queues went well.", labels=_POOL
         )
+        task = GaugeMetricFamily(
+            "headrace_operator_task_seconds", "Measured mean seconds of an attempt, of types that began lately.",
+            labels=(*_POOL, "queue", "type"),
+        )  # fmt: skip
         for key, steering in loop.pools.items():
             loads = steering.loads
             reachable.add_metric([*key], int(loads is not None))
             if loads is not None:
                 pending.add_metric([*key], sum(load.pending for load in loads))
                 oldest.add_metric([*key], max((load.oldest_s for load in loads), default=0.0))
-        yield from (pending, oldest, reachable)
+                for queue, each in ((load.name, each) for load in loads for each in load.types):
+                    if each.seconds is not None:
+                        task.add_metric([*key, queue, each.name], each.seconds)
+        yield from (pending, oldest, reachable, task)
 
     def _ticks(self, loop: ControlLoop) -> Iterator[Metric]:
         numbers = loop.numbers
         yield CounterMetricFamily("headrace_operator_reconcile", "Ticks of the control loop.", value=numbers.ticks)
-        yield CounterMetricFamily(
-            "headrace_operator_reconcile_seconds", "Seconds spent in ticks.", value=numbers.seconds
-        )
+        duration = HistogramMetricFamily("headrace_operator_reconcile_duration_seconds", "What a tick takes.")
+        duration.add_metric([], numbers.durations.cumulative(), numbers.durations.sum)
+        yield duration
         yield CounterMetricFamily(
             "headrace_operator_reconcile_errors", "Steps that failed unexpectedly.", value=numbers.errors
         )
+        yield CounterMetricFamily(
+            "headrace_operator_reconcile_overruns", "Steps of pools that a tick did not wait for.",
+            value=numbers.overruns,
+        )  # fmt: skip
         yield CounterMetricFamily("headrace_operator_wakes", "Ticks out of turn, by a submission.", value=numbers.woken)
         age = time.monotonic() - numbers.last_tick_s if numbers.ticks else 0.0
         yield GaugeMetricFamily("headrace_operator_tick_age_seconds", "Seconds since the last tick ended.", value=age)
@@ -117,6 +130,14 @@ class OperatorCollector(Collector):
         for name, answers in loop.redis_up.items():
             up.add_metric([name], int(answers))
         return up
+
+    def _restarts(self) -> Metric:
+        family = CounterMetricFamily(
+            "headrace_operator_watch_restarts", "Watches that began anew, for whatever reason.", labels=("resource",)
+        )
+        for resource, count in patience.restarts.items():
+            family.add_metric([resource], count)
+        return family
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(

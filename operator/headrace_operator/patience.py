@@ -1,18 +1,21 @@
 """A watch of kopf's that is refused begins anew with a list; kopf itself would end the process.
 
-kopf tries a request again when nobody answers, or with 403, 429 and 5xx. Any other refusal ends the process, though
-each of them passes: 410 for the next page of a list that took too long, 404 while the definition of WorkerPools is
-gone, an error told by a watch whose server has just lost etcd. kopf has no setting for that.
+kopf tries a request again when nobody answers, or with 403, 429 and 5xx. Whatever else comes back ends the process,
+though it passes: 410 for the next page of a list that took too long, 404 while the definition of WorkerPools is gone,
+an error told by a watch whose server has just lost etcd, a proxy's page of HTML, half a line from a connection that was
+cut, a Retry-After that is a date. kopf has no setting for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
+import aiohttp
 from kopf._cogs.clients import errors, watching
 
 logger = logging.getLogger("headrace.operator")
@@ -21,8 +24,14 @@ PAUSE_S = 2.0
 """Before a watch that was refused begins anew."""
 _LEFT: Final = (errors.APIUnauthorizedError, errors.APITooManyRequestsError)
 """What kopf itself copes with: it logs in again, and it waits for as long as it is told."""
+_PASSES: Final = (errors.APIError, watching.WatchingError, aiohttp.ClientError, TimeoutError, ValueError, LookupError)
+"""The last two are what reading an answer raises that is none of Kubernetes'."""
 
 Watch = Callable[..., Any]
+
+restarts: Counter[str] = Counter()
+"""Resource → watches of this process that began anew, because they were refused, cut or silent, or had lasted."""
+_began: set[tuple[str, str]] = set()
 
 
 def patient(watch: Watch) -> Watch:
@@ -35,17 +44,32 @@ def patient(watch: Watch) -> Watch:
                     yield event
         except _LEFT:
             raise
-        except (errors.APIError, watching.WatchingError) as error:
+        except _PASSES as error:
             logger.warning("the watch of %s begins anew: %s", given["resource"], error)
             await asyncio.sleep(PAUSE_S)
 
     return watched
 
 
+def counted(watch: Watch) -> Watch:
+    """The same request for a watch; all but the first for the same objects are restarts."""
+
+    def begun(**given: Any) -> AsyncIterator[Any]:
+        resource, of = given["resource"].plural, str(given["namespace"] or "")
+        if (resource, of) in _began:
+            restarts[resource] += 1
+        _began.add((resource, of))
+        stream: AsyncIterator[Any] = watch(**given)
+        return stream
+
+    return begun
+
+
 def install() -> None:
     """For all watches of this process; a second time changes nothing."""
     if watching.continuous_watch is _THEIRS:
         watching.continuous_watch = patient(_THEIRS)
+        watching.watch_objs = counted(watching.watch_objs)
 
 
 _THEIRS: Final = watching.continuous_watch
