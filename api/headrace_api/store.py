@@ -43,9 +43,10 @@ MAX_READS: Final = 2_000
 class Store:
     """The connections of one API process, and what is counted about them."""
 
-    def __init__(self, settings: RedisSettings, confirm_s: float = 1.0) -> None:
+    def __init__(self, settings: RedisSettings, confirm_s: float = 1.0, deadline_s: float = DEADLINE_S) -> None:
         self.settings = settings
         self._confirm_s = confirm_s
+        self._deadline_s = deadline_s
         self._reads = AsyncClient(settings, "headrace-api")
         self._submits = AsyncClient(settings, "headrace-api-submit")
         self._confirming = [AsyncClient(settings, "headrace-api-confirm") for _ in range(CONFIRMING)]
@@ -62,7 +63,7 @@ class Store:
 
     async def read(self, call: Call[R]) -> R:
         """A call of which nothing depends when it is lost. Raises StoreUnavailable, RedisError."""
-        return await self._bounded_read(lambda: self._reads.call(call, timeout_s=DEADLINE_S), call.script.name)
+        return await self._bounded_read(lambda: self._reads.call(call, timeout_s=self._deadline_s), call.script.name)
 
     async def call(self, call: Call[R]) -> R:
         """`read` by the name that it has in the library, whose functions take a store, too."""
@@ -70,11 +71,11 @@ class Store:
 
     async def command(self, *args: bytes | str | int) -> Any:
         """One plain command, as `read`."""
-        return await self._bounded_read(lambda: self._reads.command(*args, timeout_s=DEADLINE_S), "command")
+        return await self._bounded_read(lambda: self._reads.command(*args, timeout_s=self._deadline_s), "command")
 
     def patience_s(self, durability: Durability) -> float:
         """Seconds within which a submission is answered, one way or the other."""
-        return DEADLINE_S if isinstance(durability, Local) else max(DEADLINE_S, self._confirm_s)
+        return self._deadline_s if isinstance(durability, Local) else max(self._deadline_s, self._confirm_s)
 
     async def write(self, call: Call[R], durability: Durability, give_up: float) -> R:
         """A call whose answer is confirmed as `durability` asks, by `give_up` (the loop's time).
@@ -91,7 +92,7 @@ class Store:
     async def connection(self) -> Connection:
         """The connection for reads. Another one than before may lead to another Redis."""
         if self._standing is None or self._standing.lost is not None:
-            self._standing = await self._watched(self._reads.connection, DEADLINE_S, "connect")
+            self._standing = await self._watched(self._reads.connection, self._deadline_s, "connect")
         return self._standing
 
     async def _bounded_read(self, start: Callable[[], Awaitable[R]], name: str) -> R:
@@ -99,7 +100,7 @@ class Store:
             raise StoreTimeout(str(self.settings), f"{MAX_READS} reads wait already")
         self._reading += 1
         try:
-            return await self._watched(start, DEADLINE_S, name)
+            return await self._watched(start, self._deadline_s, name)
         finally:
             self._reading -= 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 __all__ = ["queue_names", "type_names"]
+
+PATIENCE_S: Final = 1.0
+"""Seconds that a shell may hang after the Tab key."""
 
 
 def queue_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -34,7 +37,7 @@ def _names(ctx: click.Context, key: str, command: str, incomplete: str) -> list[
 
     try:
         with ctx.scope(cleanup=False):
-            names = sorted(name.decode(errors="replace") for name in run(work))
+            names = sorted(name.decode(errors="replace") for name in run(work, PATIENCE_S))
     except HeadraceError:  # nobody who presses Tab wants to read about a Redis that is away
         return []
     return [name for name in names if name.startswith(incomplete)]

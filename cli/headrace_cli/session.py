@@ -10,7 +10,8 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import click
 
@@ -31,20 +32,23 @@ from headrace_api.submissions import Desk
 
 R = TypeVar("R")
 
+PATIENCE_S: Final = 5.0
+"""Seconds for an answer of Redis: its machine may be busy with other things. Where none runs, that is told at once."""
+
 
 class Session:
     """What a command works with. For one event loop."""
 
     def __init__(self, settings: ApiSettings, redis: RedisSettings) -> None:
         self.settings = settings
-        self.store = Store(redis, settings.durability_timeout_s)
+        self.store = Store(redis, settings.durability_timeout_s, redis.timeout_s)
         self.types = Types(self.store, settings.namespace)
         self.desk = Desk(settings, self.types)
         self.lookout = Lookout(self.store, settings.namespace)
         self.client = AsyncClient(redis, "headrace-cli")
-        """For what the library offers; it has the patience of `RedisSettings.timeout_s`, not that of the API."""
-        self.connections = Connections(redis.url, settings.namespace)
-        """What the library does to single tasks, with its patience and its durability."""
+        """For what the library offers."""
+        self.connections = Connections(None, settings.namespace, found=redis)
+        """What the library does to single tasks, with its durability."""
         self.redis = redis
         self._doors: dict[str, Door] = {}
 
@@ -85,21 +89,22 @@ class Session:
 
 
 @asynccontextmanager
-async def _open(url: str | None, namespace: str | None) -> AsyncIterator[Session]:
+async def _open(url: str | None, namespace: str | None, patience_s: float) -> AsyncIterator[Session]:
     # The address is of no interest here, but settings of an API that lets in everyone would be refused.
     settings = ApiSettings.from_env(os.environ, host="127.0.0.1", namespace=namespace)
-    session = Session(settings, RedisSettings.from_env(os.environ, url))
+    found = RedisSettings.from_env(os.environ, url)
+    session = Session(settings, replace(found, connect_timeout_s=patience_s, timeout_s=patience_s))
     try:
-        # Its errors name the server and the setting that it came from, and do not wait for a deadline.
+        # Its errors name the server and the setting that it came from.
         await session.store.connection()
         yield session
     finally:
         await session.aclose()
 
 
-def run(work: Callable[[Session], Awaitable[R]]) -> R:
+def run(work: Callable[[Session], Awaitable[R]], patience_s: float = PATIENCE_S) -> R:
     """Carry out a command's work with what its options say."""
-    with opened() as (session, runner):
+    with opened(patience_s) as (session, runner):
         return runner.run(_awaited(work(session)))
 
 
@@ -108,13 +113,13 @@ async def _awaited(work: Awaitable[R]) -> R:
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Session, asyncio.Runner]]:
+def opened(patience_s: float = PATIENCE_S) -> Iterator[tuple[Session, asyncio.Runner]]:
     """A session with the loop it belongs to, for a command that waits for something else (its input) in between."""
     # What it would log of an error, the command says.
     logging.getLogger("headrace_api").setLevel(logging.CRITICAL)
     options = click.get_current_context().params
     with asyncio.Runner() as runner:
-        opening = _open(options.get("url"), options.get("namespace"))
+        opening = _open(options.get("url"), options.get("namespace"), patience_s)
         session = runner.run(opening.__aenter__())
         try:
             yield session, runner

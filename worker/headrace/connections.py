@@ -69,10 +69,17 @@ class Connections:
     stand_in: ClassVar[Callable[[App[Any], Connections], Connections] | None] = None
     """What every App of this process uses in place of its own; `headrace.testing` sets it while a test runs."""
 
-    def __init__(self, url: str | None, namespace: str | None, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        namespace: str | None,
+        environ: Mapping[str, str] = os.environ,
+        found: RedisSettings | None = None,
+    ) -> None:
         self._url = url
         self._namespace = namespace
         self._environ = environ
+        self._redis = found
         self._lock = threading.Lock()
         self._found: tuple[Client, RedisSettings] | None = None
         self._sync: SyncClient | None = None
@@ -86,7 +93,7 @@ class Connections:
         if self._found is None:
             with self._lock:
                 if self._found is None:
-                    redis = RedisSettings.from_env(self._environ, self._url)
+                    redis = self._redis or RedisSettings.from_env(self._environ, self._url)
                     self._found = Client(ClientSettings.from_env(self._environ, namespace=self._namespace)), redis
         return self._found
 
