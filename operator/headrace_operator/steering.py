@@ -30,6 +30,7 @@ class Steering:
 
     def __init__(self, pool: Pool, generation: int, shown: dict[str, Any], at: Moment) -> None:
         self.pool = pool
+        self._places = places_of(pool)
         self.generation = generation
         self.key = Key(pool.namespace, pool.name)
         self.history = History(since_s=at.s)
@@ -55,7 +56,7 @@ class Steering:
         """The resource was changed."""
         if pool.spec.mode is not self.pool.spec.mode and self.pool.spec.mode is Mode.PAUSED:
             self._resumed = True
-        self.pool, self.generation = pool, generation
+        self.pool, self._places, self.generation = pool, places_of(pool), generation
         self.troubles.pop("SpecValid", None)
 
     def refused(self, why: str, generation: int) -> None:
@@ -87,7 +88,7 @@ class Steering:
 
     def places(self) -> list[Place]:
         """The queues that this pool's decisions look at."""
-        return places_of(self.pool)
+        return self._places
 
     @property
     def scalings(self) -> Counter[tuple[str, str]]:

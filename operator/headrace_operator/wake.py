@@ -39,6 +39,9 @@ class Waker:
         self._looker = looker
         self._cluster = cluster
         self._woke_s = float("-inf")
+        self._slept: list[Place] = []
+        self._keys: list[str] = []
+        """The streams of those."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,7 +52,7 @@ class Waker:
             await self._client.aclose()
 
     async def _once(self) -> None:
-        keys = [self._looker.queue(place).keys[digit] for place in self._sleeping() for digit in STREAMS]
+        keys = self._streams()
         if not keys:
             await asyncio.sleep(BLOCK_MS / 1_000)
             return
@@ -75,6 +78,13 @@ class Waker:
             await asyncio.sleep(max(0.0, self._woke_s + REST_S - now()))
             self._woke_s = now()
             self._loop.wake.set()
+
+    def _streams(self) -> list[str]:
+        """Of all queues that sleep: mostly those of the last time."""
+        if (sleeping := self._sleeping()) != self._slept:
+            self._slept = sleeping
+            self._keys = [self._looker.queue(place).keys[digit] for place in sleeping for digit in STREAMS]
+        return self._keys
 
     def _sleeping(self) -> list[Place]:
         """Queues of the pools that run nothing and would wake."""
