@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
-from headrace.broker.demand import WorkerBeat
+from headrace.broker.demand import TypeTime, WorkerBeat
 from headrace.redis_settings import RedisSettings
 from headrace.task import Envelope, encode_envelope, new_id
 from headrace_operator.caps import Caps
@@ -146,11 +146,13 @@ class Scene:
         for pod in self.cluster.fleet(KEY).pods:
             await self.beat(pod.name, running.get(pod.name.replace("-", "_"), 0))
 
-    async def beat(self, pod: str, running: int = 0, mean_s: float | None = None) -> None:
+    async def beat(
+        self, pod: str, running: int = 0, mean_s: float | None = None, types: Sequence[TypeTime] = ()
+    ) -> None:
         name = f"{pod}:1"
         asked = (await self.client.call(self.queue.demand(1))).asked
         self.beats[name] += 1
-        beat = WorkerBeat(self.beats[name], running, name in asked, mean_s)
+        beat = WorkerBeat(self.beats[name], running, name in asked, mean_s, tuple(types))
         await self.client.call(self.queue.beat(name, beat.text()))
 
     async def claim(self, pod: str, number: int = 1) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.broker.demand import TypeTime
 from headrace_operator.decide import Decision, Reason, decide
 from headrace_operator.history import At, History, remember
 from headrace_operator.observed import Moment, Observed, QueueLoad, Unreadable
@@ -278,6 +279,15 @@ def test_promises_of_every_decision(
         assert not rollout
         assert decision.replicas >= observed.busy or decision.replicas == spec.scaling.min_replicas
         assert history.since_s <= -30, "a fresh operator shrinks nothing"
+
+
+def test_the_words_say_what_the_mix_is_made_of() -> None:
+    types = (TypeTime("resize", 0.8, 0.25), TypeTime("video", 0.2, 5.0))
+    now = Observed((QueueLoad("default", 100, task_s=1.2, types=types),), 1)
+    decision = decide(pool(), now, LONG_AGO, moment())
+    assert decision.message.startswith(
+        "100 pending × 1.2 s (80 % resize of 0.25 s, 20 % video of 5 s) / 5 s = 24 slots, 10 a replica"
+    )
 
 
 @given(loads, st.integers(1, 1_000), st.integers(0, 40))

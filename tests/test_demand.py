@@ -6,7 +6,7 @@ import pytest
 
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
-from headrace.broker.demand import GroupMissingError, WorkerBeat, parse_beat
+from headrace.broker.demand import GroupMissingError, TypeTime, WorkerBeat, parse_beat
 from headrace.redis_settings import RedisSettings
 from headrace.task import Envelope, encode_envelope, new_id
 
@@ -60,6 +60,11 @@ async def test_only_who_beats_is_asked_to_drain_and_once(client: AsyncClient) ->
     [
         ("12 0 d 1400.000", WorkerBeat(12, 0, True, 1.4)),
         ("12 3 -", WorkerBeat(12, 3)),
+        (
+            "9 1 - 40 a=20.5:800 b=-:200",
+            WorkerBeat(9, 1, mean_s=0.04, types=(TypeTime("a", 0.8, 0.0205), TypeTime("b", 0.2))),
+        ),
+        ("9 1 - 40 what=ever a=20:800", WorkerBeat(9, 1, mean_s=0.04, types=(TypeTime("a", 0.8, 0.02),))),
         ("12", WorkerBeat(12, 1)),
         ("?nonce", WorkerBeat(0, 1)),
         ("12 x d", WorkerBeat(0, 1)),
@@ -71,5 +76,6 @@ def test_a_beat_that_does_not_say_counts_as_busy(text: str, beat: WorkerBeat) ->
 
 
 def test_a_beat_reads_back() -> None:
-    beat = WorkerBeat(9, 2, draining=True, mean_s=0.25)
+    types = (TypeTime("shop.Resize:v2", 0.75, 0.25), TypeTime("video", 0.25))
+    beat = WorkerBeat(9, 2, draining=True, mean_s=0.25, types=types)
     assert parse_beat(beat.text()) == beat

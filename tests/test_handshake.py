@@ -131,14 +131,38 @@ async def test_asked_in_one_queue_it_drains_in_all(app: App[None], desk: Desk, r
     await other.close()
 
 
-async def test_a_beat_tells_how_long_tasks_take(app: App[None], desk: Desk, redis_url: str) -> None:
+async def test_a_beat_tells_how_long_tasks_take_and_of_which_types(app: App[None], desk: Desk, redis_url: str) -> None:
     async with working(app, redis_url):
         assert (await eventually(lambda: _name(desk))).startswith("test:")
         assert (await beat(desk)).mean_s is None
         await desk.ended(await desk.submit("quick"))
-        mean_s = await eventually(lambda: _mean(desk))
-        assert 0 < mean_s < 1
+        told = await eventually(lambda: _told(desk))
+        assert told.mean_s is not None and 0 < told.mean_s < 1
+        [only] = told.types
+        assert (only.name, only.share) == ("quick", 1.0)
+        assert only.seconds == pytest.approx(told.mean_s, abs=1e-5)
 
 
-async def _mean(desk: Desk) -> float | None:
-    return (await beat(desk)).mean_s
+async def test_each_queue_tells_of_its_own_tasks(app: App[None], desk: Desk, gate: Gate, redis_url: str) -> None:
+    """Queues of one worker whose tasks take an hour and a moment must not be told as one."""
+    other = await opened(redis_url, "mail")
+    async with working(app, redis_url, queues=shares("default", "mail")):
+        await desk.ended(await desk.submit("quick"))
+        await other.submit("held")
+        await eventually(lambda: _told(desk))
+        await eventually(lambda: _runs(other))
+        assert [each.name for each in (await beat(desk)).types] == ["quick"]
+        assert (await beat(other)).types == () and (await beat(other)).mean_s is None
+        gate.opened.set()
+        told = await eventually(lambda: _told(other))
+        assert [each.name for each in told.types] == ["held"]
+    await other.close()
+
+
+async def _told(desk: Desk) -> WorkerBeat | None:
+    found = await beat(desk)
+    return found if found.mean_s is not None else None
+
+
+async def _runs(desk: Desk) -> bool:
+    return (await beat(desk)).running > 0

@@ -61,6 +61,7 @@ LABELS: Final = {
     "component": "`api` or `worker`",
     "namespace": "the pool's in Kubernetes; Prometheus calls it `exported_namespace` unless it is told `honor_labels`",
     "pool": "the WorkerPool's name",
+    "queue": "a queue that the workers of a pool read",
     "direction": "`up` or `down`",
     "verb": "of the request to the Kubernetes API",
     "resource": "what that request or watch was about, such as `pods` or `deployments/scale`",

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from .expectation import mix
 from .history import History
 from .observed import Moment, Observed, QueueLoad, Unreadable
 from .schedules import Bounds, bounds
 from .spec import Mode, Policy, PoolSpec, Rules
+from .words import number
 
 HALF: Final = 2.0
 """A backlog is to be drained within half of the wait that the target allows: the other half is for starting pods."""
@@ -110,7 +112,7 @@ def _needed(spec: PoolSpec, queues: tuple[QueueLoad, ...], current: int) -> Deci
     per_replica = spec.scaling.target_tasks_per_replica
     by_depth = math.ceil(tasks / per_replica) if per_replica else 0
     per_task = _pods(tasks, concurrency)
-    message = f"{words} = {_number(slots)} slots, {concurrency} a replica"
+    message = f"{words} = {number(slots)} slots, {concurrency} a replica"
     if by_depth > by_wait:
         decision = Decision(by_depth, by_depth, Reason.TASKS_PER_REPLICA, f"{tasks} tasks / {per_replica} a replica")
     else:
@@ -132,7 +134,8 @@ def _slots(spec: PoolSpec, queues: tuple[QueueLoad, ...]) -> tuple[float, str]:
             continue
         task_s = spec.worker.expected_task_seconds if queue.task_s is None else queue.task_s
         slots += queue.waiting * task_s / (target / HALF)
-        terms.append(f"{_waiting(queue)} × {_number(task_s)} s / {_number(target / HALF)} s")
+        of = f" ({words})" if (words := mix(queue.types)) else ""
+        terms.append(f"{_waiting(queue)} × {number(task_s)} s{of} / {number(target / HALF)} s")
     return slots, " + ".join([*terms, f"{processing} processing"] if processing or not terms else terms)
 
 
@@ -159,7 +162,7 @@ def _awake(spec: PoolSpec, observed: Observed, history: History, at: Moment, dec
     left = spec.scaling.idle_seconds - (at.s - began)
     if left <= 0:
         return decision
-    return decision.because(1, Reason.WAITING_TO_IDLE, f"zero after {_number(spec.scaling.idle_seconds)} s of that")
+    return decision.because(1, Reason.WAITING_TO_IDLE, f"zero after {number(spec.scaling.idle_seconds)} s of that")
 
 
 def _stabilized(spec: PoolSpec, current: int, history: History, at: Moment, decision: Decision) -> Decision:
@@ -242,7 +245,3 @@ def _blind(spec: PoolSpec, observed: Observed, unreadable: Unreadable, history: 
     ticks, asked = history.errors + 1, f"fallback {fallback.policy} {fallback.replicas}"
     words = f"the queues cannot be read for {ticks} ticks ({unreadable.why}): {asked}"
     return Decision(wanted, wanted, Reason.FALLBACK, words)
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if value < 100 else f"{value:.0f}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from headrace.broker.demand import TypeTime
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
@@ -23,7 +25,9 @@ class QueueLoad:
     oldest_s: float = 0.0
     """Seconds that the oldest pending task has waited."""
     task_s: float | None = None
-    """Measured seconds of a task; None: not measured yet."""
+    """What a task is expected to take, by what was measured; None: nothing was yet."""
+    types: tuple[TypeTime, ...] = ()
+    """What that was made of."""
     paused: bool = False
 
     @property

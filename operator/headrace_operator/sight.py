@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from headrace.broker.demand import Demand
 
 from . import workforce
 from .drain import Replica
+from .expectation import Expectation
 from .fleet import Fleet
 from .looker import Place
 from .manifests import Pool, fingerprint
@@ -44,7 +45,8 @@ class Sight:
     """Of one pool: what has to be remembered from one look to the next."""
 
     def __init__(self) -> None:
-        self._task_s: dict[str, float] = {}
+        self._expected: dict[str, Expectation] = {}
+        """By queue."""
         self._tried: dict[str, int] = {}
         """Queue → parked tasks that the present template had its chance at."""
         self._template = ""
@@ -60,7 +62,7 @@ class Sight:
         loads = (
             Unreadable("; ".join(wrong))
             if wrong
-            else tuple(self._load(place, demand) for place, demand in demands.items())
+            else tuple(self._load(pool, place, demand) for place, demand in demands.items())
         )
         # What cannot be read now was not heard for that reason.
         self._unheard = {} if wrong else workforce.unheard(fleet, demands.values(), self._unheard, at.s)
@@ -73,13 +75,13 @@ class Sight:
         if template != self._template:
             self._template, self._tried = template, {}
 
-    def _load(self, place: Place, demand: Demand) -> QueueLoad:
-        mean = workforce.mean_task_s(self._task_s.get(place.queue), demand)
-        if mean is not None:
-            self._task_s[place.queue] = mean
+    def _load(self, pool: Pool, place: Place, demand: Demand) -> QueueLoad:
+        expected = self._expected[place.queue] = self._expected.get(place.queue, Expectation()).learn(demand)
         if demand.workers:
             self._tried[place.queue] = demand.parked
-        return workforce.load(place.queue, demand, mean, self._tried.get(place.queue, 0))
+        seconds = expected.seconds(pool.spec.worker.expected_task_seconds)
+        load = workforce.load(place.queue, demand, self._tried.get(place.queue, 0))
+        return replace(load, task_s=seconds, types=expected.types)
 
 
 def places_of(pool: Pool) -> list[Place]:

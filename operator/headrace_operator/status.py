@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from .decide import Decision, Reason
+from .expectation import SEEN
 from .fleet import Fleet
 from .manifests import selector
 from .observed import QueueLoad
@@ -148,13 +149,30 @@ def _counts(queues: Sequence[QueueLoad]) -> Json:
     rows: list[Json] = [
         {
             "name": queue.name, "pending": queue.pending, "processing": queue.processing,
-            "scheduled": queue.scheduled, "oldestPendingSeconds": int(queue.oldest_s),
+            "scheduled": queue.scheduled, "oldestPendingSeconds": int(queue.oldest_s), **_times(queue),
         }
         for queue in queues
     ]  # fmt: skip
     totals = {name: sum(row[name] for row in rows) for name in ("pending", "processing", "scheduled")}
-    mean = {"meanTaskSeconds": f"{sum(times) / len(times):.3g}"} if times else {}
+    mean = mean_json(sum(times) / len(times) if times else None)
     return {**totals, "oldestPendingSeconds": max(row["oldestPendingSeconds"] for row in rows), "queues": rows, **mean}
+
+
+def _times(queue: QueueLoad) -> Json:
+    """How long its tasks take, and which types that comes from; nothing before it was measured."""
+    if queue.task_s is None:
+        return {}
+    types: list[Json] = [
+        {"name": each.name, "percent": round(each.share * 100), **mean_json(each.seconds)}
+        for each in queue.types
+        if each.share >= SEEN
+    ]
+    return {**mean_json(queue.task_s), **({"types": types} if types else {})}
+
+
+def mean_json(seconds: float | None) -> Json:
+    """Kubernetes' conventions forbid fractions in a status: a text."""
+    return {} if seconds is None else {"meanTaskSeconds": f"{float(f'{seconds:.3g}'):g}"}
 
 
 def _decision(report: Report, before: Json, now: datetime) -> Json:

@@ -93,15 +93,9 @@ def strangers(demand: Demand) -> list[str]:
     return [worker for worker in demand.asked if worker not in demand.workers]
 
 
-def mean_task_s(known: float | None, demand: Demand) -> float | None:
-    """The mean duration of a task lately, by what the workers say; while nobody says, what was known."""
-    told = [beat.mean_s for beat in demand.workers.values() if beat.mean_s is not None]
-    return sum(told) / len(told) if told else known
-
-
-def load(name: str, demand: Demand, task_s: float | None, parked_before: int) -> QueueLoad:
+def load(name: str, demand: Demand, parked_before: int) -> QueueLoad:
     """A queue as a decision sees it. `parked_before`: what the present template has had its chance at."""
     return QueueLoad(
         name, demand.waiting, demand.processing, demand.due_soon, demand.delayed,
-        max(0, demand.parked - parked_before), demand.oldest_s, task_s, demand.paused,
+        max(0, demand.parked - parked_before), demand.oldest_s, paused=demand.paused,
     )  # fmt: skip

@@ -22,9 +22,9 @@ class TypeTime:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBeat:
-    """What a worker says of itself with each beat: `<counter> <tasks it runs> <d or -> <mean ms> <type>=<mean ms>:<‰> …`.
+    """What a worker says of itself with each beat: `<counter> <tasks it runs> <d or -> <mean ms> <type>=<ms>:<‰> …`.
 
-    The means are of the queue that the beat is in. Older workers say less, and who is older reads less.
+    The means are of the queue that the beat is in, and of its commonest types. Older workers say less.
     """
 
     counter: int

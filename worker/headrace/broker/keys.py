@@ -17,7 +17,7 @@ All keys of one queue share the hash tag `{namespace/queue}`, so a script touche
 | `*u` | hash | hash of a unique key → id of the live task that holds it | maxDepth |
 | `*once:<hash>` | string, expires | id of the task that refuses others under a unique key for a time, also after its end | rate × time asked for, at most 31 days |
 | `*rev` | hash | id of a running task that shall be cancelled → its worker | running tasks |
-| `*w` | hash | worker → its beat: counter, tasks it runs, `d` if it drains, mean ms of a task; or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
+| `*w` | hash | worker → its beat: counter, tasks it runs, `d` if it drains, mean ms of a task here, and of its commonest types; or a mark `?<nonce>` of a reclaimer | live workers, cleaned |
 | `*drain` | hash | worker that was asked to claim no more → since when, ms, and the counter of its last beat then | live workers, cleaned by whoever asks |
 | `*wd` | hash | worker → description, JSON | live workers, cleaned |
 | `*progress:<worker>` | hash, expires | id of a running task → how far it says it is, JSON | running tasks |

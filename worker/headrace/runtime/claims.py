@@ -22,6 +22,7 @@ from headrace.broker.durability import confirmation, is_confirmed, touches
 from headrace.broker.keys import STREAMS
 from headrace.runtime.marker import MarkerWait
 from headrace.runtime.policy import ONE_IN
+from headrace.runtime.service_times import ServiceTimes
 from headrace.settings import Durability, WorkerSettings
 from headrace.task import new_id
 
@@ -77,6 +78,7 @@ class QueueClaims:
         self.shared = False
         """Whether other queues of this worker want the same slots."""
         self.draining = False
+        self.times = ServiceTimes()
         self.next_due: Callable[[int], None] = lambda due_ms: None
         self.on_missing: Callable[[], None] = lambda: None
         self._settings = settings

@@ -137,6 +137,7 @@ class Executor:
         assert definition is not None
         waited = now + self._offset - claimable_ms(run.place) / 1000
         self.stats.types[envelope.type].started(envelope.priority, waited)
+        run.claims.times.spent[envelope.type].begun += 1
         run.ctx = ctx = Ctx(
             id=envelope.id,
             type=envelope.type,
@@ -240,6 +241,9 @@ class Executor:
         del self.running[run.key]
         name = run.envelope.type
         self.stats.types[name].ended("completed", now - run.started)
+        spent = run.claims.times.spent[name]
+        spent.ended += 1
+        spent.seconds += now - run.started
         if run.carried:
             ending = Ending(State.COMPLETED, result=encoded, argument=definition.retention)
             told = attempts.report(run, ending, self.worker, self._ms(run.started), self._ms(now))
@@ -290,6 +294,10 @@ class Executor:
             self.stats.expired += 1
         elif stats is not None:
             stats.ended(ending.outcome.value, duration_s, reason or "error")
+            if run.started:
+                spent = run.claims.times.spent[run.envelope.type]
+                spent.ended += 1
+                spent.seconds += duration_s
 
     def _returned(self, run: Running) -> None:
         """A handler ended after its attempt was given up: nobody is told, its slot is free again."""

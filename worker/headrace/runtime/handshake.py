@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
 
 from headrace.broker.demand import WorkerBeat
 from headrace.runtime.claims import QueueClaims
-from headrace.runtime.stats import WorkerStats
 
 logger = logging.getLogger("headrace.worker")
-
-NEWEST: Final = 0.1
-"""Weight of one attempt in the mean duration; of many that ended together, as if one after the other."""
 
 
 class Handshake:
     """Of one worker."""
 
-    def __init__(self, claims: Mapping[str, QueueClaims], stats: WorkerStats) -> None:
+    def __init__(self, claims: Mapping[str, QueueClaims]) -> None:
         self._claims = claims
-        self._mean = MeanDuration(stats)
         self._asked: set[str] = set()
 
     @property
@@ -47,34 +41,15 @@ class Handshake:
             claims.drain(self.draining)
         return True
 
-    def load(self, running: int) -> str:
-        """What the next beat says. While something is out that may still claim or report, it does not count as idle."""
+    def loads(self, running: int) -> dict[str, str]:
+        """Queue → what the next beat there says. While a call is out that may claim or report, it is not idle."""
         if self.draining and any(claims.busy for claims in self._claims.values()):
             running = max(1, running)
-        return WorkerBeat(0, running, self.draining, self._mean.seconds).load()
+        return {queue: self._load(claims, running) for queue, claims in self._claims.items()}
 
-    def look(self) -> None:
-        """With each beat: how long tasks take lately."""
-        self._mean.look()
+    def _load(self, claims: QueueClaims, running: int) -> str:
+        return WorkerBeat(0, running, self.draining, claims.times.seconds, claims.times.types()).load()
 
-
-class MeanDuration:
-    """How long an attempt takes, the latest ones most; from counts that are kept anyway."""
-
-    def __init__(self, stats: WorkerStats) -> None:
-        self._stats = stats
-        self._count, self._sum = self._totals()
-        self.seconds: float | None = None
-        """None before the first attempt ended."""
-
-    def look(self) -> None:
-        count, total = self._totals()
-        if count > self._count:
-            fresh = (total - self._sum) / (count - self._count)
-            weight = 1 - (1 - NEWEST) ** (count - self._count)
-            self.seconds = fresh if self.seconds is None else self.seconds + weight * (fresh - self.seconds)
-            self._count, self._sum = count, total
-
-    def _totals(self) -> tuple[int, float]:
-        durations = [each.duration for each in self._stats.types.values()]
-        return sum(sum(each.counts) for each in durations), sum(each.sum for each in durations)
+    def look(self, queue: str) -> None:
+        """With each beat: how long the tasks of this queue take lately."""
+        self._claims[queue].times.look()

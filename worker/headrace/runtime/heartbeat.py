@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -51,8 +51,8 @@ class Heartbeat:
         on_error: Callable[[Exception], None],
     ) -> None:
         self.info = info
-        self.load = ""
-        """What follows the counter: `WorkerBeat.load`. May be replaced at any time."""
+        self.loads: Mapping[str, str] = {}
+        """Queue → what follows the counter: `WorkerBeat.load`. May be replaced at any time."""
         self._queues = tuple(queues)
         self._worker = worker
         self._beat_s = beat_s
@@ -136,7 +136,9 @@ class Heartbeat:
         failure: Exception | None = None
         for queue in self._queues:
             try:
-                beat = self._client.call(queue.beat(self._worker, f"{self._counter} {self.load}", self.info))
+                beat = self._client.call(
+                    queue.beat(self._worker, f"{self._counter} {self.loads.get(queue.name, '')}", self.info)
+                )
             except Exception as error:  # whatever it is: the beats must go on
                 failure = error
                 self._client.close()  # a late answer must not become the next beat's

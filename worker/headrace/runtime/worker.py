@@ -82,7 +82,7 @@ class Worker:
         self.executor.shares.serve(list(self._claims.values()))
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
-        self._handshake = Handshake(self._claims, self.stats)
+        self._handshake = Handshake(self._claims)
         self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings.grace_s)
         self._promotions = Promotions(self._client, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -229,10 +229,10 @@ class Worker:
         claims = self._claims[queue]
         self._promotions.learn(beat.now_ms)
         self.stats.heartbeat_s = time.time()
-        self._handshake.look()
+        self._handshake.look(queue)
         claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s)
         if not self._stopping.is_set() and self._handshake.heard(queue, beat.drain):
-            self._beats.load = self._handshake.load(len(self.executor.running))
+            self._beats.loads = self._handshake.loads(len(self.executor.running))
             self._spawn(self._beat_soon())
         if beat.asked:
             self.executor.stops.cancel(set(beat.asked))
@@ -293,7 +293,7 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             self.stats.loop_lag(loop.time() - due)
             self.stats.busy = len(self.executor.running)
-            self._beats.load = self._handshake.load(self.stats.busy)
+            self._beats.loads = self._handshake.loads(self.stats.busy)
             self.executor.look_at_clock()
             self.executor.stops.watch()
             for queue, rows in self.executor.progress.due(loop.time(), self.executor.running.values()).items():
