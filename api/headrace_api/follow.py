@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -59,9 +59,10 @@ class Follower:
 class Follow:
     """Who follows which task of one namespace. For one event loop; it looks only while somebody follows."""
 
-    def __init__(self, store: Store, namespace: str) -> None:
+    def __init__(self, store: Store, namespace: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._store = store
         self._namespace = namespace
+        self._sleep = sleep
         self._followers: dict[str, list[Follower]] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -80,15 +81,15 @@ class Follow:
                 del self._followers[task_id]
 
     async def _look(self) -> None:
-        await asyncio.sleep(EVERY_S)
+        await self._sleep(EVERY_S)
         while self._followers:
             try:
                 async for task_id, seen in self._sights():
                     for follower in self._followers.get(task_id, ()):
                         follower.tell(seen)
             except HeadraceError:
-                await asyncio.sleep(AGAIN_S)  # the store counts and logs it
-            await asyncio.sleep(EVERY_S)
+                await self._sleep(AGAIN_S)  # the store counts and logs it
+            await self._sleep(EVERY_S)
 
     async def _sights(self) -> AsyncIterator[tuple[str, Sight | None]]:
         queues: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ Redis is asked once for everybody, and what those who see the same are told is w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -126,9 +126,17 @@ class Outbox:
 class Hub:
     """Who watches one namespace. For one event loop; it asks Redis only while somebody does."""
 
-    def __init__(self, redis: RedisSettings, store: Store, namespace: str, lookout: Lookout) -> None:
-        self._ended = EndedTasks(redis, store, namespace)
+    def __init__(
+        self,
+        redis: RedisSettings,
+        store: Store,
+        namespace: str,
+        lookout: Lookout,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ended = EndedTasks(redis, store, namespace, sleep)
         self._lookout = lookout
+        self._sleep = sleep
         self._outboxes: dict[View, list[Outbox]] = {}
         self._shown: dict[View, bytes] = {}
         """The overview that was sent last."""
@@ -193,7 +201,7 @@ class Hub:
 
     async def _tick(self) -> None:
         while self._watching:
-            await asyncio.sleep(OVERVIEW_S)
+            await self._sleep(OVERVIEW_S)
             try:
                 seen = await self._lookout.look()
             except HeadraceError as error:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
@@ -94,12 +94,14 @@ class EndedTasks:
     caller: Caller
     """For what does not wait."""
     namespace: str
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _client: AsyncClient = field(init=False)
     _reader: asyncio.Task[None] | None = None
     _listeners: list[Listen] = field(default_factory=list)
     _last: dict[str, bytes] = field(default_factory=dict)
     """Queue → the last entry that was read."""
-    _names_at: float = 0.0
+    _names_at: float | None = None
+    """When queues were looked for; None = not yet."""
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -157,7 +159,7 @@ class EndedTasks:
 
     async def _read(self) -> None:
         self._last.clear()
-        self._names_at = 0.0
+        self._names_at = None
         while self._listeners:
             try:
                 await self._know()
@@ -166,17 +168,17 @@ class EndedTasks:
             except HeadraceError as error:
                 if not isinstance(error, StoreUnavailable):
                     logger.warning("Journals cannot be read, so nobody is told of tasks that end. %s", error)
-                await asyncio.sleep(AGAIN_S)
+                await self.sleep(AGAIN_S)
             else:
-                await asyncio.sleep(0 if more else PAUSE_S)
+                await self.sleep(0 if more else PAUSE_S)
 
     async def _know(self) -> None:
         """Begin with queues that are new: at the end of their journals; at the beginning, if they came since."""
         now = time.monotonic()
-        if now - self._names_at < NAMES_S:
+        if self._names_at is not None and now - self._names_at < NAMES_S:
             return
         new = [name for name in await names(self.caller, self.namespace) if name not in self._last]
-        if self._names_at:
+        if self._names_at is not None:
             self._last |= dict.fromkeys(new, b"0-0")
         else:
             ends = (self.caller.command("XREVRANGE", self._journal(name), "+", "-", "COUNT", 1) for name in new)
