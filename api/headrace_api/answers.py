@@ -48,11 +48,14 @@ class HealthChecks(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = UNSET
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether submissions can be taken."""
 
     status: Literal["ok", "stopping", "unavailable"]
     checks: HealthChecks
+    warnings: Annotated[
+        list[str] | UnsetType, Meta(description="By which of its settings Redis may lose tasks; nothing is refused.")
+    ] = UNSET
 
 
 class Alive(msgspec.Struct, frozen=True):

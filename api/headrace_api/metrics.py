@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from headrace.broker.broker import Depth
 from headrace.bulk_job import Action
-from headrace.metrics import release
+from headrace.metrics import redis_risks, release
 from headrace.task import Priority
 
 from .buckets import Buckets
@@ -60,6 +60,8 @@ class Metrics(Collector):
         self.known_types: Iterable[str] = ()
         self.tokens_stale = False
         """Whether the file of tokens cannot be read."""
+        self.risks: Container[str] = ()
+        """By which of its settings Redis may lose tasks."""
         self.overviews: Sequence[Overview] | None = None
         """What was read for this scrape; None = Redis is away."""
 
@@ -132,6 +134,7 @@ class Metrics(Collector):
         store = self._store
         up = store.up and self.overviews is not None
         yield _gauge("headrace_redis_up", "Whether Redis answers (1) or not (0).", {(): int(up)})
+        yield redis_risks(self.risks)
         errors = CounterMetricFamily("headrace_redis_errors", "Calls to Redis that failed.", labels=["kind"])
         for kind, count in sorted(store.errors.items()):
             errors.add_metric([kind], count)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from headrace.broker.broker import Queue, TaskView
+from headrace.broker.safety import Safety
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
 from headrace.redis_settings import RedisSettings
@@ -170,6 +171,7 @@ class Services:
     settings: ApiSettings
     redis: RedisSettings
     store: Store = field(init=False)
+    safety: Safety = field(init=False)
     guard: Guard = field(init=False)
     limits: Limits = field(init=False)
     auditor: Auditor = field(init=False)
@@ -184,6 +186,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.store = Store(self.redis, self.settings.durability_timeout_s)
+        self.safety = Safety(self.store.command)
         self.guard = Guard(self.settings)
         self.limits = Limits(self.store)
         self.auditor = Auditor(self.store, self.settings.audit_length)

@@ -45,7 +45,8 @@ async def health(services: Services, request: Request) -> web.Response:
         return _json(Health("unavailable", HealthChecks("down")), 503)
     except HeadraceError:
         return _json(Health("unavailable", HealthChecks("refuses")), 503)
-    return _json(Health("ok", HealthChecks("up", "stale" if services.guard.stale else UNSET)))
+    warnings = list((await services.safety.look()).values())
+    return _json(Health("ok", HealthChecks("up", "stale" if services.guard.stale else UNSET), warnings or UNSET))
 
 
 async def stats(services: Services, request: Request) -> web.Response:
@@ -64,6 +65,7 @@ async def metrics(services: Services, request: Request) -> web.Response:
     numbers.tokens_stale = services.guard.stale
     try:
         numbers.overviews = [await services.namespace(name).lookout.look() for name in names]
+        numbers.risks = await services.safety.look()
     except HeadraceError:
         numbers.overviews = None
     known = (services.namespace(name).types.names for name in names)

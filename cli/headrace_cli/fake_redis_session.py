@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,9 +65,13 @@ class Memory:
             self.scripts[sha] = (without_shebang(text) if text.startswith("#!") else text).encode("latin-1")
         return sha, self.scripts[sha]
 
-    def info(self) -> str:
-        """The only section of INFO there is."""
-        facts = {
+    def info(self, section: str) -> str:
+        """One section of INFO; empty for one that is not served."""
+        facts = self._sections().get(section, {})
+        return "\r\n".join([f"# {section.title()}", *(f"{name}:{value}" for name, value in facts.items()), ""])
+
+    def _sections(self) -> Mapping[str, Mapping[str, object]]:
+        server = {
             "redis_version": ".".join(map(str, VERSION)),
             "redis_mode": "standalone",
             "process_id": os.getpid(),
@@ -75,7 +79,9 @@ class Memory:
             "tcp_port": self.port,
             "uptime_in_seconds": int(time.monotonic() - self.started),
         }
-        return "\r\n".join(["# Server", *(f"{name}:{value}" for name, value in facts.items()), ""])
+        memory = {"maxmemory": 0, "maxmemory_policy": "noeviction"}
+        # Who starts it says that it keeps nothing; nobody needs to hear it from each process again.
+        return {"server": server, "memory": memory, "persistence": {"aof_enabled": 0, "stand_in": 1}}
 
 
 class Session:
@@ -164,7 +170,9 @@ class Session:
 
     def _info(self, words: Words) -> Any:
         wanted = {word.lower() for word in words[1:]}
-        return self._memory.info() if not wanted or wanted & {b"server", b"all", b"default", b"everything"} else ""
+        every = not wanted or bool(wanted & {b"all", b"default", b"everything"})
+        named = ("server", "memory", "persistence")
+        return "\r\n".join(self._memory.info(name) for name in named if every or name.encode() in wanted)
 
     def _client(self, words: Words) -> Any:
         if [word.upper() for word in words[1:2]] == [b"REPLY"]:

@@ -9,7 +9,7 @@ has a closed set of values; so the number of series is bounded.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from headrace.broker.safety import RISKS
 from headrace.task import Priority
 
 if TYPE_CHECKING:
@@ -159,10 +160,20 @@ def _process_counters(stats: WorkerStats) -> Iterator[Metric]:
         yield CounterMetricFamily(name, documentation, value)
 
 
+def redis_risks(found: Container[str]) -> Metric:
+    """By which of its settings Redis may lose tasks; the names are those of `headrace.broker.safety`."""
+    said = "1 if Redis may lose tasks by its settings: it evicts keys, keeps no file, or does not say."
+    family = GaugeMetricFamily("headrace_redis_risk", said, labels=["risk"])
+    for risk in RISKS:
+        family.add_metric([risk], int(risk in found))
+    return family
+
+
 def _gauges(stats: WorkerStats) -> Iterator[Metric]:
     yield GaugeMetricFamily("headrace_worker_slots", "Tasks that may run at once in this process.", stats.slots)
     yield GaugeMetricFamily("headrace_worker_slots_busy", "Tasks that run in this process now.", stats.busy)
     yield GaugeMetricFamily("headrace_redis_up", "1 while this process reaches Redis.", int(stats.redis_up))
+    yield redis_risks(stats.risks)
     beat = GaugeMetricFamily(
         "headrace_worker_heartbeat_timestamp_seconds", "When Redis last answered a heartbeat; absent before the first."
     )

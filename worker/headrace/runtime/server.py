@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -43,6 +43,8 @@ class Health:
     """Why not, as a sentence."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """What else /health shows."""
+    warnings: tuple[str, ...] = ()
+    """What may lose tasks although it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class WorkerServer:
         stats = self._stats
         facts = {"slots": stats.slots, "busy": stats.busy, "redis_up": stats.redis_up, **health.facts}
         if health.alive and health.ready and not stats.redis_up:
-            health = Health(alive=True, ready=False, reason="Redis cannot be reached; the worker tries again.")
+            away = "Redis cannot be reached; the worker tries again."
+            health = replace(health, ready=False, reason=away)
         return _verdict(health.alive and health.ready, health, facts)
 
     async def _metrics(self, accept: str) -> _Answer:
@@ -182,6 +185,8 @@ def _verdict(good: bool, health: Health, facts: Mapping[str, object] | None = No
     body: dict[str, object] = {"status": "ok" if good else "failing"}
     if not good and health.reason:
         body["reason"] = health.reason
+    if health.warnings:
+        body["warnings"] = health.warnings
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
     return _Answer(status, msgspec.json.encode({**body, **(facts or {})}))
 

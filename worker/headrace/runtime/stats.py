@@ -7,7 +7,7 @@ turns these numbers into Prometheus' text when it is asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ from headrace.task import Priority
 
 if TYPE_CHECKING:
     from headrace.broker.reclaiming import Reclaimed
+    from headrace.broker.safety import Risk
 
 DURATION_BUCKETS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
@@ -114,6 +115,8 @@ class WorkerStats:
         """Unix time of the last beat that Redis answered; 0 = none yet."""
         self.redis_up = False
         self.redis_errors = 0
+        self.risks: Mapping[Risk, str] = {}
+        """By which of its settings Redis may lose tasks."""
         self.redelivered = 0
         """Tasks that this process took from dead workers and handed on."""
         self.parked = 0

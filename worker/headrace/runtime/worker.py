@@ -22,6 +22,7 @@ from headrace.broker.broker import Beat, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
 from headrace.broker.publishing import RENEW_S
+from headrace.broker.safety import LOOK_S, Safety
 from headrace.context import progress_listeners
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
@@ -82,6 +83,7 @@ class Worker:
         self.executor.shares.serve(list(self._claims.values()))
         self._client = AsyncClient(redis, "headrace-passes")
         self._connection: Connection | None = None
+        self._safety = Safety(self._client.command)
         self._handshake = Handshake(self._claims)
         self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings.grace_s)
         self._promotions = Promotions(self._client, self._spawn)
@@ -157,6 +159,7 @@ class Worker:
         self._spawn(keep_connected(self.redis, "headrace-claims", self._connected, self._disconnected, voice))
         self._spawn(self._watch())
         self._spawn(self._renew())
+        self._spawn(self._look_at_redis())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -285,6 +288,12 @@ class Worker:
             except HeadraceError as error:
                 logger.debug("the types were not renewed: %s", error)
 
+    async def _look_at_redis(self) -> None:
+        while True:
+            with suppress(HeadraceError):
+                self.stats.risks = await self._safety.look()
+            await asyncio.sleep(LOOK_S)
+
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
@@ -329,7 +338,7 @@ class Worker:
         stalled = connection is not None and connection.silent_s() > limit and self._beats.answered_within(limit)
         reason = "its requests to Redis have no answer although its heartbeats have" if stalled else ""
         ready = self._served and not self._stopping.is_set()
-        return Health(alive=not stalled, ready=ready, reason=reason)
+        return Health(not stalled, ready, reason, warnings=tuple(self.stats.risks.values()))
 
 
 async def serve(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -> int:
