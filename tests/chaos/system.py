@@ -32,7 +32,8 @@ class Program:
         self.name = name
         self.log = folder / f"{name}.log"
         self._arguments = arguments
-        self._environ = clean_environ({"PYTHONPATH": str(TESTS), **environ})
+        self._environ = dict(clean_environ(environ))
+        self.prefer("")
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
 
@@ -46,6 +47,11 @@ class Program:
     def ended_by_itself(self) -> int | None:
         """Its exit code, if nobody here ended it."""
         return self._process.poll() if self._process is not None else None
+
+    def prefer(self, path: str) -> None:
+        """From its next start on code is looked for in `path` first, before where this process would look."""
+        parts = (path, str(TESTS), os.environ.get("PYTHONPATH", ""))
+        self._environ["PYTHONPATH"] = os.pathsep.join(filter(None, parts))
 
     def start(self) -> None:
         assert self._process is None, f"{self.name} runs already"
