@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from . import status
-from .cluster import Cluster, ClusterError
+from .cluster import Cluster, ClusterError, Refused
 from .manifests import Ref
 from .news import News, Teller
 from .observed import Moment
@@ -30,7 +30,7 @@ class Display:
         try:
             await cluster.show(pool, fresh)
         except ClusterError as error:
-            logger.warning("pool %s/%s: its status was not written: %s", pool.namespace, pool.name, error)
+            _log(pool, "its status was not written", error)
             return False
         self._shown, self._shown_s = fresh, at.s
         return True
@@ -51,4 +51,10 @@ class Display:
         try:
             await cluster.tell(pool, news)
         except ClusterError as error:
-            logger.warning("pool %s/%s: an Event was not posted: %s", pool.namespace, pool.name, error)
+            _log(pool, "an Event was not posted", error)
+
+
+def _log(pool: Ref, what: str, error: ClusterError) -> None:
+    """An API server that is away is no fault of a thousand pools, each of which tries again in every second."""
+    level = logging.WARNING if isinstance(error, Refused) else logging.DEBUG
+    logger.log(level, "pool %s/%s: %s: %s", pool.namespace, pool.name, what, error)

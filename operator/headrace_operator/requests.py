@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +17,15 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from .cluster import ClusterError, Conflict, Refused
+from .holdoff import BUSY, Holdoff
+
+logger = logging.getLogger("headrace.operator")
 
 Json = dict[str, Any]
 
 TIMEOUT_S: Final = 10.0
+STALE_S: Final = 20.0
+"""What waited longer for its turn is not sent: it was decided on what was so long ago."""
 AT_ONCE: Final = 16
 """Requests that are out at a time: a thousand pools that change at once must not flood the API server."""
 LEASES: Final = "leases"
@@ -47,6 +55,7 @@ class Requests:
         self._free = asyncio.Semaphore(AT_ONCE)
         self._free_for_leases = asyncio.Semaphore(AT_ONCE)
         self._may_write: Callable[[], bool] = lambda: True
+        self._holdoff = Holdoff()
         self.made: Counter[tuple[str, str, int]] = Counter()
         """(method, resource, status) → requests."""
 
@@ -62,23 +71,68 @@ class Requests:
         """One request; gives the object that came back. `path` may carry a query."""
         headers = {"Content-Type": kind, "Accept": accept}
         prepared = await self._api.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
-        url, sent = prepared[1], {**prepared[2]}
-        try:
-            async with self._free_for_leases if resource_of(path) == LEASES else self._free:
-                if method != "GET" and not self._may_write():
-                    raise NotLeading("this operator does not lead, and writes nothing")
-                answer = await self._api.call_api(method, url, sent, body, _request_timeout=TIMEOUT_S)
-                content: bytes = await answer.read()  # type: ignore[no-untyped-call]
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.made[method, resource_of(path), 0] += 1
-            raise ClusterError(f"the API server does not answer: {error or type(error).__name__}") from error
-        self.made[method, resource_of(path), answer.status] += 1
-        if answer.status >= 400:
-            raise _refusal(answer.status, content)
+        resource = resource_of(path)
+        async with self._turn(resource):
+            if method != "GET" and not self._may_write():
+                raise NotLeading("this operator does not lead, and writes nothing")
+            status, answer, content = await self._exchange(method, resource, prepared, body)
+        self._heed(resource, status, answer, content)
+        if status >= 400:
+            raise _refusal(status, content)
         return _object(content)
+
+    def _heed(self, resource: str, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        if status in BUSY:
+            why = str(_refusal(status, content))
+            if self._holdoff.busy(resource, headers, why, time.monotonic()):
+                logger.warning("%s; %s waits", why, resource)
+        elif self._holdoff.reached(resource):
+            logger.warning("the API server answers again")
+
+    @asynccontextmanager
+    async def _turn(self, resource: str) -> AsyncIterator[None]:
+        """Among all requests that want to go out; a Lease waits for nothing."""
+        if resource == LEASES:
+            async with self._free_for_leases:
+                yield
+            return
+        try:
+            async with asyncio.timeout(STALE_S):
+                await self._free.acquire()
+        except TimeoutError:
+            raise ClusterError("the API server is too slow for all that is to be asked of it") from None
+        try:
+            if why := self._holdoff.standing(resource, time.monotonic()):
+                raise ClusterError(why)
+            yield
+        finally:
+            self._free.release()
+
+    async def _exchange(
+        self, method: str, resource: str, prepared: Any, body: Json | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer."""
+        try:
+            answer = await self._api.call_api(method, prepared[1], {**prepared[2]}, body, _request_timeout=TIMEOUT_S)
+            content: bytes = await answer.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.made[method, resource, 0] += 1
+            why = f"the API server does not answer: {_worded(error)}"
+            nobody = isinstance(error, aiohttp.ClientConnectorError)
+            if self._holdoff.unreachable(why, time.monotonic()) if nobody else self._holdoff.silent():
+                logger.warning("%s", why)
+            raise ClusterError(why) from error
+        self.made[method, resource, answer.status] += 1
+        headers: Mapping[str, str] = answer.getheaders()  # type: ignore[no-untyped-call]
+        return answer.status, headers, content
 
     async def aclose(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
+
+
+def _worded(error: Exception) -> str:
+    late = isinstance(error, TimeoutError) and not str(error)
+    return f"nothing within {TIMEOUT_S:g} s" if late else str(error) or type(error).__name__
 
 
 def _object(content: bytes) -> Json:
