@@ -95,6 +95,9 @@ def _damaged(data: bytes, dice: random.Random) -> bytes:
     return bytes(text)
 
 
+_TASK_ID: Final = re.compile(rb'"task_id":"([^"]+)"')
+
+
 @dataclass
 class Tally:
     """What came back."""
@@ -103,11 +106,15 @@ class Tally:
     """0 = no answer, to a damaged request."""
     failures: list[bytes] = field(default_factory=list)
     """Requests that got a 5xx, or whole ones that got no answer."""
+    accepted: set[str] = field(default_factory=set)
+    """Ids of the tasks that were said to be stored."""
 
-    def count(self, status: int, data: bytes, whole: bool) -> None:
+    def count(self, status: int, answer: bytes, data: bytes, whole: bool) -> None:
         self.statuses[status] += 1
         if status >= 500 or (status == 0 and whole):
             self.failures.append(data[:2_000])
+        if status in {201, 207}:
+            self.accepted |= {found.decode() for found in _TASK_ID.findall(answer)}
 
     @property
     def total(self) -> int:
@@ -123,7 +130,7 @@ async def send(port: int, count: int, seed: int, connections: int = 8) -> Tally:
         client = _Client(port)
         for _ in left:
             data, whole = next(source)
-            tally.count(await client.ask(data, whole), data, whole)
+            tally.count(*await client.ask(data, whole), data, whole)
         client.close()
 
     await asyncio.gather(*(work() for _ in range(connections)))
@@ -137,34 +144,34 @@ class _Client:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, data: bytes, whole: bool) -> int:
-        """The status, or 0. A connection that the server was about to close is tried again once."""
+    async def ask(self, data: bytes, whole: bool) -> tuple[int, bytes]:
+        """The status, or 0, and the body. A connection that the server was about to close is tried again once."""
         for _ in range(2):
             fresh = self._streams is None
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)
             try:
                 async with asyncio.timeout(PATIENCE_S if whole else DAMAGED_PATIENCE_S):
-                    status, stays = await self._exchange(*self._streams, data)
+                    status, answer, stays = await self._exchange(*self._streams, data)
             except (OSError, EOFError, TimeoutError):
-                status, stays = 0, False
+                status, answer, stays = 0, b"", False
             if not (stays and whole):
                 self.close()
             if status or fresh:
-                return status
-        return 0
+                return status, answer
+        return 0, b""
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes
-    ) -> tuple[int, bool]:
+    ) -> tuple[int, bytes, bool]:
         writer.write(data)
         head = await reader.readuntil(b"\r\n\r\n")
         status = int(head.split(None, 2)[1])
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         if not length or data.startswith(b"HEAD ") or status == 304:
-            return status, bool(length)
-        await reader.readexactly(int(length[1]))
-        return status, b"\r\nconnection: close" not in head.lower()
+            return status, b"", bool(length)
+        answer = await reader.readexactly(int(length[1]))
+        return status, answer, b"\r\nconnection: close" not in head.lower()
 
     def close(self) -> None:
         if self._streams is not None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from headrace_cli.redis_binary import RedisBinary, find
 
 from .drip import TOKEN as DRIP_TOKEN
 from .errors import MeasureError
-from .fuzz import send, told
+from .fuzz import Tally, send, told
 from .rows_http import TOKEN, HttpServer, api_server, one_task, request
 from .server import Server
 
@@ -84,25 +85,43 @@ def drip(api: HttpServer, connections: int, seconds: float, rounds: int) -> bool
 
 def fuzz(api: HttpServer, count: int, seed: int) -> bool:
     """Whether no answer was a 5xx and the memory stayed."""
-    asyncio.run(send(api.port, min(WARM, count), seed + 1))
-    before, began = rss_mb(api.pid), time.monotonic()
-    tally = asyncio.run(send(api.port, count, seed))
-    took, growth = time.monotonic() - began, rss_mb(api.pid) - before
+    began = time.monotonic()
+    done = attack(api, count, seed, WARM)
+    took = time.monotonic() - began
     click.echo(
-        f"{tally.total:,} senseless requests of seed {seed} in {took:.0f} s: {told(tally)}. The API's memory went from "
-        f"{before:.0f} MB by {growth:+.1f} MB (at most {MAX_GROWTH_MB:g})."
+        f"{done.tally.total:,} senseless requests of seed {seed} in {took:.0f} s: {told(done.tally)}. "
+        f"The API's memory went from {done.before_mb:.0f} MB by {done.growth_mb:+.1f} MB (at most {MAX_GROWTH_MB:g})."
     )
-    for request_ in tally.failures[:5]:
+    for request_ in done.tally.failures[:5]:
         click.echo(f"A 5xx or no answer to: {request_!r}")
-    return not tally.failures and growth < MAX_GROWTH_MB
+    return not done.tally.failures and done.growth_mb < MAX_GROWTH_MB
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What senseless requests did to an API."""
+
+    tally: Tally
+    before_mb: float
+    growth_mb: float
+
+
+def attack(api: HttpServer, count: int, seed: int, warm: int) -> Attacked:
+    """Send so many senseless requests, after some that are not counted."""
+    warming = asyncio.run(send(api.port, min(warm, count), seed + 1))
+    before = rss_mb(api.pid)
+    tally = asyncio.run(send(api.port, count, seed))
+    growth = rss_mb(api.pid) - before
+    tally.accepted |= warming.accepted
+    tally.failures += warming.failures
+    return Attacked(tally, before, growth)
 
 
 @contextmanager
 def dripping(port: int, connections: int) -> Iterator[subprocess.Popen[str]]:
     """The drippers, in a process of their own, all connected."""
     words = [sys.executable, str(HERE / "drip.py"), str(port), str(connections)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    with Guard(process.pid):
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process, Guard(process.pid):
         try:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
@@ -110,7 +129,6 @@ def dripping(port: int, connections: int) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-            process.wait()
 
 
 def good_client(port: int, seconds: float) -> list[float]:

@@ -47,6 +47,16 @@ def test_the_latest_of_each_is_written_at_most_five_times_a_second() -> None:
     assert notes.due(100.0 + FLUSH_S * 2, [a, b]) == {}
 
 
+def test_who_says_something_each_millisecond_is_written_five_times_a_second() -> None:
+    notes, run = ProgressNotes(), attempt()
+    assert run.ctx is not None
+    written = 0
+    for ms in range(10_000):
+        notes.note(run.ctx, Progress(ms))
+        written += bool(notes.due(100 + ms / 1_000, [run]))
+    assert written == 50
+
+
 def test_what_ended_is_taken_out_and_what_runs_is_written_again_before_it_is_forgotten() -> None:
     """An attempt that ended says nothing any more, also if it still tries to."""
     notes, a, b = ProgressNotes(), attempt("a"), attempt("b", "other")
