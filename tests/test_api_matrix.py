@@ -13,7 +13,9 @@ from typing import Any, Final, Literal
 import pytest
 
 from api_kit import EMAIL, Answer, Api, running
-from headrace_api.app import ROUTES
+from headrace.redis_settings import RedisSettings
+from headrace.settings import ApiSettings
+from headrace_api.app import ROUTES, create_app
 
 Least = Literal["open", "read", "submit", "operate", "admin"]
 Names = Literal["id", "queue", "body", "bodies", "filter", "job", "type", "nothing"]
@@ -129,6 +131,14 @@ def test_every_route_is_expected_and_says_so_itself() -> None:
     """The table of routes and this one, written by different hands, agree."""
     told = {f"{route.method} {route.path}": "open" if route.open else route.scope for route in ROUTES}
     assert told == {route: row.least for route, row in EXPECTED.items()}
+
+
+def test_the_application_serves_these_routes_and_no_others() -> None:
+    """Each GET also as a HEAD; so nothing is reachable that these tables do not know."""
+    app = create_app(ApiSettings.from_env({}), RedisSettings.parse("redis://127.0.0.1:1", "the test"))
+    served = [f"{each.method} {each.resource.canonical}" for each in app.router.routes() if each.resource]
+    heads = [route.replace("GET", "HEAD") for route in EXPECTED if route.startswith("GET ")]
+    assert sorted(served) == sorted([*EXPECTED, *heads])
 
 
 async def test_roles_and_routes(redis_url: str) -> None:
