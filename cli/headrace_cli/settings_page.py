@@ -83,6 +83,7 @@ DEFAULTS: Final = {
     "identity": "the host's name",
     "queues": "those of the application's tasks",
     "durability": "`local`",
+    "suspects": "`run`",
 }
 """Defaults that a machine or an application decides, in words."""
 

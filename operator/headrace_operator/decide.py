@@ -102,7 +102,7 @@ def decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> 
 
 def _needed(spec: PoolSpec, queues: tuple[QueueLoad, ...], current: int) -> Decision:
     """From the depth alone: slots for what runs, and enough for the backlog to be drained in time."""
-    concurrency = spec.worker.concurrency
+    concurrency = spec.slots
     waiting, processing = sum(q.waiting for q in queues), sum(q.processing for q in queues)
     tasks = waiting + processing
     if tasks == 0:

@@ -188,6 +188,9 @@ def environment(pool: Pool) -> list[Manifest]:
         "HEADRACE_LOG_FORMAT": "json",
         "HEADRACE_REDIS_SECRET": spec.redis.secret_name,
     }
+    suspects = ",".join(f"{each.name}={each.suspects.lower()}" for each in spec.queues if each.suspects != "Run")
+    if suspects:  # images of before do not know it
+        plain["HEADRACE_SUSPECTS"] = suspects
     own_name = {"name": "WORKER_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     secret = spec.redis.secret_name
     return [

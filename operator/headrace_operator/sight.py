@@ -80,7 +80,8 @@ class Sight:
         if demand.workers:
             self._tried[place.queue] = demand.parked
         seconds = expected.seconds(pool.spec.worker.expected_task_seconds)
-        load = workforce.load(place.queue, demand, self._tried.get(place.queue, 0))
+        [of_spec] = (each for each in pool.spec.queues if each.name == place.queue)
+        load = workforce.load(place.queue, demand, self._tried.get(place.queue, 0), of_spec.suspects)
         return replace(load, task_s=seconds, types=expected.types)
 
 
@@ -88,3 +89,9 @@ def places_of(pool: Pool) -> list[Place]:
     """The queues that a pool's decisions look at."""
     spec = pool.spec
     return [Place(spec.redis.connection, pool.tenant, queue.name) for queue in spec.queues]
+
+
+def woken_by(pool: Pool) -> list[Place]:
+    """Those of them in which a new task is work for the pool: none is a suspect."""
+    own = {queue.name for queue in pool.spec.queues if queue.suspects != "Only"}
+    return [place for place in places_of(pool) if place.queue in own]

@@ -46,6 +46,9 @@ class PoolQueue(Camel, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(ge=1, le=100)] = 1
     """Its share of the claims of a worker that reads several queues."""
     target_queue_wait_seconds: Seconds | None = None
+    suspects: Literal["Run", "Leave", "Only"] = "Run"
+    """Tasks that were running when their worker died, most often for lack of memory: Leave them to a pool with larger
+    pods, which runs Only them."""
 
 
 class Worker(Camel, frozen=True, kw_only=True):
@@ -145,6 +148,13 @@ class PoolSpec(Camel, frozen=True, kw_only=True):
     def target_wait_s(self, queue: PoolQueue) -> float | None:
         """How long a task of this queue may wait; None if only the depth counts."""
         return queue.target_queue_wait_seconds or self._pool_wait_s
+
+    @property
+    def slots(self) -> int:
+        """Tasks that a replica runs at once. Of suspects a worker takes one a queue at most."""
+        if all(queue.suspects == "Only" for queue in self.queues):
+            return min(self.worker.concurrency, len(self.queues))
+        return self.worker.concurrency
 
     @property
     def _pool_wait_s(self) -> float | None:

@@ -19,7 +19,7 @@ from .manifests import Pool
 from .news import Event, News, of_decision
 from .observed import Moment, Observed, QueueLoad, Unreadable
 from .rest import Rest, rest
-from .sight import Look, Seen, Sight, places_of
+from .sight import Look, Seen, Sight, places_of, woken_by
 from .spec import InvalidSpec, Mode
 from .status import Condition
 from .troubles import Troubles, put
@@ -30,7 +30,7 @@ class Steering:
 
     def __init__(self, pool: Pool, generation: int, shown: dict[str, Any], at: Moment) -> None:
         self.pool = pool
-        self._places = places_of(pool)
+        self._places, self._woken_by = places_of(pool), woken_by(pool)
         self.generation = generation
         self.key = Key(pool.namespace, pool.name)
         self.history = History(since_s=at.s)
@@ -56,7 +56,8 @@ class Steering:
         """The resource was changed."""
         if pool.spec.mode is not self.pool.spec.mode and self.pool.spec.mode is Mode.PAUSED:
             self._resumed = True
-        self.pool, self._places, self.generation = pool, places_of(pool), generation
+        self.pool, self.generation = pool, generation
+        self._places, self._woken_by = places_of(pool), woken_by(pool)
         self.troubles.pop("SpecValid", None)
 
     def refused(self, why: str, generation: int) -> None:
@@ -89,6 +90,10 @@ class Steering:
     def places(self) -> list[Place]:
         """The queues that this pool's decisions look at."""
         return self._places
+
+    def woken_by(self) -> list[Place]:
+        """Those of them in which a new task is work for this pool: none is a suspect."""
+        return self._woken_by
 
     @property
     def scalings(self) -> Counter[tuple[str, str]]:
@@ -137,6 +142,8 @@ class Steering:
         seen = self._sight.see(self.pool, look, fleet, at)
         self.loads = None if isinstance(seen.loads, Unreadable) else seen.loads
         self._watch_parked(seen)
+        queues = [(place.queue, demand) for place, demand in seen.demands.items()]
+        put(self.troubles, "SuspectsServed", troubles.left_suspects(self.pool.spec, queues))
         return seen
 
     def _watch_parked(self, seen: Seen) -> None:

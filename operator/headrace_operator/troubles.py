@@ -11,6 +11,7 @@ from .drain import Shrink
 from .fleet import Fleet
 from .looker import Place
 from .news import Event
+from .spec import PoolSpec
 from .status import Condition
 
 TOLD: Final = {
@@ -57,6 +58,17 @@ def no_handler(demands: Iterable[tuple[Place, Demand]]) -> Condition | None:
     found = ", ".join(f"{count} in queue {queue}" for queue, count in parked.items())
     message = f"tasks of types that no worker knows are parked: {found}; an image that knows them releases them"
     return Condition("HandlersKnown", None, "NoHandler", message)
+
+
+def left_suspects(spec: PoolSpec, demands: Iterable[tuple[str, Demand]]) -> Condition | None:
+    """What this pool leaves to another waits for ever if there is none. `demands`: queue → what is there."""
+    left = {each.name for each in spec.queues if each.suspects == "Leave"}
+    waiting = {queue: demand.suspects.waiting for queue, demand in demands if queue in left and demand.suspects.waiting}
+    if not waiting:
+        return None
+    found = ", ".join(f"{count} in queue {queue}" for queue, count in waiting.items())
+    message = f"{found} were running when a worker died, and wait for a pool whose queue says suspects: Only"
+    return Condition("SuspectsServed", None, "SuspectsWait", message)
 
 
 def cannot_start(fleet: Fleet) -> Condition | None:

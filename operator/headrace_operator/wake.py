@@ -92,6 +92,6 @@ class Waker:
             place
             for key, steering in self._loop.pools.items()
             if steering.pool.spec.mode is Mode.AUTO and self._cluster.fleet(key).asked_for == 0
-            for place in steering.places()
+            for place in steering.woken_by()
             if place.connection == self._name
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.broker.demand import Demand, WorkerBeat
 
@@ -93,8 +93,17 @@ def strangers(demand: Demand) -> list[str]:
     return [worker for worker in demand.asked if worker not in demand.workers]
 
 
-def load(name: str, demand: Demand, parked_before: int) -> QueueLoad:
-    """A queue as a decision sees it. `parked_before`: what the present template has had its chance at."""
+def load(name: str, demand: Demand, parked_before: int, suspects: str = "Run") -> QueueLoad:
+    """A queue as a decision sees it. `parked_before`: what the present template has had its chance at.
+
+    `suspects` as the pool's spec has it: what it leaves to others, or they to it, is no work for it.
+    """
+    theirs = demand.suspects
+    if suspects == "Only":
+        return QueueLoad(name, theirs.waiting, theirs.processing, oldest_s=theirs.oldest_s, paused=demand.paused)
+    if suspects == "Leave":
+        waiting, processing = demand.waiting - theirs.waiting, demand.processing - theirs.processing
+        demand = replace(demand, waiting=waiting, processing=processing, oldest_s=demand.plain_oldest_s)
     return QueueLoad(
         name, demand.waiting, demand.processing, demand.due_soon, demand.delayed,
         max(0, demand.parked - parked_before), demand.oldest_s, paused=demand.paused,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from headrace.task import LABEL
 
@@ -53,13 +53,16 @@ def parse_durability(given: str) -> Durability:
     raise ValueError(f"{given.strip()!r} is not one of local, fsync, replicated:1 … replicated:9")
 
 
-class Durabilities(Mapping[str, Durability]):
-    """Queue → durability. A queue that is not named has that of `default`."""
+T = TypeVar("T")
 
-    def __init__(self, named: Mapping[str, Durability]) -> None:
-        self._named = {"default": Local(), **named}
 
-    def __getitem__(self, queue: str) -> Durability:
+class PerQueue(Mapping[str, T], Generic[T]):
+    """Queue → something. A queue that is not named has that of `default`."""
+
+    def __init__(self, default: T, named: Mapping[str, T]) -> None:
+        self._named = {"default": default, **named}
+
+    def __getitem__(self, queue: str) -> T:
         return self._named.get(queue) or self._named["default"]
 
     def __contains__(self, queue: object) -> bool:
@@ -72,9 +75,16 @@ class Durabilities(Mapping[str, Durability]):
         return len(self._named)
 
     def __str__(self) -> str:
-        return ",".join(f"{queue}={durability}" for queue, durability in self._named.items())
+        return ",".join(f"{queue}={value}" for queue, value in self._named.items())
 
     __repr__ = __str__
+
+
+class Durabilities(PerQueue[Durability]):
+    """Queue → durability."""
+
+    def __init__(self, named: Mapping[str, Durability]) -> None:
+        super().__init__(Local(), named)
 
     @classmethod
     def parse(cls, given: str) -> Durabilities:
@@ -82,6 +92,25 @@ class Durabilities(Mapping[str, Durability]):
         if "=" not in given:
             return cls({"default": parse_durability(given)})
         return cls({queue: parse_durability(word) for queue, word in _pairs(given, "=")})
+
+
+SUSPECTS: Final = ("run", "leave", "only")
+
+
+class SuspectRules(PerQueue[str]):
+    """Queue → what a worker does about suspects: tasks that were running when their worker died."""
+
+    def __init__(self, named: Mapping[str, str]) -> None:
+        super().__init__("run", named)
+
+    @classmethod
+    def parse(cls, given: str) -> SuspectRules:
+        """One word for all queues, or `mail=only,default=leave`. Raises ValueError."""
+        named = dict(_pairs(given, "=")) if "=" in given else {"default": given.strip()}
+        for word in named.values():
+            if word not in SUSPECTS:
+                raise ValueError(f"{word!r} is not one of {', '.join(SUSPECTS)}")
+        return cls(named)
 
 
 class QueueShare(NamedTuple):

@@ -22,6 +22,7 @@ from headrace.setting_types import (
     Local,
     QueueShare,
     Replicated,
+    SuspectRules,
     parse_durability,
     parse_queues,
 )
@@ -50,6 +51,7 @@ KIB, MIB, DAY = 1024, 1024**2, 86_400.0
 
 _LABEL = text(LABEL, LABEL_WORDS)
 _DURABILITY = Rule("local, fsync, replicated:N, or per queue as in orders=fsync,default=local", Durabilities.parse)
+_SUSPECTS = Rule("run, leave or only, or per queue as in mail=only,default=leave", SuspectRules.parse)
 _SHARE = number(0, 1, "")
 
 
@@ -118,6 +120,9 @@ class WorkerSettings(ClientSettings):
         (QueueShare("default"),), Rule("names with weights, as in orders=3,default=1", parse_queues, bool)
     )
     """Queues to serve, with their shares of the claims."""
+    suspects: SuspectRules = computed_setting(lambda: SuspectRules({}), _SUSPECTS)  # noqa: RUF009 - a field
+    """Tasks that were running when their worker died: run them as well, leave them to workers that say `only`, or run
+    nothing else; per queue, `default` covers the unnamed ones."""
     concurrency: int = setting(10, whole(1, 10_000, "slots"))
     """Tasks that run at once."""
     processes: int = setting(0, whole(0, 1_024, "processes"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from headrace.broker.keys import SUSPECTS
+
 
 @dataclass(frozen=True, slots=True)
 class TypeTime:
@@ -71,6 +73,15 @@ def _type_time(text: str) -> TypeTime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a queue."""
+
+    waiting: int = 0
+    processing: int = 0
+    oldest_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """One queue at one moment."""
 
@@ -89,6 +100,10 @@ class Demand:
     """Workers asked to drain → seconds since then."""
     asked_at: dict[str, int] = field(default_factory=dict)
     """Workers asked to drain → the counter of their beat before that."""
+    suspects: Part = Part()
+    """Of all these, the tasks that were running when their worker died."""
+    plain_oldest_s: float = 0.0
+    """As `oldest_s`, of all others."""
 
     def answered(self, worker: str) -> bool:
         """Whether a beat of it, later than the request to drain, says that it claims no more.
@@ -111,21 +126,24 @@ def parse_demand(reply: list[Any]) -> Demand:
     rows, delayed, due_soon, parked, paused, now, beats, asked = reply
     now_ms = int(now)
     waiting = processing = 0
-    oldest_s = 0.0
+    oldest_s, suspects = 0.0, Part()
     for digit, length, pending, oldest in zip(*(iter(rows),) * 4, strict=True):
         if pending == b"":
             raise GroupMissingError(f"the stream {digit.decode()} of this queue has lost its consumer group")
         waiting += length - pending
         processing += pending
-        if oldest:
-            oldest_s = max(oldest_s, (now_ms - int(oldest.partition(b"-")[0])) / 1_000)
+        age_s = (now_ms - int(oldest.partition(b"-")[0])) / 1_000 if oldest else 0.0
+        if digit == SUSPECTS.encode():
+            suspects = Part(length - pending, pending, max(0.0, age_s))
+        else:
+            oldest_s = max(oldest_s, age_s)
     if waiting < 0:
         raise GroupMissingError("a stream holds fewer entries than its consumers: something foreign deleted some")
     return Demand(
-        waiting, processing, delayed, due_soon, parked, oldest_s, bool(paused),
+        waiting, processing, delayed, due_soon, parked, max(oldest_s, suspects.oldest_s), bool(paused),
         {name: parse_beat(text) for name, text in _pairs(beats)},
         {name: (now_ms - int(at.split()[0])) / 1_000 for name, at in _pairs(asked)},
-        {name: int(at.split()[1]) for name, at in _pairs(asked) if " " in at},
+        {name: int(at.split()[1]) for name, at in _pairs(asked) if " " in at}, suspects, oldest_s,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ from typing import Final
 
 STREAMS: Final = "rs3210"
 """The streams in the order in which they are read."""
+SUSPECTS: Final = "s"
+"""The one of tasks that were running when their worker died."""
 
 
 _NAMED_BY_MORE: Final = {"t", "once", "progress"}

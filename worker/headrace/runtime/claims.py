@@ -19,9 +19,9 @@ import hiredis
 from headrace.broker.broker import Claim, Cycle, Queue, Report, parse_cycle, parse_held
 from headrace.broker.connection import Connection
 from headrace.broker.durability import confirmation, is_confirmed, touches
-from headrace.broker.keys import STREAMS
+from headrace.broker.keys import SUSPECTS
 from headrace.runtime.marker import MarkerWait
-from headrace.runtime.policy import ONE_IN
+from headrace.runtime.policy import ONE_IN, order_of
 from headrace.runtime.service_times import ServiceTimes
 from headrace.settings import Durability, WorkerSettings
 from headrace.task import new_id
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 MAX_OUT: Final = 2
 LOOK_S: Final = 2.0
 """A lost marker is found by a look at the queue at most so many seconds after its last cycle."""
+SUSPECTS_S: Final = 0.5
+"""A worker that only runs suspects looks for them so often, and waits for nothing."""
 MAX_REPORTS: Final = 500
 """Reports a call takes; with so many that are not confirmed, nothing more is claimed."""
 RETRY_S: Final = 0.5
@@ -66,7 +68,11 @@ class QueueClaims:
         self.epoch = 0
         self.id_length = len(new_id(queue.name))
         """An entry whose id has another length was not written by headrace."""
-        self.late_order = STREAMS
+        self.order = order_of(settings.suspects[queue.name])
+        self._marked = self.order != SUSPECTS
+        """Whether it waits for the marker, which tells of plain tasks as well: taken for those, it would be lost."""
+        self._look_s = LOOK_S if self._marked else SUSPECTS_S
+        self.late_order = self.order
         """Order of one claim in ten; the others are strictly by priority."""
         self._turn = 0
         self.hot = True
@@ -169,7 +175,7 @@ class QueueClaims:
         if self._doubtful and now >= self._retry_at:
             self._resend()
             self._pump()
-        if now - self._last_cycle < LOOK_S or self._sent:
+        if now - self._last_cycle < self._look_s or self._sent:
             return
         if self._free() > 0:
             self._must_run = True
@@ -209,7 +215,7 @@ class QueueClaims:
             self._send(connection, free)
         # Among several queues the marker is waited for also without a free slot: else those that always have more to
         # do would keep this one from noticing that it has something.
-        if not self.hot and not self._sent and self._may_claim() and (self.shared or self._free() > 0):
+        if self._marked and not self.hot and not self._sent and self._may_claim() and (self.shared or self._free() > 0):
             self.waiter.arm()
 
     def _may_claim(self) -> bool:
@@ -236,7 +242,7 @@ class QueueClaims:
             self._worker,
             free,
             batch,
-            order=STREAMS if self._turn % ONE_IN else self.late_order,
+            order=self.order if self._turn % ONE_IN else self.late_order,
             retention_s=int(self._settings.retention_s),
             touch=self._touch,
         )

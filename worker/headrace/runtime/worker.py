@@ -233,7 +233,7 @@ class Worker:
         self._promotions.learn(beat.now_ms)
         self.stats.heartbeat_s = time.time()
         self._handshake.look(queue)
-        claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s)
+        claims.late_order = late_order(beat.oldest, beat.now_ms, self.settings.age_bound_s, claims.order)
         if not self._stopping.is_set() and self._handshake.heard(queue, beat.drain):
             self._beats.loads = self._handshake.loads(len(self.executor.running))
             self._spawn(self._beat_soon())
