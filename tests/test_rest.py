@@ -202,7 +202,9 @@ def test_a_look_that_finds_nothing_new_gives_the_same_object() -> None:
     read = Unchanged()
     first = read(reply(1_000))
     assert read(reply(2_000)) is first
-    assert read(reply(3_000, waiting=1, oldest=b"2500-0")) == Demand(1, 0, 0, 0, 0, 0.5, False, {}, {})
+    assert read(reply(3_000, waiting=1, oldest=b"2500-0")) == Demand(
+        1, 0, 0, 0, 0, 0.5, False, {}, {}, plain_oldest_s=0.5
+    )
     assert read(reply(4_000)) == first
 
 
