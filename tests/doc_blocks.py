@@ -3,10 +3,12 @@
 A comment above a block says what to do with it; a reader does not see it:
 
     <!-- file: NAME -->  write it · append: add it · replace: in place of the last line · the file: it has this text
-    <!-- background: NAME -->   start it and go on · shows: what that prints next · ctrl-c: press it, then as shows
+    <!-- background: NAME -->   start it and go on, in place of an earlier one of this NAME
+    <!-- shows: NAME -->   what that prints next             <!-- ctrl-c: NAME -->   press it, then as shows
     <!-- exit: N -->   its exit code, else 0          <!-- skip: WHY -->   it is not carried out
 
-A block `sh` is typed, a block `python` is run as a program; other kinds are read by nobody here.
+A block `sh` is typed, a block `python` is run as a program; kinds in QUIET are looked at by tests of their own, as
+test_doc_blocks.py says.
 
 A block `text` or `json` after a block `sh` is what that prints; `…` in it stands for anything on a line, and on a line
 of its own for any lines.
@@ -27,6 +29,8 @@ from typing import IO, Self
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 60.0
+QUIET = ("dotenv", "yaml", "promql", "acl", "ini")
+"""Kinds of blocks that nobody types."""
 _FENCE = re.compile(
     r"(?:^<!-- (?P<what>[a-z -]+)(?:: (?P<value>[^\n]*?))? -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -167,7 +171,7 @@ class Reader:
                 self.run("python -W error example.py")
             case "text" | "json":
                 assert pattern_of(text).fullmatch(self._last), f"expected\n{text}\nbut it printed\n{self._last}"
-            case "dotenv" | "yaml" | "promql" | "acl" | "ini":
+            case quiet if quiet in QUIET:
                 return
             case other:
                 raise AssertionError(f"nobody knows what to do with {other!r}")
@@ -183,6 +187,8 @@ class Reader:
 
     def start(self, name: str, command: str) -> Job:
         """Start a program that goes on."""
+        if name in self._jobs and self._jobs[name].process.poll() is None:
+            self._jobs[name].end()
         log = self.folder / f".{name}-{len(self._jobs)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
