@@ -7,10 +7,11 @@ ARG RUNTIME=${BASE}
 FROM ${BASE} AS build
 # pip and what builds the wheel have an environment of their own, which stays in this stage.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/headrace
-COPY requirements-build.lock requirements-image.lock /src/
+COPY requirements-build.lock requirements-image.lock deploy/lean.py /src/
 RUN /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /src/requirements-build.lock \
     && /opt/build/bin/pip --python /opt/headrace/bin/python install --no-cache-dir --no-compile \
-        --require-hashes --only-binary :all: -r /src/requirements-image.lock
+        --require-hashes --only-binary :all: -r /src/requirements-image.lock \
+    && python3 /src/lean.py /opt/headrace
 COPY pyproject.toml README.md LICENSE /src/
 COPY worker /src/worker
 COPY api /src/api

@@ -62,7 +62,7 @@ hostile: $(VENV)/.test ## Attack an API of its own: dripping connections, sensel
 lint: $(VENV)/.test ## Style, types, and which package may import which
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy worker api operator cli tests examples bench charts/*.py
+	$(VENV)/bin/mypy worker api operator cli tests examples bench charts/*.py deploy/*.py
 	$(VENV)/bin/lint-imports
 
 docs: $(VENV)/.test ## Write the pages of docs/ that are made from the code

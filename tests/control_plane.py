@@ -59,6 +59,11 @@ class ControlPlane:
         self._ports = {name: free_port() for name in ("api", "etcd", "peer")}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
+    @property
+    def port(self) -> int:
+        """Of the API server, on loopback."""
+        return self._ports["api"]
+
     def start(self) -> Self:
         """Ready when it returns, with the WorkerPool's definition."""
         (self.folder / "log").mkdir(parents=True)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,27 @@ def _wheels() -> Path:
     return folder
 
 
+class Container(subprocess.Popen[str]):
+    """Runs what it is told in the words of OCI's runtimes."""
+
+    def __init__(self, told: Json) -> None:
+        bundle = Path(tempfile.mkdtemp(dir=CACHE / "images"))
+        (bundle / "config.json").write_text(json.dumps(told))
+        self._runc = ["runc", "--root", str(bundle / "state")]
+        self._id = f"headrace-{uuid.uuid4().hex}"
+        super().__init__(
+            [*self._runc, "run", "--bundle", str(bundle), self._id],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def send_signal(self, sig: int) -> None:
+        """runc hands on all but these two, which would stop runc itself."""
+        if sig in {signal.SIGSTOP, signal.SIGCONT}:
+            subprocess.run([*self._runc, "kill", self._id, str(int(sig))], check=True, capture_output=True)
+        else:
+            super().send_signal(sig)
+
+
 @dataclass(frozen=True, slots=False)
 class Image:
     """An image whose files can be looked at."""
@@ -88,23 +110,34 @@ class Image:
         found: Json = json.loads(buildah("inspect", "--type", "image", NAME))["OCIv1"]["config"]
         return found
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None, user: int = 65532) -> subprocess.Popen[str]:
-        """A container of its own entrypoint: read-only root, no capability, no shell, this machine's network."""
-        bundle = Path(tempfile.mkdtemp(dir=CACHE / "images"))
-        (bundle / "config.json").write_text(json.dumps(self._runtime(command, env or {}, user)))
-        return subprocess.Popen(
-            ["runc", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), f"headrace-{uuid.uuid4().hex}"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+    def run(
+        self,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        user: int = 65532,
+        folders: Mapping[str, Path] | None = None,
+    ) -> Container:
+        """A container of its own entrypoint: read-only root, no capability, no shell, this machine's network.
 
-    def _runtime(self, command: Sequence[str], env: Mapping[str, str], user: int) -> Json:
+        `folders` of this machine are there too, by the place where it sees them.
+        """
+        told = self._runtime([*self.config["Entrypoint"], *command], env or {}, user)
+        for place, folder in (folders or {}).items():
+            told["mounts"].append({"destination": place, "source": str(folder), "options": ["rbind", "ro"]})
+        return Container(told)
+
+    def python(self, code: str) -> Container:
+        """The same, of its interpreter."""
+        return Container(self._runtime(["python", "-c", code], {}, 65532))
+
+    def _runtime(self, arguments: Sequence[str], env: Mapping[str, str], user: int) -> Json:
         """As Kubernetes makes it of a pod of Pod Security `restricted`, but for the network."""
         tmpfs = {"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]}
         return {
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": user, "gid": 0 if user != 65532 else 65532},
-                "args": [*self.config["Entrypoint"], *command],
+                "args": [*arguments],
                 "env": [*self.config["Env"], *(f"{name}={value}" for name, value in env.items())],
                 "cwd": self.config["WorkingDir"],
                 "noNewPrivileges": True,

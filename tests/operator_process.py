@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from control_plane import ControlPlane
 from headrace.broker.broker import NewTask, Queue
@@ -17,8 +18,11 @@ from headrace.broker.client import AsyncClient
 from headrace.broker.demand import WorkerBeat
 from headrace.redis_settings import RedisSettings
 from headrace.task import Envelope, encode_envelope, new_id
+from headrace_operator.rbac import RIGHTS
 from worker_harness import eventually
 
+DEPLOY: Final = Path(__file__).parent.parent / "deploy"
+USER: Final = "system:serviceaccount:headrace:headrace-operator"
 AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
 
 
@@ -109,3 +113,57 @@ class Shop:
             return bool(good())
 
         await eventually(look, timeout_s)
+
+
+def account(plane: ControlPlane, file: str) -> str:
+    """The token of an account that has exactly the rights of this file of deploy/."""
+    plane.kubectl("delete", "clusterrole,clusterrolebinding", "headrace-operator", "--ignore-not-found")
+    plane.kubectl("apply", "-f", str(DEPLOY / file))
+    return plane.kubectl("-n", "headrace", "create", "token", "headrace-operator")
+
+
+async def use_every_right(shop: Shop, operator: Any, before: int) -> None:
+    """Up, a busy pod, a death, down, and a write that somebody else's write comes before."""
+    shop.apply()
+    ids = await shop.submit(100)
+    await shop.until(lambda: shop.asked_for() == 2 and len(shop.pods) == 2)
+    busy, other = (pod["metadata"]["name"] for pod in shop.pods)
+    shop.running[busy] = 1
+    await shop.until(lambda: "karpenter.sh/do-not-disrupt" in shop.get("pod", busy)["metadata"].get("annotations", {}))
+    await shop.work()
+    await shop.client.call(shop.queue.cycle(f"{other}:1", 1))
+    ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2035-01-01T00:00:00Z"}}
+    status = {"containerStatuses": [{
+        "name": "worker", "image": "", "imageID": "", "ready": False, "restartCount": 1, "state": {"waiting": {}},
+        "lastState": ended}]}  # fmt: skip
+    shop.kubectl("patch", "pod", other, "--subresource=status", "-p", json.dumps({"status": status}))
+    await shop.until(lambda: "TasksHandedOn" in shop.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}"))
+    shop.running.clear()
+    await shop.empty(ids)
+    await shop.until(lambda: shop.asked_for() == 0 and not shop.pods, 60)
+    for attempt in range(20):
+        if any(
+            each.verb == "get" and each.resource == "deployments/scale" for each in list(shop.plane.requests())[before:]
+        ):
+            break
+        operator.send_signal(signal.SIGSTOP)
+        shop.kubectl("annotate", "deployment", "emails", f"touched={attempt}", "--overwrite")
+        ids = await shop.submit(1 + 10 * attempt)
+        operator.send_signal(signal.SIGCONT)
+        await shop.until(lambda: shop.asked_for() > 0)
+        await shop.empty(ids)
+        await shop.until(lambda: shop.asked_for() == 0, 60)
+
+
+def check_rights(plane: ControlPlane, before: int, *, everywhere: bool) -> None:
+    """By the API server's audit log after so many lines: the account was refused nothing, and used all that it may."""
+    made = [each for each in list(plane.requests())[before:] if each.user == USER and each.resource]
+    assert [each for each in made if each.code in {401, 403}] == []
+    scopes = {"namespace", "own", "cluster"} if everywhere else {"namespace", "own"}
+    granted = {
+        (right.group, right.resource, verb)
+        for right in RIGHTS
+        if right.asked_by == "operator" and right.scope in scopes
+        for verb in right.verbs
+    }
+    assert {(each.group, each.resource, each.verb) for each in made} == granted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,12 +16,17 @@ from typing import Any, Final
 
 import pytest
 
+import control_plane
 import image_kit
+from awaited import until
 from conftest import StartRedis
+from control_plane import ControlPlane
 from headrace_cli.ports import free_port
-from image_kit import Image
+from image_kit import Container, Image
+from operator_process import Shop, account, check_rights, use_every_right
 
 ROOT: Final = Path(__file__).parent.parent
+LEAN: Final = ROOT / "deploy" / "lean.py"
 DOCKERFILE: Final = (ROOT / "Dockerfile").read_text()
 VERSION: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 OPENSHIFT: Final = 1_000_650_000
@@ -72,6 +79,74 @@ def test_the_context_holds_what_is_copied_and_little_else() -> None:
     assert copied == kept
 
 
+# -- what is taken out
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """An environment with a package as it is installed here, and the outline of the Kubernetes client."""
+    folder = tmp_path / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    install("msgspec", folder)
+    for part in ("client/api", "client/models", "aio/client/api", "aio/client/models"):
+        (folder / "kubernetes" / part).mkdir(parents=True)
+        (folder / "kubernetes" / part / "one.py").touch()
+    return folder
+
+
+def install(name: str, folder: Path) -> None:
+    """A package of this environment into another."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    source, ignored = Path(spec.origin).parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, folder / name, ignore=ignored, dirs_exist_ok=True)
+
+
+def lean(environment: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, LEAN, environment], capture_output=True, text=True, check=False)
+
+
+def test_what_nothing_reads_is_taken_out_and_the_rest_works(packages: Path, tmp_path: Path) -> None:
+    install("kubernetes", packages)
+    before = image_kit.megabytes(packages / "kubernetes"), image_kit.megabytes(packages / "msgspec")
+    assert lean(tmp_path).returncode == 0
+    assert image_kit.megabytes(packages / "kubernetes") < before[0] / 10
+    assert image_kit.megabytes(packages / "msgspec") <= before[1]
+    uses = (
+        "from kubernetes.aio import client, config; import msgspec\n"
+        "assert msgspec.__file__.startswith(sys.path[0]) and client.__file__.startswith(sys.path[0])\n"
+        "client.Configuration(), config.load_kube_config, msgspec.json.decode(b'{}')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(packages)!r})\n{uses}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+def test_what_is_behind_the_last_segment_of_a_library_is_cut_off(packages: Path, tmp_path: Path) -> None:
+    [library] = (packages / "msgspec").glob("*.so")
+    assert lean(tmp_path).returncode == 0
+    once = library.read_bytes()
+    with library.open("ab") as file:
+        file.write(b"names of variables" * 1000)
+    (text := packages / "msgspec" / "script.so").write_text("no library")
+    (packages / "msgspec" / "tests" / "of_structs").mkdir(parents=True)
+    for folder in packages.glob("kubernetes/**/client/*"):
+        (folder / "again.py").touch()
+    assert lean(tmp_path).returncode == 0
+    assert library.read_bytes() == once
+    assert text.read_text() == "no library"
+    assert not (packages / "msgspec" / "tests").exists()
+
+
+def test_a_client_that_is_built_otherwise_stops_the_build(packages: Path, tmp_path: Path) -> None:
+    """Else a new version of it would bring back a hundred megabytes, and nobody would know."""
+    (packages / "kubernetes/aio/client/models/one.py").rename(packages / "kubernetes/aio/client/models/__init__.py")
+    run = lean(tmp_path)
+    assert run.returncode != 0
+    assert "kubernetes/aio/client/models has no modules" in run.stderr
+
+
 # -- the image
 
 
@@ -82,7 +157,7 @@ def image() -> Iterator[Image]:
         yield made
 
 
-def output(process: subprocess.Popen[str]) -> str:
+def output(process: Container) -> str:
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
     return text
@@ -129,6 +204,21 @@ def test_nothing_that_builds_is_left_in_it(image: Image) -> None:
 
 
 @of_image
+def test_it_is_small(image: Image) -> None:
+    """What the Dockerfile adds to its base."""
+    assert image_kit.megabytes(image.root / "opt/headrace", image.root / "app") < 90
+
+
+@of_image
+def test_every_library_of_it_loads(image: Image) -> None:
+    """They were cut, and nothing else would tell of one that is rarely used."""
+    paths = [path.relative_to(image.root) for path in (image.root / "opt/headrace").rglob("*.so*")]
+    assert len(paths) > 20
+    loads = f"import ctypes\nfor path in {[f'/{path}' for path in paths]!r}: ctypes.CDLL(path)"
+    assert output(image.python(loads)) == ""
+
+
+@of_image
 def test_all_of_it_is_compiled_and_readable_and_nobody_may_change_it(image: Image) -> None:
     for folder in ("opt/headrace", "app"):
         for path in (image.root / folder).rglob("*"):
@@ -161,3 +251,66 @@ def test_its_worker_runs_a_task_and_ends_gracefully(image: Image, start_redis: S
         worker.terminate()
     output(worker)
     assert json.loads(said[said.index("{") :])["rows"] == 200, said
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with control_plane.running(tmp_path_factory.mktemp("plane")) as made:
+        for name in ("headrace", "shop"):
+            made.kubectl("create", "namespace", name)
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plane: ControlPlane) -> Path:
+    """With what an account of a pod needs, as Kubernetes mounts it."""
+    (made := tmp_path / "account").mkdir()
+    (made / "token").write_text(account(plane, "rbac.yaml"))
+    (made / "namespace").write_text("headrace")
+    shutil.copy(plane.folder / "pki/ca.crt", made)
+    return made
+
+
+@of_image
+async def test_its_operator_does_in_a_pod_all_that_it_may(
+    image: Image, plane: ControlPlane, folder: Path, start_redis: StartRedis
+) -> None:
+    """Every request that it can make: nothing that it needs of the Kubernetes client was taken out."""
+    before = len(list(plane.requests()))
+    redis = start_redis()
+    environ = {
+        "HEADRACE_URL": redis.url, "HEADRACE_OPERATOR_METRICS_PORT": str(free_port()),
+        "HEADRACE_OPERATOR_LEASE": "true", "HEADRACE_OPERATOR_LEASE_NAMESPACE": "headrace",
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port),
+    }  # fmt: skip
+    operator = image.run("operator", env=environ, folders={"/var/run/secrets/kubernetes.io/serviceaccount": folder})
+    shop = Shop(plane, redis.url)
+    try:
+        await use_every_right(shop, operator, before)
+    finally:
+        operator.terminate()
+        said = operator.communicate(timeout=30)[0]
+        await shop.client.aclose()
+    assert operator.returncode == 0 and "Traceback" not in said, said
+    check_rights(plane, before, everywhere=True)
+
+
+@of_image
+def test_its_operator_reads_a_kubeconfig(
+    image: Image, plane: ControlPlane, folder: Path, start_redis: StartRedis
+) -> None:
+    before = len(list(plane.requests()))
+    config = plane.kubeconfig((folder / "token").read_text()).read_text()
+    (folder / "config").write_text(config.replace(str(plane.folder / "pki"), "/given"))
+    environ = {"HEADRACE_URL": start_redis().url, "HEADRACE_OPERATOR_METRICS_PORT": str(free_port())}
+    operator = image.run("operator", "--kubeconfig", "/given/config", env=environ, folders={"/given": folder})
+    try:
+        until(
+            lambda: {(each.verb, each.resource) for each in list(plane.requests())[before:] if each.code == 200},
+            lambda seen: {("list", "workerpools"), ("watch", "pods")} <= seen,
+            "it lists and watches",
+        )
+    finally:
+        operator.terminate()
+        said = operator.communicate(timeout=30)[0]
+    assert operator.returncode == 0, said

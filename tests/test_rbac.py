@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +11,8 @@ import pytest
 from control_plane import ControlPlane, running
 from headrace_cli.redis_binary import RedisBinary, find
 from headrace_operator.rbac import RIGHTS, Right, for_cluster, for_namespaces, main, rules
-from operator_process import Shop, operator_process
+from operator_process import DEPLOY, USER, Shop, account, check_rights, operator_process, use_every_right
 from redis_server import RedisServer
-
-DEPLOY: Final = Path(__file__).parent.parent / "deploy"
-USER: Final = "system:serviceaccount:headrace:headrace-operator"
 
 
 @pytest.mark.parametrize(("file", "arguments"), [("rbac.yaml", []), ("rbac-namespace.yaml", ["--namespaces", "shop"])])
@@ -60,42 +55,7 @@ def redis_url() -> Iterator[str]:
 
 def token(plane: ControlPlane, file: str) -> Path:
     """A kubeconfig for an account that has exactly the rights of this file."""
-    plane.kubectl("delete", "clusterrole,clusterrolebinding", "headrace-operator", "--ignore-not-found")
-    plane.kubectl("apply", "-f", str(DEPLOY / file))
-    return plane.kubeconfig(plane.kubectl("-n", "headrace", "create", "token", "headrace-operator"), "operator")
-
-
-async def use_every_right(shop: Shop, operator: Any, before: int) -> None:
-    """Up, a busy pod, a death, down, and a write that somebody else's write comes before."""
-    shop.apply()
-    ids = await shop.submit(100)
-    await shop.until(lambda: shop.asked_for() == 2 and len(shop.pods) == 2)
-    busy, other = (pod["metadata"]["name"] for pod in shop.pods)
-    shop.running[busy] = 1
-    await shop.until(lambda: "karpenter.sh/do-not-disrupt" in shop.get("pod", busy)["metadata"].get("annotations", {}))
-    await shop.work()
-    await shop.client.call(shop.queue.cycle(f"{other}:1", 1))
-    ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2035-01-01T00:00:00Z"}}
-    status = {"containerStatuses": [{
-        "name": "worker", "image": "", "imageID": "", "ready": False, "restartCount": 1, "state": {"waiting": {}},
-        "lastState": ended}]}  # fmt: skip
-    shop.kubectl("patch", "pod", other, "--subresource=status", "-p", json.dumps({"status": status}))
-    await shop.until(lambda: "TasksHandedOn" in shop.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}"))
-    shop.running.clear()
-    await shop.empty(ids)
-    await shop.until(lambda: shop.asked_for() == 0 and not shop.pods, 60)
-    for attempt in range(20):
-        if any(
-            each.verb == "get" and each.resource == "deployments/scale" for each in list(shop.plane.requests())[before:]
-        ):
-            break
-        operator.send_signal(signal.SIGSTOP)
-        shop.kubectl("annotate", "deployment", "emails", f"touched={attempt}", "--overwrite")
-        ids = await shop.submit(1 + 10 * attempt)
-        operator.send_signal(signal.SIGCONT)
-        await shop.until(lambda: shop.asked_for() > 0)
-        await shop.empty(ids)
-        await shop.until(lambda: shop.asked_for() == 0, 60)
+    return plane.kubeconfig(account(plane, file), "operator")
 
 
 @pytest.mark.slow
@@ -117,16 +77,7 @@ async def test_what_is_asked_for_is_what_is_granted(
         shop.kubectl("delete", "workerpool,deployment,pdb", "--all")
         plane.kubectl("-n", "headrace", "delete", "lease", "--all")
         await shop.client.aclose()
-    made = [each for each in list(plane.requests())[before:] if each.user == USER and each.resource]
-    assert [each for each in made if each.code in {401, 403}] == []
-    scopes = {"namespace", "own", "cluster"} if everywhere else {"namespace", "own"}
-    granted = {
-        (right.group, right.resource, verb)
-        for right in RIGHTS
-        if right.asked_by == "operator" and right.scope in scopes
-        for verb in right.verbs
-    }
-    assert {(each.group, each.resource, each.verb) for each in made} == granted
+    check_rights(plane, before, everywhere=everywhere)
 
 
 HIDDEN: Final = [right for right in RIGHTS if right.asked_by == "admission"]
