@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
-from chaos.table import MODES, PAGE, ROOT, Mode, read
+from chaos import results
+from chaos.results import Result
+from chaos.table import BEGIN, MODES, PAGE, ROOT, Mode, read
 
 ROWS = read()
-APART = {"F4", "F27"}
+APART = {"F27"}
 """Modes whose row says why there is nothing to test, or not yet."""
 
 
@@ -44,3 +47,31 @@ def test_every_promise_names_tests_that_exist() -> None:
     for _, tests in promises:
         named = re.findall(r"`tests/(\w+)\.py`", tests)
         assert named and all((ROOT / "tests" / f"{module}.py").exists() for module in named)
+
+
+# the last column
+
+
+def test_the_last_column_is_what_the_last_run_wrote(tmp_path: Path) -> None:
+    """Else: make chaos, or of one file: make chaos PYTEST_ARGS=tests/test_chaos_data.py."""
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    results.keep({}, results.FILE, page)
+    assert page.read_text() == PAGE.read_text()
+
+
+def test_the_last_run_saw_only_tests_that_the_table_names_and_none_failed() -> None:
+    kept = results.load()
+    named = {f"{module}::{test}" for row in ROWS for module, test in row.tests}
+    assert {name.partition("[")[0] for name in kept} - named == set()
+    assert [name for name, each in kept.items() if each.outcome in {"failed", "error"}] == []
+
+
+def test_a_run_of_some_tests_leaves_the_others_results(tmp_path: Path) -> None:
+    page, file = tmp_path / "page.md", tmp_path / "results.json"
+    page.write_text(f"| F1 | a | `test_a::test_one` | b |\n| F2 | a | `test_a::test_two` | b | – |\n\n{BEGIN}not yet\n")
+    results.keep({"test_a::test_one[x]": Result("passed", 1.4, "2026-01-01", ["worst 2 s"])}, file, page)
+    results.keep({"test_a::test_two": Result("failed", 61.0, "2026-01-02")}, file, page)
+    results.keep({"test_a::test_one[y]": Result("passed", 0.8, "2026-01-02", ["worst 2 s"])}, file, page)
+    assert [row.seen for row in read(page)] == ["2 passed in 2 s; worst 2 s", "1 failed in 61 s"]
+    assert page.read_text().endswith("of 2026-01-01 to 2026-01-02: 3 tests, 1 minutes one after the other.\n")

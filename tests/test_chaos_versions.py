@@ -56,8 +56,10 @@ def test_the_last_release_is_what_runs(last: str) -> None:
     assert said.startswith(last.partition(os.pathsep)[0])
 
 
-async def change(program: Program, path: str) -> None:
+async def change(system: System, program: Program, path: str) -> None:
     """A rolling update of one process: told to stop, and another release starts in its place."""
+    if program in system.workers:
+        await system.works(program)
     assert await asyncio.to_thread(program.stop) == 0, program.log.read_text()[-2_000:]
     program.prefer(path)
     program.start()
@@ -76,7 +78,7 @@ async def test_two_releases_beside_each_other_lose_nothing(start_redis: StartRed
         for step in STEPS:
             for number, (program, wanted) in enumerate(zip(system.programs, step, strict=True)):
                 if running[program] is not wanted:
-                    await change(program, TODAY if wanted else last)
+                    await change(system, program, TODAY if wanted else last)
                     running[program] = wanted
                     if number < len(system.apis):
                         await system.ready(number)

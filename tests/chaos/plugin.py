@@ -1,40 +1,60 @@
-"""For pytest: marks the tests that the table of failure modes names, and says in the end how each mode fared.
+"""For pytest: marks every test that docs/guarantees.md names as `chaos`, and tells at the end how each mode fared.
 
-PYTHONPATH=tests python -m pytest -p chaos.plugin -m chaos
+    PYTHONPATH=tests python -m pytest -p chaos.plugin -m chaos
+
+With CHAOS=full (`make chaos`) it also writes that into the table of the page, and keeps it in results.json.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 
 import pytest
 
+from . import results, rounds
+from .results import Result
 from .table import read
 
 
-def _name(nodeid: str) -> tuple[str, str]:
+def _name(nodeid: str) -> str:
+    """`tests/test_x.py::test_y[z]` → `test_x::test_y[z]`."""
     file, _, rest = nodeid.partition("::")
-    return file.rpartition("/")[2].removesuffix(".py"), rest.partition("[")[0]
+    return f"{file.rpartition('/')[2].removesuffix('.py')}::{rest}"
+
+
+@dataclass
+class _Seen:
+    outcome: str = "passed"
+    seconds: float = 0.0
+    said: list[str] = field(default_factory=list)
+
+
+_seen: dict[str, _Seen] = {}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    named = {test for mode in read() for test in mode.tests}
+    named = {f"{module}::{test}" for mode in read() for module, test in mode.tests}
     for item in items:
-        if _name(item.nodeid) in named:
+        if _name(item.nodeid).partition("[")[0] in named:
             item.add_marker("chaos")
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    seen = _seen.setdefault(_name(report.nodeid), _Seen())
+    seen.seconds += report.duration
+    if report.outcome != "passed":
+        seen.outcome = "error" if report.failed and report.when != "call" else report.outcome
+    seen.said += rounds.told()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    ends: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    seconds: Counter[tuple[str, str]] = Counter()
-    for outcome in ("passed", "failed", "skipped", "error"):
-        for report in terminalreporter.stats.get(outcome, []):
-            ends[_name(report.nodeid)][outcome] += 1
-            seconds[_name(report.nodeid)] += round(report.duration, 3)
+    found = {
+        name: Result(each.outcome, round(each.seconds, 2), results.today(), each.said) for name, each in _seen.items()
+    }
     terminalreporter.section("failure modes")
     for mode in read():
-        total = sum((ends[test] for test in mode.tests), Counter[str]())
-        said = ", ".join(f"{count} {outcome}" for outcome, count in total.items()) or "not run"
-        took = sum(seconds[test] for test in mode.tests)
-        terminalreporter.line(f"{mode.name:4} {said:28} {took:7.1f} s  {mode.what}")
+        terminalreporter.line(f"{mode.name:4} {mode.what}: {results.seen(mode, found)}")
+    if rounds.FULL:
+        named = {f"{module}::{test}" for mode in read() for module, test in mode.tests}
+        results.keep({name: each for name, each in found.items() if name.partition("[")[0] in named})

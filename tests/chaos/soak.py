@@ -88,8 +88,10 @@ class Report:
             if late
             else [],
             "memory, MiB an hour": {each.name: round(each.mib_an_hour(), 2) for each in self.usage},
-            "memory, MiB at last": {each.name: round(each.rss[-1] / 1024**2, 1) for each in self.usage if each.rss},
-            "open files (first, last)": {each.name: [each.fds[0], each.fds[-1]] for each in self.usage if each.fds},
+            "memory, MiB, in each fifth": {
+                each.name: [round(rss / 1024**2, 1) for rss in each.fifths(each.rss)] for each in self.usage
+            },
+            "open files, in each fifth": {each.name: each.fifths(each.fds) for each in self.usage},
             "keys left": len(self.left.keys),
             "records": self.left.records,
             "consumers left": self.left.consumers,

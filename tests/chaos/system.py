@@ -17,6 +17,7 @@ from command_line import HEADRACE, PATIENCE_S, clean_environ
 from headrace_cli.child import Guard
 from headrace_cli.ports import free_port
 
+from . import ledger
 from .ledger import VARIABLE
 
 TESTS: Final = Path(__file__).parent.parent
@@ -163,6 +164,14 @@ class System:
                 program = self.apis[number]
                 late = program.ended_by_itself is not None or time.monotonic() > deadline
                 assert not late, f"{program.name} does not answer: {program.log.read_text()[-2_000:]}"
+                await asyncio.sleep(0.05)
+
+    async def works(self, program: Program) -> None:
+        """Until this worker, since its last start, has begun a task; before that a signal may end it without a word."""
+        name = f"{program.name}:{program.pid}"
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(note.worker == name for note in ledger.read(self.ledger).begun):  # noqa: ASYNC110
+                assert program.ended_by_itself is None, program.log.read_text()[-2_000:]
                 await asyncio.sleep(0.05)
 
     def fallen(self) -> list[str]:

@@ -1,8 +1,9 @@
-"""The table of failure modes in docs/guarantees.md: mode → tests, read by those who check it and those who run it."""
+"""The table of failure modes in docs/guarantees.md: mode → tests → what was seen; read, and its last column written."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,11 @@ MODES: Final = (
     *(f"O{number}" for number in range(1, 11)),
     *(f"H{number}" for number in range(1, 6)),
 )
-_ROW: Final = re.compile(r"^\| ([FOH]\d+) \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+BEGIN: Final = "<!-- written by make chaos -->\n"
+_CELL: Final = r" ([^|]+?) \|"
+_ROW: Final = re.compile(rf"^\| ([FOH]\d+) \|{_CELL}{_CELL}{_CELL}(?:{_CELL})?$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(test_\w+)::(test_\w+)`")
+_SUMMARY: Final = re.compile(rf"(?<={re.escape(BEGIN)}).*\n")
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,23 @@ class Mode:
     tests: tuple[tuple[str, str], ...]
     """Module and function."""
     result: str
+    """What must come of it."""
+    seen: str
+    """What came of it in the last `make chaos`; empty where that is not written yet."""
 
 
 def read(page: Path = PAGE) -> list[Mode]:
     """All rows, in the order of the page."""
     rows = _ROW.findall(page.read_text())
-    return [Mode(name, what, tuple(_TEST.findall(tests)), result) for name, what, tests, result in rows]
+    return [Mode(name, what, tuple(_TEST.findall(tests)), result, seen) for name, what, tests, result, seen in rows]
+
+
+def write(seen: Mapping[str, str], summary: str, page: Path = PAGE) -> None:
+    """The last column of the rows named, and the line below the table."""
+
+    def row(found: re.Match[str]) -> str:
+        name, what, tests, result, before = found.groups()
+        return f"| {name} | {what} | {tests} | {result} | {seen.get(name, before or '–')} |"
+
+    text = _ROW.sub(row, page.read_text())
+    page.write_text(_SUMMARY.sub(lambda _: f"{summary}\n", text))

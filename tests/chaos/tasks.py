@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from headrace import App, Ctx, Retry
 
+from . import memory
 from .ledger import VARIABLE, Writer
 
 
@@ -50,6 +53,22 @@ def process(ctx: Ctx[Writer], ms: int = 0, failures: int = 0) -> list[int]:
     ctx.deps.begin(ctx.id, ctx.token)
     time.sleep(ms / 1_000)
     return _end(ctx, failures)
+
+
+@app.task(retry=AGAIN)
+async def pill(ctx: Ctx[Writer], how: str) -> None:
+    """Ends its worker, or keeps it from ever doing anything else."""
+    ctx.deps.begin(ctx.id, ctx.token)
+    match how:
+        case "kill -9":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "out of memory":
+            memory.exhaust()
+        case "blocked loop":
+            while True:
+                time.sleep(1)  # noqa: ASYNC251 - as a handler that forgot to await
 
 
 def _end(ctx: Ctx[Writer], failures: int) -> list[int]:

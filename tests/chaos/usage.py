@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,12 @@ class Samples:
 
     def mib_an_hour(self) -> float:
         return slope(self.seconds, self.rss) * 3_600 / 1024**2
+
+    def fifths(self, values: Sequence[float]) -> list[float]:
+        """The median of each fifth of the time: what goes up and down stays about the same, what leaks does not."""
+        fifth = max(1, len(values) // 5)
+        parts = [values[at : at + fifth] for at in range(0, fifth * 5, fifth)]
+        return [statistics.median(part) for part in parts if part]
 
     def fds_an_hour(self) -> float:
         return slope(self.seconds, self.fds) * 3_600
