@@ -239,7 +239,6 @@ async def test_a_killed_api_neither_loses_nor_doubles_a_submission(start_redis: 
 async def test_a_short_soak_finds_nothing(redis_binary: RedisBinary, tmp_path: Path) -> None:
     """The soak of `make soak`, with a fault every three seconds and every fault but the longest ones."""
     seed = dice("soak").randrange(10**6)
-    print(f"seed {seed}")
     options = Options(seed, minutes=rounds(1, 3) / 3, rate=20, every_s=(2.0, 4.0))
     report = await soak(options, redis_binary, tmp_path)
     tell(report.text())

@@ -170,7 +170,7 @@ class System:
         """Until this worker, since its last start, has begun a task; before that a signal may end it without a word."""
         name = f"{program.name}:{program.pid}"
         async with asyncio.timeout(PATIENCE_S):
-            while not any(note.worker == name for note in ledger.read(self.ledger).begun):  # noqa: ASYNC110
+            while not any(note.worker == name for note in ledger.read(self.ledger).begun):
                 assert program.ended_by_itself is None, program.log.read_text()[-2_000:]
                 await asyncio.sleep(0.05)
 
