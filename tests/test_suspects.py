@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace import App
 from headrace.broker.broker import Reclaim
-from headrace.broker.demand import Demand, Part
+from headrace.broker.demand import Demand, Part, WorkerBeat
 from headrace.runtime.policy import late_order, order_of
 from headrace.settings import WorkerSettings
 from headrace.task import State
 from headrace_operator.decide import decide
+from headrace_operator.fleet import Fleet
 from headrace_operator.history import History
 from headrace_operator.loop import this_moment
 from headrace_operator.manifests import Pool, environment
 from headrace_operator.observed import Observed
 from headrace_operator.spec import read_spec
 from headrace_operator.troubles import left_suspects
-from headrace_operator.workforce import load
+from headrace_operator.workforce import load, unseen
 from operator_kit import Opener
 from worker_harness import Desk, working
 
@@ -140,6 +142,13 @@ def test_that_they_wait_for_another_pool_is_said() -> None:
     assert left_suspects(spec, [("default", demand(3, 0))]) is None
     assert left_suspects(read_spec({"queues": [{"name": "default"}], "scaling": {"maxReplicas": 1}}),
                          [("default", demand(0, 3))]) is None  # fmt: skip
+
+
+def test_pods_of_a_pool_with_a_longer_name_are_not_those_of_this_one() -> None:
+    """Both pools' workers beat in one queue; taken for unseen pods of this one, they would keep it from shrinking."""
+    beats = {f"{pod}:1": WorkerBeat(1, 0) for pod in ("images-large-5d7c9b8f46-x2x7k", "images-5d7c9b8f46-abcde")}
+    both = replace(demand(0, 0), workers=beats)
+    assert (unseen(Fleet(), [both], "images"), unseen(Fleet(), [both], "images-large")) == (1, 1)
 
 
 async def test_a_pool_for_suspects_sleeps_while_plain_tasks_wait(scene: Opener) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from headrace.broker.demand import Demand, WorkerBeat
 
 from .drain import Replica
 from .fleet import Fleet, Pod
 from .observed import QueueLoad
+
+_OF_A_DEPLOYMENT: Final = "-[a-z0-9]+(-[a-z0-9]{5})?"
+"""What follows a pool's name in those of its pods; of a pool `emails-large` more follows `emails`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def unheard(fleet: Fleet, demands: Iterable[Demand], known: Mapping[str, float],
 def unseen(fleet: Fleet, demands: Iterable[Demand], pool: str) -> int:
     """Pods of the pool that work, and that the cluster has not shown yet."""
     shown = {pod.name for pod in fleet.pods}
-    return sum(name.startswith(f"{pool}-") and name not in shown for name in crews(demands))
+    ours = re.compile(re.escape(pool) + _OF_A_DEPLOYMENT)
+    return sum(ours.fullmatch(name) is not None and name not in shown for name in crews(demands))
 
 
 def boots_of(names: Iterable[str], demand: Demand) -> list[str]:
