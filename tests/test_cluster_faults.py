@@ -41,6 +41,22 @@ async def test_a_worker_without_memory_says_so_on_the_attempt(world: World) -> N
         assert task["log"][0]["cause"] == "OOMKilled, exit code 137"
 
 
+async def test_what_ran_out_of_memory_is_completed_by_a_pool_with_larger_pods(world: World) -> None:
+    def limit(memory: str) -> dict[str, Any]:
+        return {"resources": {"limits": {"memory": memory}}}
+
+    with world.operating():
+        await world.pool(queues=[{"name": "default", "suspects": "Leave"}], container=limit("96Mi"))
+        await world.pool("large", queues=[{"name": "default", "suspects": "Only"}], container=limit("512Mi"))
+        plain = await world.ended(await world.submit("nap"))
+        task = await world.ended(await world.submit("greedy", {"mebibytes": 200, "seconds": 0}, max_retries=0))
+        assert (task["status"], task["crashes"]) == ("completed", 1)
+        first, second = task["log"]
+        assert first["cause"] == "OOMKilled, exit code 137" and first["worker_id"].startswith("emails-")
+        assert second["worker_id"].startswith("large-") and plain["log"][0]["worker_id"].startswith("emails-")
+        await world.at(0, "large")
+
+
 async def test_without_redis_nothing_is_scaled_and_it_is_said(world: World) -> None:
     with world.operating():
         await world.pool()
