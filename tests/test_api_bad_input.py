@@ -222,6 +222,29 @@ async def test_a_query_that_makes_no_sense_is_400(redis_url: str, query: str) ->
 
 
 @pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limit=0", "limit: has to be at least 1."),
+        ("limit=201", "limit: has to be at most 200."),
+        ("limit=many", "limit: is text, not a whole number."),
+        ("cursor=%21", "cursor: is not of the form ^[A-Za-z0-9_.-]{1,4096}$."),
+    ],
+)
+async def test_a_parameter_out_of_bounds_is_told_in_words(redis_url: str, query: str, said: str) -> None:
+    async with running(redis_url) as api:
+        answer = await api.get(f"/api/v1/tasks?{query}")
+    assert (answer.code, answer.json["detail"]) == ("bad_query", said)
+
+
+async def test_a_field_out_of_bounds_is_told_in_words(redis_url: str) -> None:
+    async with running(redis_url) as api:
+        few = await api.ask("POST", "/api/v1/bulk", json={"action": "cancel", "filter": "", "expected_count": -1})
+        many = await api.ask("POST", "/api/v1/bulk", json={"action": "cancel", "ids": [""] * 1_001})
+    assert few.errors == {"/expected_count": "has to be at least 0 (None)"}
+    assert many.errors == {"/ids": "has to have at most 1000 items (None)"}
+
+
+@pytest.mark.parametrize(
     ("path", "hint"),
     [
         ("/api/v1/tasks?wait=5", "GET /api/v1/tasks/{id}?wait=30"),

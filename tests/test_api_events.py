@@ -122,6 +122,41 @@ async def ends(api: Api, count: int = 1, outcome: str = "completed", **task: Any
     return made
 
 
+class Gate:
+    """A sleep that lasts until the test ends it."""
+
+    def __init__(self) -> None:
+        self._asleep: set[asyncio.Event] = set()
+
+    async def sleep(self, seconds: float) -> None:
+        awake = asyncio.Event()
+        self._asleep.add(awake)
+        try:
+            await awake.wait()
+        finally:
+            self._asleep.discard(awake)
+
+    async def round(self) -> None:
+        """Whoever sleeps wakes and does what it does, until somebody sleeps again."""
+        await eventually(lambda: self._asleep)
+        awake = self._asleep.copy()
+        for each in awake:
+            each.set()
+        await eventually(lambda: self._asleep - awake)
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> tuple[Gate, Gate]:
+    """What is done again and again for streams is done when the test says so: what a hub does, and what a follow."""
+    hubs, follows = Gate(), Gate()
+    monkeypatch.setattr(services, "Hub", partial(hub.Hub, sleep=hubs.sleep))
+    monkeypatch.setattr(services, "Follow", partial(follow.Follow, sleep=follows.sleep))
+    for module, name, value in ((ended, "BLOCK_MS", 60_000), (ended, "NAMES_S", 3_600), (overview, "FRESH_S", 0),
+                                (bulk_driver, "LOOK_S", 3_600)):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    return hubs, follows
+
+
 async def test_tasks_are_told_as_they_end(redis_url: str) -> None:
     """With queue, type and how; also those of a queue that is new, and those that were cancelled."""
     async with running(redis_url) as api, watching(api) as stream:
@@ -147,6 +182,21 @@ async def test_the_overview_comes_first_and_when_it_changes(redis_url: str) -> N
             await api.submitted()
             await eventually(lambda: stream.of("overview")[-1]["pending"] == 2)
             assert stream.of("overview")[-1]["queues"]["default"]["pending"] == 2
+
+
+async def test_an_overview_that_has_not_changed_is_not_told_again(redis_url: str, by_hand: tuple[Gate, Gate]) -> None:
+    """Neither to who has just come, nor to those who see the same since longer."""
+    async with running(redis_url) as api:
+        await api.submitted()
+        async with watching(api) as first:
+            await by_hand[0].round()
+            await api.submitted()
+            async with watching(api) as second:
+                await by_hand[0].round()
+                [_] = await ends(api)
+                await eventually(partial(all_heard, [first, second], 1))
+    assert [each["pending"] for each in first.of("overview")] == [1, 2]
+    assert [each["pending"] for each in second.of("overview")] == [2]
 
 
 async def test_a_stream_goes_on_where_it_broke_off(redis_url: str) -> None:
@@ -302,41 +352,6 @@ async def commands_of(api: Api, act: Callable[[], Any]) -> Counter[str]:
 
 def all_heard(streams: list[Stream], count: int) -> bool:
     return all(len(each.ended) == count for each in streams)
-
-
-class Gate:
-    """A sleep that lasts until the test ends it."""
-
-    def __init__(self) -> None:
-        self._asleep: set[asyncio.Event] = set()
-
-    async def sleep(self, seconds: float) -> None:
-        awake = asyncio.Event()
-        self._asleep.add(awake)
-        try:
-            await awake.wait()
-        finally:
-            self._asleep.discard(awake)
-
-    async def round(self) -> None:
-        """Whoever sleeps wakes and does what it does, until somebody sleeps again."""
-        await eventually(lambda: self._asleep)
-        awake = self._asleep.copy()
-        for each in awake:
-            each.set()
-        await eventually(lambda: self._asleep - awake)
-
-
-@pytest.fixture
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> tuple[Gate, Gate]:
-    """What is done again and again for streams is done when the test says so: what a hub does, and what a follow."""
-    hubs, follows = Gate(), Gate()
-    monkeypatch.setattr(services, "Hub", partial(hub.Hub, sleep=hubs.sleep))
-    monkeypatch.setattr(services, "Follow", partial(follow.Follow, sleep=follows.sleep))
-    for module, name, value in ((ended, "BLOCK_MS", 60_000), (ended, "NAMES_S", 3_600), (overview, "FRESH_S", 0),
-                                (bulk_driver, "LOOK_S", 3_600)):  # fmt: skip
-        monkeypatch.setattr(module, name, value)
-    return hubs, follows
 
 
 async def cost_of(redis_url: str, clients: int, by_hand: tuple[Gate, Gate]) -> Counter[str]:

@@ -242,3 +242,13 @@ async def test_a_new_rate_is_felt_without_a_restart(
             while (await api.submit()).status != 201:
                 pass
     assert {"'fast' is no rate" in record.getMessage() for record in caplog.records} == {True}
+
+
+async def test_a_rate_that_is_set_here_holds_here_at_once(redis_url: str) -> None:
+    """Nobody doubts a button; other processes learn of it within two seconds."""
+    async with running(redis_url) as api:
+        before = await api.submit()
+        await api.ask("PATCH", "/api/v1/queues/default", json={"rate": "1/h"})
+        answers = [await api.submit() for _ in range(2)]
+    assert "RateLimit" not in before.headers
+    assert [each.status for each in answers] == [201, 429]

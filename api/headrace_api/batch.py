@@ -30,8 +30,9 @@ from .endpoint import Doc, Route
 from .examples import BATCHES, LINES, SUBMITTED_BATCH
 from .reading import read_query
 from .services import Namespace, Request, Services
+from .shapes import explain_shape
 from .strict_json import MalformedJson
-from .submissions import Accepted, Origin, Submission, explain_shape
+from .submissions import Accepted, Origin, Submission
 from .tasks import announce_trace, origin_of, settle
 
 MAX_ERRORS: Final = 20

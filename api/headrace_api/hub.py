@@ -97,6 +97,8 @@ class Outbox:
         self.news = asyncio.Event()
         self.over = False
         """Nothing will come after what waits."""
+        self.overview: bytes | None = None
+        """The last one that was told, and is told again only when it has changed; None = the first is still to come."""
         self._waiting: list[bytes] = []
         self._size = 0
 
@@ -110,6 +112,12 @@ class Outbox:
             self._waiting.append(data)
             self._size += len(data)
         self.news.set()
+
+    def tell_overview(self, data: bytes) -> None:
+        """Send it if it is another one than the last."""
+        if self.overview not in {None, data}:
+            self.overview = data
+            self.put(data)
 
     def end(self) -> None:
         """Send what waits, and no more."""
@@ -138,8 +146,6 @@ class Hub:
         self._lookout = lookout
         self._sleep = sleep
         self._outboxes: dict[View, list[Outbox]] = {}
-        self._shown: dict[View, bytes] = {}
-        """The overview that was sent last."""
         self._away = False
         self._ticking: asyncio.Task[None] | None = None
         self._watching = 0
@@ -158,7 +164,9 @@ class Hub:
             self._outboxes.setdefault(view, []).append(outbox)
             try:
                 missed = b"" if since is None else await self._missed(view, since)
-                yield missed + _overview(view, await self._lookout.look(), now), outbox
+                seen = await self._lookout.look()
+                outbox.overview = _overview(view, seen)
+                yield missed + _overview(view, seen, now), outbox
             finally:
                 self._leave(view, outbox)
 
@@ -187,7 +195,6 @@ class Hub:
         self._outboxes[view].remove(outbox)
         if not self._outboxes[view]:
             del self._outboxes[view]
-            self._shown.pop(view, None)
 
     async def _missed(self, view: View, since: Place) -> bytes:
         missed = await self._ended.missed(since, view.covers)
@@ -210,18 +217,16 @@ class Hub:
             self._away = False
             for view, outboxes in self._outboxes.items():
                 data = _overview(view, seen)
-                if self._shown.get(view) != data:
-                    self._shown[view] = data
-                    for outbox in outboxes:
-                        outbox.put(data)
+                for outbox in outboxes:
+                    outbox.tell_overview(data)
 
     def _say_unavailable(self, error: HeadraceError) -> None:
         """Once, until it is back; then an overview must come, also if it is the same as before."""
         if not self._away:
             self._away = True
-            self._shown.clear()
             data = event("unavailable", _encode(UnavailableEvent(error.code)))
             for outbox in self._all():
+                outbox.overview = b""
                 outbox.put(data)
 
     def _all(self) -> list[Outbox]:

@@ -176,6 +176,10 @@ class Limits:
         known = self._known.get((namespace, queue))
         return known is not None and known.rate is None and self._clock() - known.read_at <= KEEP_S
 
+    def forget(self, namespace: str, queue: str) -> None:
+        """This process gave the queue another rate: whoever submits now must feel it."""
+        self._known.pop((namespace, queue), None)
+
     async def of_queue(self, namespace: str, queue: str, cost: int = 1) -> Allowance | None:
         """Charge a queue, if it is limited, for so many submissions. Raises HttpProblem (429)."""
         known = self._known.get((namespace, queue))

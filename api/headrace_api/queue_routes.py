@@ -100,6 +100,7 @@ async def limit_queue(services: Services, request: Request) -> web.Response:
     given = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     note(request.http, **given)
     await queues.limit(services.store, queue, **given)
+    services.limits.forget(queue.namespace, queue.name)
     return _json(await _look(services, queue))
 
 

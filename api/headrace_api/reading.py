@@ -17,7 +17,7 @@ from headrace.errors import FieldError, InvalidRequest, nearest
 from . import strict_json
 from .body import read_body
 from .problems import HttpProblem
-from .submissions import explain_shape
+from .shapes import explain_shape
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,8 @@ from headrace.task import (
 
 from . import strict_json
 from .registry import KnownType, Types
-from .strict_json import MalformedJson, escape
+from .shapes import explain_shape
+from .strict_json import MalformedJson
 
 MAX_RETRIES: Final = 100
 
@@ -243,36 +243,6 @@ def _parse(text: bytes | msgspec.Raw) -> Submission:
         raise InvalidTask("", [explain_shape(str(error), FIELDS)]) from None
     except strict_json.FAILURES as error:
         raise MalformedJson(strict_json.explain(bytes(text), error)) from None
-
-
-_PLACED: Final = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
-_TYPE_WORDS: Final = {
-    "str": "text", "int": "a whole number", "float": "a number", "object": "an object", "array": "an array",
-    "bool": "true or false",
-}  # fmt: skip
-
-
-def explain_shape(message: str, fields: Sequence[str]) -> FieldError:
-    """msgspec's message about a body that may have these fields, as ours."""
-    found = _PLACED.fullmatch(message)
-    assert found is not None  # the pattern matches any text
-    what, pointer = found["what"], (found["path"] or "").replace(".", "/").replace("[", "/").replace("]", "")
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
-        meant = nearest(unknown[1][:80], fields)
-        hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(fields)}"
-        return FieldError(f"{pointer}/{escape(unknown[1])}", "is not a field of a submission", hint)
-    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
-        return FieldError(f"{pointer}/{missing[1]}", "is required but missing", _EXAMPLES.get(missing[1]))
-    if wrong := re.fullmatch(r"Expected `(.*)`, got `(.*)`", what):
-        wanted = " or ".join(_TYPE_WORDS.get(each, each) for each in wrong[1].split(" | "))
-        return FieldError(
-            pointer, f"is {_TYPE_WORDS.get(wrong[2], wrong[2])}, not {wanted}", _SHAPE if not pointer else None
-        )
-    return FieldError(pointer, what)
-
-
-_SHAPE: Final = 'send an object, as in {"type": "send_email", "payload": {}}'
-_EXAMPLES: Final = {"type": 'as in {"type": "send_email"}', "tasks": 'as in {"tasks": [{"type": "send_email"}]}'}
 
 
 def _wrong(body: Submission, document: Any, known: KnownType | None, max_key_bytes: int) -> Sequence[FieldError]:

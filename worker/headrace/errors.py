@@ -126,10 +126,10 @@ class TooLarge(InvalidTask):
         self.what, self.size, self.limit, self.unit = what, size, limit, unit
 
     def __str__(self) -> str:
-        return (
-            f"The {self.what} has {self.size} {self.unit}; the limit is {self.limit}. "
-            "Put large data where the worker can fetch it and pass its address."
-        )
+        remedy = "Put large data where the worker can fetch it and pass its address."
+        if self.what == "batch":
+            remedy = "Send several batches."
+        return f"The {self.what} has {self.size} {self.unit}; the limit is {self.limit}. {remedy}"
 
 
 class TaskConflict(InvalidTask):
