@@ -11,7 +11,7 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from headrace_cli.ports import free_port
-from headrace_operator import requests as module
+from headrace_operator import slots
 from headrace_operator.cluster import ClusterError
 from headrace_operator.holdoff import Holdoff
 from headrace_operator.requests import Requests
@@ -55,12 +55,16 @@ class Server:
         self.status = status
         self.after = after
         self.asked: list[str] = []
+        self.hangs = ""
+        self.freed = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
         await self.gate.wait()
+        if self.hangs and self.hangs in request.path:
+            await self.freed.wait()
         return web.json_response({"message": "no more"}, status=self.status, headers={"Retry-After": self.after})
 
 
@@ -111,7 +115,7 @@ async def test_one_that_wants_patience_gets_it_and_the_lease_is_asked_for_all_th
     async with answering(server, port), asking(port) as requests:
         told = await ask_often(requests.fenced(lambda: True), SCALE, 0.8)
         assert set(told) == {"the API server answers 429: no more"} and len(told) > 100
-        assert server.asked.count(SCALE) <= module.AT_ONCE, "those that were out at the first answer, and no more"
+        assert server.asked.count(SCALE) <= slots.AT_ONCE, "those that were out at the first answer, and no more"
         server.status = 200
         await requests.send("PATCH", STATUS, {})
         await requests.send("GET", LEASE)
@@ -124,7 +128,7 @@ async def test_one_that_is_not_there_is_tried_a_few_times_a_second_and_found_whe
     async with asking(port) as requests:
         told = await ask_often(requests, SCALE, 1.2)
         assert len(told) > 100 and all("does not answer" in each for each in told)
-        assert requests.made["PATCH", "deployments/scale", 0] <= 3 * module.AT_ONCE
+        assert requests.made["PATCH", "deployments/scale", 0] <= 3 * slots.AT_ONCE
         async with answering(Server(), port), asyncio.timeout(10):
             while True:
                 try:
@@ -136,14 +140,15 @@ async def test_one_that_is_not_there_is_tried_a_few_times_a_second_and_found_whe
 
 async def test_what_waited_too_long_for_its_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """An API server that hangs: the pools behind the first sixteen would else write what they wanted minutes ago."""
+    monkeypatch.setattr(slots, "LONG_S", 60.0)
     server, port = Server(), free_port()
     server.gate.clear()
     async with answering(server, port), asking(port) as requests:
-        out = [asyncio.create_task(requests.send("PATCH", STATUS, {})) for _ in range(module.AT_ONCE)]
+        out = [asyncio.create_task(requests.send("PATCH", STATUS, {})) for _ in range(slots.AT_ONCE)]
         async with asyncio.timeout(10):
-            while len(server.asked) < module.AT_ONCE:  # noqa: ASYNC110 - the server's part counts
+            while len(server.asked) < slots.AT_ONCE:  # noqa: ASYNC110 - the server's part counts
                 await asyncio.sleep(0.01)
-        monkeypatch.setattr(module, "STALE_S", 0.2)
+        monkeypatch.setattr(slots, "STALE_S", 0.2)
         with pytest.raises(ClusterError, match="too slow"):
             await requests.send("PATCH", SCALE, {})
         monkeypatch.undo()
@@ -151,3 +156,17 @@ async def test_what_waited_too_long_for_its_turn_is_not_sent(monkeypatch: pytest
         await asyncio.gather(*out)
         assert SCALE not in server.asked
         await requests.send("PATCH", SCALE, {})
+
+
+async def test_what_hangs_takes_no_place_of_others_for_long() -> None:
+    """Fifty pools whose writes are never answered, and one whose is."""
+    server, port = Server(), free_port()
+    async with answering(server, port), asking(port) as requests:
+        server.hangs = "stuck"
+        path = SCALE.replace("emails", "stuck")
+        out = [asyncio.create_task(requests.send("PATCH", path, {})) for _ in range(50)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(8):
+            await requests.send("PATCH", SCALE, {})
+        server.freed.set()
+        await asyncio.gather(*out)

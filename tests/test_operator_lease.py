@@ -173,11 +173,11 @@ async def test_a_write_that_waited_for_its_turn_is_not_sent_when_the_time_is_ove
     requests = Requests(cast(Any, Api()))
     fenced = requests.fenced(lambda: leads)
     for _ in range(16):
-        await requests._free.acquire()
+        await requests._slots._free.acquire()
     waiting = asyncio.create_task(fenced.send("PATCH", "/apis/apps/v1/namespaces/shop/deployments/emails/scale", {}))
     await asyncio.sleep(0)
     leads = False
-    requests._free.release()
+    requests._slots._free.release()
     with pytest.raises(NotLeading):
         await waiting
     assert sent == []

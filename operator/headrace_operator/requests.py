@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import logging
@@ -18,16 +17,13 @@ from kubernetes.aio import client, config
 
 from .cluster import ClusterError, Conflict, Refused
 from .holdoff import BUSY, Holdoff
+from .slots import Slots
 
 logger = logging.getLogger("headrace.operator")
 
 Json = dict[str, Any]
 
 TIMEOUT_S: Final = 10.0
-STALE_S: Final = 20.0
-"""What waited longer for its turn is not sent: it was decided on what was so long ago."""
-AT_ONCE: Final = 16
-"""Requests that are out at a time: a thousand pools that change at once must not flood the API server."""
 LEASES: Final = "leases"
 """Requests for these queue behind no others: what keeps this process leading is the last to wait for its pools."""
 JSON: Final = "application/json"
@@ -52,8 +48,7 @@ class Requests:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._free_for_leases = asyncio.Semaphore(AT_ONCE)
+        self._slots = Slots()
         self._may_write: Callable[[], bool] = lambda: True
         self._holdoff = Holdoff()
         self.made: Counter[tuple[str, str, int]] = Counter()
@@ -93,20 +88,12 @@ class Requests:
     async def _turn(self, resource: str) -> AsyncIterator[None]:
         """Among all requests that want to go out; a Lease waits for nothing."""
         if resource == LEASES:
-            async with self._free_for_leases:
-                yield
+            yield
             return
-        try:
-            async with asyncio.timeout(STALE_S):
-                await self._free.acquire()
-        except TimeoutError:
-            raise ClusterError("the API server is too slow for all that is to be asked of it") from None
-        try:
+        async with self._slots.one():
             if why := self._holdoff.standing(resource, time.monotonic()):
                 raise ClusterError(why)
             yield
-        finally:
-            self._free.release()
 
     async def _exchange(
         self, method: str, resource: str, prepared: Any, body: Json | None

@@ -1,0 +1,59 @@
+"""How many requests are out at a time: a thousand pools that change at once must not flood the API server.
+
+Nor may a few that hang, as behind an admission that does not answer, take the places of all others: a request that is
+out for long gives its place up, and counts only among the most that there may ever be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from .cluster import ClusterError
+
+AT_ONCE: Final = 16
+MOST: Final = 64
+"""Below what one client opens connections to."""
+LONG_S: Final = 1.0
+STALE_S: Final = 20.0
+"""What waited longer for its turn is not sent: it was decided on what was so long ago."""
+
+
+class Slots:
+    """For one event loop."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._out = asyncio.Semaphore(MOST)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Held until the block ends. Raises ClusterError where the turn does not come in time."""
+        try:
+            async with asyncio.timeout(STALE_S):
+                await self._take()
+        except TimeoutError:
+            raise ClusterError("the API server is too slow for all that is to be asked of it") from None
+        held = [self._free]
+
+        def give_up() -> None:
+            if held:
+                held.pop().release()
+
+        timer = asyncio.get_running_loop().call_later(LONG_S, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_up()
+            self._out.release()
+
+    async def _take(self) -> None:
+        await self._out.acquire()
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._out.release()
+            raise
