@@ -24,6 +24,7 @@ from headrace.errors import HeadraceError, StoreFull, StoreTimeout, StoreUnavail
 from headrace.redis_settings import RedisSettings, Tls
 
 from .broker import Call
+from .redis_py import sentinel_options
 from .scripts import all_scripts
 
 logger = logging.getLogger(__name__)
@@ -292,6 +293,10 @@ async def connect(settings: RedisSettings, name: str = "headrace") -> Connection
         raise StoreUnavailable(str(settings), reason) from None
     try:
         await _greet(connection, name)
+    except StoreUnavailable as error:
+        connection.close("the greeting failed")
+        await connection.wait_closed()
+        raise _with_hint(error, settings) from None
     except BaseException:
         connection.close("the greeting failed")
         await connection.wait_closed()
@@ -321,11 +326,10 @@ async def _master(settings: RedisSettings) -> tuple[str, int]:
     from redis.asyncio.sentinel import Sentinel
     from redis.exceptions import RedisError as ClientError
 
-    options: dict[str, Any] = {"password": settings.sentinel_password or None}
-    if settings.tls:
-        options |= {"ssl": True, "ssl_ca_certs": settings.tls.ca or None}
     sentinel = Sentinel(
-        list(settings.sentinels), sentinel_kwargs=options, socket_timeout=settings.connect_timeout_s / 2
+        list(settings.sentinels),
+        sentinel_kwargs=sentinel_options(settings),
+        socket_timeout=settings.connect_timeout_s / 2,
     )
     try:
         host, port = await sentinel.discover_master(settings.master)
@@ -335,6 +339,14 @@ async def _master(settings: RedisSettings) -> tuple[str, int]:
     finally:
         for client in sentinel.sentinels:
             await client.aclose()
+
+
+def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavailable:
+    """A server that asks for a certificate lets in first, and ends the connection without a word."""
+    if error.answered or settings.tls is None or settings.tls.cert:
+        return error
+    said = f"{error.cause} (perhaps it asks for a client certificate: ssl_certfile and ssl_keyfile name none)"
+    return StoreUnavailable(error.where, said)
 
 
 def _reason(error: BaseException) -> str:

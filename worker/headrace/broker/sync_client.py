@@ -19,6 +19,7 @@ from . import durability as durable
 from .broker import Call
 from .client import LOCAL
 from .connection import RedisError, by_word, parse_version
+from .redis_py import sentinel_options, tls_options
 
 R = TypeVar("R")
 
@@ -113,18 +114,12 @@ def sync_redis(settings: RedisSettings) -> redis.Redis:
         "socket_timeout": settings.timeout_s,
         "socket_connect_timeout": settings.connect_timeout_s,
         "retry": Retry(NoBackoff(), 0),
+        **tls_options(settings),
     }
-    if settings.tls:
-        options |= {
-            "ssl": True,
-            "ssl_ca_certs": settings.tls.ca or None,
-            "ssl_certfile": settings.tls.cert or None,
-            "ssl_keyfile": settings.tls.key or None,
-            "ssl_check_hostname": settings.tls.check_hostname,
-        }
     if settings.kind == "sentinel":
-        login = {"password": settings.sentinel_password or None}
-        finder = Sentinel(list(settings.sentinels), sentinel_kwargs=login, socket_timeout=settings.timeout_s)
+        finder = Sentinel(
+            list(settings.sentinels), sentinel_kwargs=sentinel_options(settings), socket_timeout=settings.timeout_s
+        )
         client: redis.Redis = finder.master_for(settings.master, **options)
         return client
     if settings.kind == "unix":
