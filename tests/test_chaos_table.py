@@ -41,12 +41,28 @@ def test_every_bug_names_a_test_that_exists() -> None:
     assert [each[0] for each in named if each is not None and each[2] not in functions(each[1])] == []
 
 
+LINK = re.compile(r"\[`(test_\w+)::(test_\w+)`\]\(\.\./tests/(test_\w+)\.py\)")
+
+
 def test_every_promise_names_tests_that_exist() -> None:
     promises = re.findall(r"^\| (G\d+) \| .+? \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
     assert [name for name, _ in promises] == [f"G{number}" for number in range(1, 11)]
-    for _, tests in promises:
-        named = re.findall(r"`tests/(\w+)\.py`", tests)
-        assert named and all((ROOT / "tests" / f"{module}.py").exists() for module in named)
+    assert [name for name, tests in promises if not LINK.search(tests)] == []
+
+
+def test_every_test_that_the_page_names_is_linked_and_exists() -> None:
+    """By the file that it is in; a bare name would lead nowhere."""
+    text = PAGE.read_text()
+    links = LINK.findall(text)
+    assert len(links) == text.count("`test_") > 100
+    wrong = [name for module, name, file in links if file != module or name not in functions(module)]
+    assert wrong == []
+
+
+def test_every_paragraph_of_the_page_leads_to_what_shows_it() -> None:
+    """Not the opening ones of a part, which say what a word means, nor tables, whose rows are looked at above."""
+    blocks = [block for block in PAGE.read_text().split("\n\n") if not block.startswith(("#", "|", "<!--"))]
+    assert [block for block in blocks if "](" not in block] == [blocks[0]]
 
 
 # the last column
