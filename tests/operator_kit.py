@@ -130,11 +130,7 @@ class Scene:
             await self.tick()
 
     async def submit(self, number: int = 1) -> list[str]:
-        ids = [new_id() for _ in range(number)]
-        news = [NewTask(each, encode_envelope(Envelope(1, 1, each, type="t")), 1) for each in ids]
-        for start in range(0, number, 1_000):
-            await self.client.call(self.queue.submit(news[start : start + 1_000]))
-        return ids
+        return await submit_to(self.client, self.queue, number)
 
     async def empty(self, ids: Sequence[str]) -> None:
         """These leave the queue unless somebody runs them."""
@@ -175,6 +171,15 @@ class Scene:
         await self.loop.aclose()
         await self.looker.aclose()
         await self.client.aclose()
+
+
+async def submit_to(client: AsyncClient, queue: Queue, number: int, type: str = "t") -> list[str]:
+    """Tasks that wait. Returns their ids."""
+    ids = [new_id(queue.name) for _ in range(number)]
+    news = [NewTask(each, encode_envelope(Envelope(1, 1, each, type=type)), 1) for each in ids]
+    for start in range(0, number, 1_000):
+        await client.call(queue.submit(news[start : start + 1_000]))
+    return ids
 
 
 Opener = Callable[..., Scene]

@@ -26,8 +26,8 @@ from .steering import Steering
 
 logger = logging.getLogger("headrace.operator")
 
-BUDGET_S: Final = 5.0
-"""A pool whose step takes longer is left to the next tick, so that it delays no other."""
+BUDGET_S: Final = 0.5
+"""A pool whose step takes longer goes at its own pace: the tick is over without it, so that it delays no other."""
 AT_ONCE: Final = 20
 """Pools that begin a step before anything else gets its turn: a thousand new ones must not make Redis look slow."""
 TICK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
