@@ -24,7 +24,7 @@ from headrace import App, Permanent
 from headrace.bulk import Jobs
 from headrace.errors import UnknownTask
 from headrace.listing import BUDGET
-from headrace_cli import main, submit
+from headrace_cli import main, progress, submit
 from headrace_cli.commands_page import every_command
 from headrace_cli.progress import LINE_S, Bar
 from headrace_cli.records import Column, Listing, show_all, span
@@ -414,9 +414,9 @@ async def test_dead_letters_are_grouped_and_start_over(headrace: Headrace, redis
     assert asked.code == main.USAGE
     assert "--yes" in asked.err
     dry = await run_beside("replay-dead", "--dry-run", url=url)
-    assert (dry.code, dry.out) == (main.OK, "3 tasks would be retried\n")
+    assert (dry.code, dry.out) == (main.OK, "3 tasks would be replayed\n")
     done = await run_beside("replay-dead", "type:greet", "--yes", url=url)
-    assert (done.code, done.out) == (main.OK, "3 tasks retried\n")
+    assert (done.code, done.out) == (main.OK, "3 tasks replayed\n")
     [queue] = (await run_beside("queue", "ls", "-o", "json", url=url)).data
     assert (queue["pending"], queue["dead_letters"]) == (3, 0)
 
@@ -449,11 +449,11 @@ def test_a_purge_is_in_the_audit_log_with_its_queue_and_with_what_was_purged(
     assert len(audited(redis_server)) == 2
 
 
-def test_a_replay_is_in_the_audit_log_with_its_filter_without_values_of_arguments(
+def test_a_bulk_job_is_in_the_audit_log_with_its_filter_without_values_of_arguments(
     headrace: Headrace, redis_server: RedisServer
 ) -> None:
     headrace("submit", "greet", '{"name": "secret"}', "--delay", "60")
-    job = headrace("replay-dead", "state:scheduled", "args.name:secret", "--yes", "-o", "json").data
+    job = headrace("bulk", "retry", "state:scheduled", "args.name:secret", "--yes", "-o", "json").data
     begin, end = audited(redis_server)
     assert (begin["action"], job["done"]) == ("bulk.start", 1)
     assert begin["detail"] == {"do": "retry", "filter": "state:scheduled args.name:…", "bulk": job["id"]}
@@ -469,11 +469,67 @@ def test_a_count_that_found_nothing_in_its_time_is_no_reason_to_do_nothing(
     count = Jobs.count
     monkeypatch.setattr(Jobs, "count", lambda self, order: count(self, order, limit_s=0))
     words = ("state:scheduled", "args.name:wanted")
-    dry = headrace("replay-dead", *words, "--dry-run", "-o", "json").data
+    dry = headrace("bulk", "retry", *words, "--dry-run", "-o", "json").data
     assert (dry["found"], dry["truncated"]) == (0, True)
-    asked = headrace("replay-dead", *words)
+    asked = headrace("bulk", "retry", *words)
     assert (asked.code, "--yes" in asked.err) == (main.USAGE, True)
-    assert headrace("replay-dead", *words, "--yes").out == "1 task retried\n"
+    assert headrace("bulk", "retry", *words, "--yes").out == "1 task retried\n"
+
+
+UNKNOWN = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def test_many_tasks_are_cancelled_and_deleted_by_a_filter_or_their_ids(headrace: Headrace) -> None:
+    ids = submitted(headrace, 5)
+    assert headrace("bulk", "cancel", "args.name:n0", "--dry-run").out == "1 task would be cancelled\n"
+    assert headrace("bulk", "cancel", "args.name:n0", "--yes").out == "1 task cancelled\n"
+    assert headrace("bulk", "cancel", "--id", ids[1], "--id", ids[2], "--yes").out == "2 tasks cancelled\n"
+    piped = headrace("bulk", "cancel", "--id", "-", "--yes", "-o", "json", stdin=f"{ids[3]}\n{UNKNOWN}\n")
+    assert piped.code == main.FAILED, "one of them is not there"
+    assert (piped.data["done"], piped.data["failed"], piped.data["ids"]) == (1, {"unknown_task": 1}, 2)
+    assert headrace("bulk", "delete", "state:cancelled", "--yes").out == "4 tasks deleted\n"
+    assert headrace("task", "ls", "-o", "name").out.split() == [ids[4]]
+
+
+def test_nothing_is_done_if_it_is_about_another_number_of_tasks(headrace: Headrace) -> None:
+    submitted(headrace, 3)
+    for args in (("bulk", "cancel", "queue:default"), ("queue", "purge", "default")):
+        refused = headrace(*args, "--expected-count", "2", "--yes")
+        assert (refused.code, refused.out) == (main.FAILED, "")
+        assert "headrace explain wrong_count" in refused.err
+    assert headrace("bulk", "cancel", "queue:default", "--expected-count", "3", "--yes").code == main.OK
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("retry",), "it needs either a filter or ids"),
+        (("retry", "type:greet", "--id", "x"), "it needs either a filter or ids"),
+        (("replay", "state:scheduled"), "a task that is scheduled cannot be replayed (possible are failed)"),
+        (("delete", "state:pending"), "a task that is pending cannot be deleted"),
+        (("cancel", "stat:pending"), "did you mean"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_an_order_that_cannot_be_is_refused(headrace: Headrace, args: tuple[str, ...], said: str) -> None:
+    refused = headrace("bulk", *args, "--yes")
+    assert (refused.code, refused.out) == (main.USAGE, "")
+    assert said in refused.err
+
+
+def test_jobs_are_listed_shown_and_aborted(headrace: Headrace, redis_server: RedisServer) -> None:
+    assert headrace("bulk", "ls").err == "There was no bulk job within a day.\n"
+    submitted(headrace, 2)
+    job = headrace("bulk", "cancel", "type:greet", "--yes", "-o", "name").out.strip()
+    title, row = headrace("bulk", "ls").out.splitlines()
+    assert title.split() == ["JOB", "ACTION", "STATE", "FOUND", "DONE", "FAILED", "CREATED", "TASKS"]
+    assert row.split()[:6] == [job, "cancel", "done", "2", "2", "0"]
+    assert row.endswith("state:pending state:scheduled state:retrying state:parked type:greet")
+    assert headrace("bulk", "get", job).out == f"{job}: done\n2 tasks cancelled\n"
+    assert headrace("bulk", "abort", job, "-o", "json").data["state"] == "done", "what has ended stays so"
+    assert audited(redis_server)[-1]["action"] == "bulk.abort"
+    unknown = headrace("bulk", "get", "0" * 20)
+    assert (unknown.code, "unknown_bulk" in unknown.err) == (main.FAILED, True)
 
 
 def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
@@ -551,7 +607,7 @@ def test_watch_shows_the_queues_again_when_they_changed(headrace: Headrace, redi
 
 def test_events_are_followed_as_they_end(headrace: Headrace, redis_url: str, tmp_path: Path) -> None:
     """A line each, of those that are wanted, until so many have come."""
-    with Command("events", "type:gr*", "state:cancelled", "-n", "1", cwd=tmp_path, HEADRACE_URL=redis_url) as following:
+    with Command("watch", "type:gr*", "state:cancelled", "-n", "1", cwd=tmp_path, HEADRACE_URL=redis_url) as following:
         ended: list[str] = []
         while following.process.poll() is None:
             ended += submitted(headrace, 1)
@@ -563,9 +619,21 @@ def test_events_are_followed_as_they_end(headrace: Headrace, redis_url: str, tmp
     assert task_id in ended
 
 
+def test_a_watch_goes_on_behind_what_was_seen(headrace: Headrace) -> None:
+    ids = submitted(headrace, 3)
+    for task_id in ids:
+        headrace("task", "cancel", task_id)
+    lines = headrace("watch", "-n", "3", "--last-id", "0-0/default", "-o", "json").out.splitlines()
+    seen = [json.loads(line) for line in lines]
+    assert [(each["id"], each["status"], each["gap"]) for each in seen] == [(each, "cancelled", False) for each in ids]
+    assert headrace("watch", "-n", "2", "--last-id", seen[0]["last_id"], "-o", "name").out.split() == ids[1:]
+    refused = headrace("watch", "--last-id", "nonsense")
+    assert (refused.code, "/last_id" in refused.err) == (main.USAGE, True)
+
+
 def test_events_know_no_other_filters(headrace: Headrace) -> None:
     """What would need a look at each task is refused."""
-    refused = headrace("events", "error:Timeout")
+    refused = headrace("watch", "error:Timeout")
     assert refused.code == main.USAGE
     assert "only state:, type: and queue:" in refused.err
 
@@ -619,6 +687,15 @@ def test_bench_asks_before_it_puts_another_machine_under_load(headrace: Headrace
     assert "secret" not in done.err
 
 
+def in_a_terminal(monkeypatch: pytest.MonkeyPatch, quiet_s: float) -> io.StringIO:
+    """Standard error is one from now on (not in a fixture: pytest sets it anew after that), quiet for so long."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "QUIET_S", quiet_s)
+    return terminal
+
+
 def test_a_bar_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     with Bar("submitted", 4_000, clock=lambda: now) as bar:
@@ -633,9 +710,7 @@ def test_a_bar_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.
 
 
 def test_a_bar_is_drawn_in_a_terminal_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = in_a_terminal(monkeypatch, 1.0)
     now = 0.0
     with Bar("submitted", 4_000, clock=lambda: now) as bar:
         bar.to(10)
@@ -645,6 +720,53 @@ def test_a_bar_is_drawn_in_a_terminal_after_a_second(monkeypatch: pytest.MonkeyP
     assert "submitted" in terminal.getvalue()
     assert "2000/4000" in terminal.getvalue()
     assert "1,000/s  3 failed" in terminal.getvalue()
+
+
+SHOWN = [
+    (("errors",), main.OK, "looked at"),
+    (("replay-dead", "type:greet", "--dry-run"), main.OK, "looked at"),
+    (("workers",), main.OK, "looking twice for who lives"),
+    (("task", "get", "ID", "--wait", "--timeout", "0.5"), main.TIMED_OUT, "waiting for "),
+    (("task", "get", "ID", "OTHER", "--wait", "--timeout", "0.5"), main.TIMED_OUT, "ended"),
+    (("submit", "greet", "{}", "--wait", "--timeout", "0.5"), main.TIMED_OUT, "waiting for "),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "shown"), SHOWN, ids=lambda each: each[0] if isinstance(each, tuple) else "")
+def test_what_takes_long_shows_that_it_goes_on(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
+) -> None:
+    terminal = in_a_terminal(monkeypatch, 0.0)
+    ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
+    done = headrace(*(ids.get(arg, arg) for arg in args))
+    assert done.code == code, done.err
+    assert shown in terminal.getvalue()
+    assert shown not in done.out
+
+
+@pytest.mark.parametrize(("args", "code", "shown"), SHOWN, ids=lambda each: each[0] if isinstance(each, tuple) else "")
+def test_in_a_pipe_nothing_shows_that_it_goes_on(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
+    done = headrace(*(ids.get(arg, arg) for arg in args))
+    assert done.code == code, done.err
+    assert shown not in done.out + done.err
+    assert "\x1b" not in done.out + done.err
+
+
+def test_what_is_waited_for_is_shown_after_a_second_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = in_a_terminal(monkeypatch, 60.0)
+    with progress.Waiting("thinking"):
+        pass
+    assert terminal.getvalue() == ""
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    with progress.Waiting("thinking") as waiting:
+        waiting._timer.join()
+        assert "thinking" in terminal.getvalue()
+        assert "0:00:00" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[2K"), "the line is wiped"
 
 
 # -- what a submission may say

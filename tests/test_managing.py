@@ -19,6 +19,7 @@ from headrace import (
     State,
     StoreUnavailable,
     TaskCall,
+    UnknownBulk,
     UnknownQueue,
     WrongCaller,
     WrongCount,
@@ -26,7 +27,8 @@ from headrace import (
 )
 from headrace.bulk import Count, Jobs
 from headrace.bulk_control import BulkControl
-from headrace.bulk_job import Progress
+from headrace.bulk_job import Order, Progress
+from headrace.filters import Filter
 from headrace.queue_control import QueueControl
 from headrace.queues import QueueState
 from headrace.testing import Testing
@@ -63,8 +65,8 @@ async def test_queues_are_listed_and_shown(redis_url: str) -> None:
         assert await app.queues.list() == []
         await app.abatch(call(number) for number in range(3))
         [seen] = await app.queues.list()
-        shown = await app.queues.show("default")
-        assert await asyncio.to_thread(app.queues.show_sync, "default")
+        shown = await app.queues.get("default")
+        assert await asyncio.to_thread(app.queues.get_sync, "default")
     assert (seen.queue, seen.pending, seen.live, seen.paused, seen.workers) == ("default", 3, 3, False, ())
     assert (shown.queue, shown.priorities["medium"].pending) == ("default", 3)
 
@@ -85,7 +87,7 @@ async def test_a_queue_that_is_not_there_is_not_made_by_a_look_or_a_change(redis
     app, _ = shop(redis_url)
     async with app:
         for change in (
-            app.queues.show,
+            app.queues.get,
             app.queues.pause,
             app.queues.resume,
             lambda name: app.queues.limit(name, rate=None),
@@ -102,11 +104,11 @@ async def test_a_queue_is_paused_and_resumed(redis_url: str) -> None:
         await app.abatch([call(1)])
         assert await app.queues.pause("default") == QueueState("default", paused=True, changed=True)
         assert await app.queues.pause("default") == QueueState("default", paused=True, changed=False)
-        assert (await app.queues.show("default")).paused
+        assert (await app.queues.get("default")).paused
         async with working(app, redis_url):
             batch = await app.abatch([call(2)])
             await eventually(lambda: _serves(app))
-            assert (await app.queues.show("default")).pending == 2
+            assert (await app.queues.get("default")).pending == 2
             resumed = await asyncio.to_thread(app.queues.resume_sync, "default")
             await batch.aresults(timeout=10)
         entries = await written_down(app)
@@ -117,7 +119,7 @@ async def test_a_queue_is_paused_and_resumed(redis_url: str) -> None:
 
 
 async def _serves(app: App[None]) -> bool:
-    return bool((await app.queues.show("default")).workers)
+    return bool((await app.queues.get("default")).workers)
 
 
 async def test_a_queue_has_limits_of_its_own(redis_url: str) -> None:
@@ -149,9 +151,9 @@ async def test_failed_tasks_start_over_after_a_count(redis_url: str) -> None:
         assert await app.bulk.dry_run("retry", "") == Count(3)
         with pytest.raises(WrongCount):
             await app.bulk.retry("", expected_count=2)
-        assert (await app.queues.show("default")).dead_letters == 3, "then nothing is done"
+        assert (await app.queues.get("default")).dead_letters == 3, "then nothing is done"
         job = await app.bulk.retry("args.number:-2", expected_count=1)
-        after = await app.queues.show("default")
+        after = await app.queues.get("default")
         entries = await written_down(app)
     assert (job.action, job.state, job.done, job.failed, job.who) == ("retry", "done", 1, {}, WHO)
     assert (after.dead_letters, after.pending) == (2, 1)
@@ -175,6 +177,82 @@ async def test_waiting_tasks_are_cancelled_and_then_deleted_with_progress(redis_
         left = [task async for task in app.inspect.tasks()]
     assert (cancelled.done, deleted.done, left) == (250, 250, [])
     assert seen == sorted(seen) and 100 in seen
+
+
+async def test_tasks_are_named_in_place_of_a_filter(redis_url: str) -> None:
+    app, call = shop(redis_url)
+    async with app:
+        batch = await app.abatch(call(number) for number in range(4))
+        ids = [handle.id for handle in batch]
+        assert await app.bulk.dry_run("cancel", ids=ids[:2]) == Count(2)
+        with pytest.raises(WrongCount):
+            await app.bulk.cancel(ids=ids[:2], expected_count=3)
+        job = await app.bulk.cancel(ids=ids[:2], expected_count=2)
+        again = await asyncio.to_thread(lambda: app.bulk.cancel_sync(ids=ids[1]))
+        for wrong in ({}, {"filter": "type:count", "ids": ids}, {"ids": ids * 300}):
+            with pytest.raises(InvalidRequest):
+                await app.bulk.cancel(**wrong)
+        begun, *_ = await written_down(app)
+        assert (await app.queues.get("default")).pending == 2
+    assert (job.ids, job.filter, job.done) == (2, None, 2)
+    assert (again.ids, again.done) == (1, 1), "a single name is one, and not its letters"
+    assert begun.detail == {"do": "cancel", "ids": 2, "expected_count": 2, "bulk": job.id}
+
+
+async def test_a_replay_is_of_dead_letters_alone(redis_url: str) -> None:
+    app, call = shop(redis_url)
+    async with app:
+        async with working(app, redis_url):
+            failed = await app.abatch([call(-1), call(-2)])
+            await failed.aoutcomes(timeout=10)
+        waiting = await app.abatch([call(1)])
+        assert await app.bulk.dry_run("replay", "") == Count(2)
+        with pytest.raises(InvalidRequest, match="cannot be replayed"):
+            await app.bulk.replay("state:scheduled")
+        job = await app.bulk.replay(ids=[failed[0].id, waiting[0].id])
+        rest = await asyncio.to_thread(lambda: app.bulk.replay_sync(""))
+        assert [await handle.astate() for handle in failed] == [State.PENDING] * 2
+    assert (job.action, job.done, job.failed, rest.done) == ("replay", 1, {"wrong_state": 1}, 1)
+
+
+async def test_jobs_are_listed_looked_at_and_aborted(redis_url: str) -> None:
+    app, call = shop(redis_url)
+    async with app:
+        await app.abatch([call(1)])
+        client, settings = app.connections.reach()
+        other = await Jobs(client, settings.namespace).start(Order("cancel", Filter()))  # that nobody carries out
+        mine = await app.bulk.cancel("type:count")
+        assert [job.id for job in await app.bulk.list()] == [mine.id, other.id]
+        assert await asyncio.to_thread(app.bulk.get_sync, mine.id) == mine
+        aborting = await app.bulk.abort(other.id)
+        with pytest.raises(UnknownBulk):
+            await app.bulk.get("0" * 20)
+        entry = (await written_down(app))[-1]
+    assert aborting.state == "aborting"
+    assert (entry.who, entry.action, entry.target) == (WHO, "bulk.abort", other.id)
+
+
+async def test_a_queue_is_purged_of_what_waits_or_of_its_dead_letters(redis_url: str) -> None:
+    app, call = shop(redis_url)
+    async with app:
+        async with working(app, redis_url):
+            batch = await app.abatch([call(-1)])
+            await batch.aoutcomes(timeout=10)
+        await app.abatch(call(number) for number in range(3))
+        with pytest.raises(WrongCount):
+            await app.queues.purge("default", "waiting", expected_count=4)
+        waiting = await app.queues.purge("default", "waiting", expected_count=3)
+        dead = await asyncio.to_thread(app.queues.purge_sync, "default", "dead")
+        after = await app.queues.get("default")
+        with pytest.raises(UnknownQueue):
+            await app.queues.purge("maill", "dead")
+        with pytest.raises(InvalidRequest, match="say waiting, or dead"):
+            await app.queues.purge("default", "all")  # type: ignore[arg-type]
+        begun, *_ = await written_down(app)
+    assert (waiting.action, waiting.done, dead.action, dead.done) == ("cancel", 3, "delete", 1)
+    assert (after.live, after.dead_letters) == (0, 0)
+    assert (begun.who, begun.action, begun.target, begun.queue) == (WHO, "queue.purge", "default", "default")
+    assert begun.detail == {"tasks": "waiting", "expected_count": 3, "bulk": waiting.id}
 
 
 async def test_a_job_ends_where_its_listener_raises_or_its_caller_is_cancelled(redis_url: str) -> None:
@@ -201,7 +279,7 @@ async def test_a_job_ends_where_its_listener_raises_or_its_caller_is_cancelled(r
             await cancelling
         client, settings = app.connections.reach()
         jobs = await Jobs(client, settings.namespace).ls()
-        pending = (await app.queues.show("default")).pending
+        pending = (await app.queues.get("default")).pending
     assert [job.state for job in jobs] == ["aborted", "aborted"], "nobody else goes on with them"
     assert 0 < pending == len(batch) - sum(job.done for job in jobs)
 
@@ -225,7 +303,7 @@ def test_each_word_is_there_for_both_kinds_of_callers(control: type[Any]) -> Non
         assert one == other
 
 
-ARGUMENTS = {"list": (), "dry_run": ("retry", "")}
+ARGUMENTS = {"list": (), "dry_run": ("retry", ""), "purge": ("x", "dead")}
 SYNC = [
     (place, name)
     for place in ("queues", "bulk")
@@ -268,6 +346,7 @@ def test_a_worker_imports_none_of_it() -> None:
         "watching",
         "bulk",
         "bulk_job",
+        "bulk_order",
         "bulk_run",
         "ended",
         "audit",

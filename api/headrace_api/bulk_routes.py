@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
 from headrace import audit
-from headrace.bulk import MAX_IDS, WAITING, Count, Order
+from headrace.bulk import MAX_IDS, Count, Order, Purged, purge_order
 from headrace.bulk_job import Action, BulkJob
 from headrace.errors import FieldError, InvalidRequest, UnknownBulk, UnknownQueue
 from headrace.filters import Filter, InvalidFilter
 from headrace.queues import names, require
-from headrace.task import State, check_queue
+from headrace.task import check_queue
 
 from .auditing import note
 from .created import JSON
@@ -38,9 +38,9 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     action: Annotated[
         Action,
         Meta(
-            description="retry: failed tasks start over, scheduled and retrying ones are due now. cancel: waiting "
-            "tasks end, running ones (only with state:processing) are asked to. delete: ended tasks are forgotten. "
-            "A filter without a state means failed tasks, for cancel those that wait"
+            description="retry: failed tasks start over, scheduled and retrying ones are due now. replay: failed "
+            "ones alone. cancel: waiting tasks end, running ones (only with state:processing) are asked to. delete: "
+            "ended tasks are forgotten. A filter without a state means failed tasks, for cancel those that wait"
         ),
     ]
     filter: Annotated[
@@ -55,7 +55,7 @@ class PurgeBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What to remove from a queue."""
 
     tasks: Annotated[
-        Literal["waiting", "dead"],
+        Purged,
         Meta(
             description="waiting: pending, scheduled, retrying and parked tasks are cancelled; "
             "dead: dead letters are deleted"
@@ -83,7 +83,7 @@ def _json(body: Any, status: int = 200, **headers: str) -> web.Response:
 
 
 async def start_bulk(services: Services, request: Request) -> web.Response:
-    """Retry, cancel or delete many tasks, as a job.
+    """Retry, replay, cancel or delete many tasks, as a job.
 
     It answers with the job before that has begun to act; ask for it by its id. A dry run answers with a count instead.
     """
@@ -110,12 +110,7 @@ async def purge_queue(services: Services, request: Request) -> web.Response:
     except ValueError:
         raise UnknownQueue(name[:63]) from None
     await require(services.store, queue)
-    filter, action = (Filter(states=WAITING), "cancel") if body.tasks == "waiting" else (_DEAD, "delete")
-    order = Order(action, filter, queues=(queue.name,), who=request.caller.subject)  # type: ignore[arg-type] # Action
-    return await _answer(services, request, order, body)
-
-
-_DEAD: Final = Filter(states=(State.FAILED,))
+    return await _answer(services, request, purge_order(queue.name, body.tasks, request.caller.subject), body)
 
 
 async def _answer(services: Services, request: Request, order: Order, body: BulkBody | PurgeBody) -> web.Response:

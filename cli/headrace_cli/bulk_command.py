@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 import msgspec
@@ -12,35 +14,44 @@ from headrace import audit
 from headrace.bulk import PARTICIPLES, Count, Jobs, Order
 from headrace.bulk_job import BulkJob, Progress
 from headrace.bulk_run import Runner
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, WrongCount
 
+from .looking import Looking
 from .output import complain, note
 from .progress import Bar
 from .records import show_one
 from .session import Session, opened
 
-__all__ = ["carry_out"]
+__all__ = ["carry_out", "job_lines"]
 
 
-def carry_out(order: Order, entry: audit.Entry, output: str, *, dry_run: bool, yes: bool) -> int:
+def carry_out(order: Order, entry: audit.Entry, options: Mapping[str, Any]) -> int:
     """Do what was ordered, after asking. Returns the exit code: 1 if any task was left as it is.
 
-    `entry` goes into the audit log when the job begins, with its id.
+    `entry` goes into the audit log when the job begins, with its id; `options` are `sure_options` and `-o`.
     """
+    output, expected = options["output"], options["expected_count"]
     with opened() as (session, runner):
-        counted = runner.run(Jobs(session.client, session.settings.namespace).count(order))
-        if dry_run or not (counted.found or counted.truncated):
+        counted = runner.run(_counted(session, order))
+        if expected is not None and counted != Count(expected):
+            raise WrongCount(expected, counted.found, counted.truncated)
+        if options["dry_run"] or not (counted.found or counted.truncated):
             record = {"action": order.action, "found": counted.found, "truncated": counted.truncated, "done": 0}
             show_one(record, "", [f"{_tasks(counted)} would be {PARTICIPLES[order.action]}"], output)
             return 0
-        if not yes:
+        if not options["yes"]:
             _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
-        job = runner.run(_done(session, order, entry, counted))
-    show_one(job, job.id, _lines(job), output)
+        job = runner.run(_done(session, order, entry, counted, expected))
+    show_one(job, job.id, job_lines(job), output)
     return 1 if job.failed or job.state != "done" else 0
 
 
-async def _done(session: Session, order: Order, entry: audit.Entry, counted: Count) -> BulkJob:
+async def _counted(session: Session, order: Order) -> Count:
+    with Bar("looked at", None, passing=True) as bar:
+        return await Jobs(Looking(session.client, bar), session.settings.namespace).count(order)
+
+
+async def _done(session: Session, order: Order, entry: audit.Entry, counted: Count, expected: int | None) -> BulkJob:
     runner = Runner(session.client, session.settings.namespace, session.settings)
     with Bar(PARTICIPLES[order.action], None if counted.truncated else counted.found) as bar:
 
@@ -56,7 +67,7 @@ async def _done(session: Session, order: Order, entry: audit.Entry, counted: Cou
                 complain(f"The audit log could not be written. {error}")
 
         try:
-            return await runner.order(order, tell=told, begun=begun)
+            return await runner.order(order, expected, tell=told, begun=begun)
         except asyncio.CancelledError:  # Ctrl-C
             note(f"Broken off: {bar.done:,} tasks were {PARTICIPLES[order.action]}, the others are as they were.")
             raise
@@ -73,7 +84,8 @@ def _ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _lines(job: BulkJob) -> list[str]:
+def job_lines(job: BulkJob) -> list[str]:
+    """What a job did, for people."""
     lines = [f"{_tasks(Count(job.done))} {PARTICIPLES[job.action]}"]
     for reason, count in job.failed.items():
         lines.append(f"{count:,} left as they are: {reason.replace('_', ' ')}, as {', '.join(job.examples[reason])}")

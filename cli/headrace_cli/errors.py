@@ -64,6 +64,10 @@ async def _failures(session: Session, text: str, budget: int) -> Failures:
     from headrace.filters import Filter
     from headrace.listing import queues_of
 
+    from .looking import Looking
+    from .progress import Bar
+
     filter = Filter.parse(text)
     queues = await queues_of(session.client, session.settings.namespace)
-    return await failures(session.client, queues, filter, budget)
+    with Bar("looked at", None, passing=True) as bar:
+        return await failures(Looking(session.client, bar), queues, filter, budget)

@@ -29,23 +29,22 @@ if TYPE_CHECKING:
 @sure_options
 @session_options
 @output_option
-def command(name: str, dead_letters: bool, dry_run: bool, yes: bool, output: str, **_: Any) -> int:
+def command(name: str, dead_letters: bool, **options: Any) -> int:
     """Cancel all that waits in a queue, or delete its dead letters. Running tasks go on.
 
     Cancelled tasks are kept as such for a time; deleted dead letters are gone.
     """
     from headrace import audit
-    from headrace.bulk import Order
-    from headrace.filters import Filter
+    from headrace.bulk import Purged, purge_order
 
     from .bulk_command import carry_out
     from .session import run
 
     run(lambda session: _exists(session, name))
-    filter = Filter(queues=(name,))
-    order = Order("delete" if dead_letters else "cancel", filter, who=audit.person())
-    entry = audit.Entry(order.who, "queue.purge", name, name, detail={"tasks": "dead" if dead_letters else "waiting"})
-    return carry_out(order, entry, output, dry_run=dry_run, yes=yes)
+    tasks: Purged = "dead" if dead_letters else "waiting"
+    order = purge_order(name, tasks, audit.person())
+    entry = audit.Entry(order.who, "queue.purge", name, name, detail={"tasks": tasks})
+    return carry_out(order, entry, options)
 
 
 async def _exists(session: Session, name: str) -> None:

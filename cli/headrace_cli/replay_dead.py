@@ -24,7 +24,7 @@ from .options import output_option, session_options
 @sure_options
 @session_options
 @output_option
-def command(words: tuple[str, ...], dry_run: bool, yes: bool, output: str, **_: Any) -> int:
+def command(words: tuple[str, ...], **options: Any) -> int:
     """Start failed tasks over: all, or those that a filter means (as in `headrace task ls`).
 
     Says how many, asks, and goes on at 2,000 tasks a second. Ctrl-C stops it; what was started over stays so.
@@ -36,6 +36,6 @@ def command(words: tuple[str, ...], dry_run: bool, yes: bool, output: str, **_: 
     from .bulk_command import carry_out
 
     filter = Filter.parse(" ".join(words))
-    order = Order("retry", filter, who=audit.person())
+    order = Order("replay", filter, who=audit.person())
     entry = audit.Entry(order.who, "bulk.start", detail={"do": order.action, "filter": audit.filter_text(filter)})
-    return carry_out(order, entry, output, dry_run=dry_run, yes=yes)
+    return carry_out(order, entry, options)

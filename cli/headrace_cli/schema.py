@@ -121,15 +121,17 @@ def _types(given: str) -> dict[str, Any]:
 def _of_app(app: str) -> dict[str, Any]:
     """In a process of its own: old and new may be two modules of one name."""
     from .load import AppLoadError
+    from .progress import Waiting
 
     try:
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-m", "headrace_cli", "schema", "dump", app],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        with Waiting(f"importing {app}"):
+            done = subprocess.run(  # noqa: S603 - our own program
+                [sys.executable, "-P", "-m", "headrace_cli", "schema", "dump", app],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         problem = f"Importing {app} took longer than {_TIMEOUT_S:g} s"
         raise AppLoadError(problem, "Move slow work from its modules into its tasks") from None

@@ -30,6 +30,8 @@ from headrace_api.registry import Types
 from headrace_api.store import Store
 from headrace_api.submissions import Desk
 
+from .progress import Waiting
+
 R = TypeVar("R")
 
 PATIENCE_S: Final = 5.0
@@ -120,7 +122,8 @@ def opened(patience_s: float = PATIENCE_S) -> Iterator[tuple[Session, asyncio.Ru
     options = click.get_current_context().params
     with asyncio.Runner() as runner:
         opening = _open(options.get("url"), options.get("namespace"), patience_s)
-        session = runner.run(opening.__aenter__())
+        with Waiting("connecting to Redis"):
+            session = runner.run(opening.__aenter__())
         try:
             yield session, runner
         finally:

@@ -152,7 +152,7 @@ async def _follow(session: Session, tally: _Tally, timeout_s: float) -> int:
             bar.to(bar.done + 1, f"{counts['failed']} failed" if "failed" in counts else "")
 
         try:
-            left = await ends_of(session, list(tally.stored), timeout_s, told)
+            left = await ends_of(session, list(tally.stored), timeout_s, told, bar)
         except asyncio.CancelledError:  # Ctrl-C
             note("Detached; the tasks go on. With their ids in a file, wait again: headrace task get - --wait < FILE")
             raise

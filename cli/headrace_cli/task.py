@@ -115,7 +115,7 @@ async def _wait_for(session: Session, names: list[str], timeout_s: float) -> Non
         await end_of(session, names[0], timeout_s)
         return
     with Bar("ended", len(names)) as bar:
-        left = await ends_of(session, names, timeout_s, lambda name, seen: bar.to(bar.done + 1))
+        left = await ends_of(session, names, timeout_s, lambda name, seen: bar.to(bar.done + 1), bar)
     if left:
         raise ResultTimeout(left[0], timeout_s, (await session.look(left[0])).state)
 

@@ -10,9 +10,12 @@ from headrace.errors import ResultTimeout, TaskCancelled, TaskFailed, UnknownTas
 from headrace.journal import news
 from headrace.task import TERMINAL, queue_of
 
+from .progress import Waiting
+
 if TYPE_CHECKING:
     from headrace.broker.broker import TaskView
 
+    from .progress import Bar
     from .session import Session
 
 __all__ = ["end_of", "ends_of", "result_of"]
@@ -27,10 +30,11 @@ async def end_of(session: Session, task_id: str, timeout_s: float) -> TaskView:
     """The task when it has ended. Raises ResultTimeout, UnknownTask."""
     watch = session.watch(queue_of(task_id) or "default")
     try:
-        async with asyncio.timeout(timeout_s), watch.of(task_id) as event:
-            while (seen := await session.look(task_id)).state not in TERMINAL:
-                await news(event)
-            return seen
+        with Waiting(f"waiting for {task_id}"):
+            async with asyncio.timeout(timeout_s), watch.of(task_id) as event:
+                while (seen := await session.look(task_id)).state not in TERMINAL:
+                    await news(event)
+                return seen
     except TimeoutError:
         seen = await session.look(task_id)
         raise ResultTimeout(task_id, timeout_s, seen.state) from None
@@ -39,9 +43,10 @@ async def end_of(session: Session, task_id: str, timeout_s: float) -> TaskView:
 
 
 async def ends_of(
-    session: Session, ids: Sequence[str], timeout_s: float, told: Callable[[str, TaskView | None], None]
+    session: Session, ids: Sequence[str], timeout_s: float, told: Callable[[str, TaskView | None], None], bar: Bar
 ) -> list[str]:
     """Call `told` with each task as it ends (None: no longer known). Returns the ids that have not ended by then.
+    `told` moves the bar on; here it is told that time passes.
 
     Those that were submitted first are asked for first, since they mostly end first.
     """
@@ -57,6 +62,7 @@ async def ends_of(
                 told(name, task)
             else:
                 waiting.append(name)
+        bar.beat()
         left = [*rest, *waiting] if len(waiting) == len(some) else [*waiting, *rest]
         if len(waiting) == len(some):
             await asyncio.sleep(min(PAUSE_S, max(0.0, give_up - clock())))

@@ -59,9 +59,12 @@ async def _workers(session: Session, quick: bool) -> list[WorkerInfo]:
     from headrace import roster
     from headrace.listing import queues_of
 
+    from .progress import Waiting
+
     queues = await queues_of(session.client, session.settings.namespace)
     again_s = 0.0 if quick else roster.LOOK_AGAIN_S
-    return await session.connections.arun(lambda client: roster.look(queues, again_s=again_s))
+    with Waiting("looking twice for who lives"):
+        return await session.connections.arun(lambda client: roster.look(queues, again_s=again_s))
 
 
 def _state(each: WorkerSummary) -> str:

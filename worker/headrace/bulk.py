@@ -1,4 +1,4 @@
-"""Many tasks at once: retry, cancel or delete all that fit a filter, as a job with a count before, and progress.
+"""Many tasks at once: retry, replay, cancel or delete those that fit a filter, as a job with a count and progress.
 
 A job is kept in Redis and carried out in steps by one process that holds its lease (`headrace.bulk_run`). If that
 process dies, another goes on where it stopped, and counts no task twice.
@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -42,12 +42,14 @@ COUNT_PAGE: Final = 200
 WAITING: Final = (State.PENDING, State.SCHEDULED, State.RETRYING, State.PARKED)
 POSSIBLE: Final[Mapping[Action, tuple[State, ...]]] = {
     "retry": (State.FAILED, State.RETRYING, State.SCHEDULED),
+    "replay": (State.FAILED,),
     "cancel": (*WAITING, State.PROCESSING),
     "delete": (State.FAILED, State.COMPLETED, State.CANCELLED),
 }
 """The states in which a task may be for an action."""
 DEFAULT: Final[Mapping[Action, tuple[State, ...]]] = {
     "retry": (State.FAILED,),
+    "replay": (State.FAILED,),
     "cancel": WAITING,
     "delete": (State.FAILED,),
 }
@@ -186,6 +188,18 @@ class Jobs:
         return fields
 
 
+Purged = Literal["waiting", "dead"]
+"""What a queue may be emptied of."""
+
+
+def purge_order(queue: str, tasks: Purged, who: str) -> Order:
+    """All that waits in a queue is cancelled, or its dead letters are deleted. Raises InvalidRequest."""
+    if tasks not in get_args(Purged):
+        raise InvalidRequest([FieldError("/tasks", f"{tasks!r} cannot be purged", "say waiting, or dead")])
+    action: Action = "cancel" if tasks == "waiting" else "delete"
+    return Order(action, Filter(states=DEFAULT[action]), queues=(queue,), who=who)
+
+
 def check(order: Order) -> Filter | None:
     """The order's filter with the states that are meant; None for one by ids. Raises InvalidRequest."""
     if (order.filter is None) == (not order.ids):
@@ -203,7 +217,12 @@ def check(order: Order) -> Filter | None:
     return replace(order.filter, states=order.filter.states or DEFAULT[order.action])
 
 
-PARTICIPLES: Final[Mapping[Action, str]] = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
+PARTICIPLES: Final[Mapping[Action, str]] = {
+    "retry": "retried",
+    "replay": "replayed",
+    "cancel": "cancelled",
+    "delete": "deleted",
+}
 
 _LATER: Final = {State.SCHEDULED, State.RETRYING}
 _COUNTED: Final = {State.PENDING, State.PROCESSING, State.PARKED, State.FAILED} | _LATER

@@ -11,7 +11,7 @@ import msgspec
 from headrace.filters import Filter
 from headrace.queues import at
 
-Action = Literal["retry", "cancel", "delete"]
+Action = Literal["retry", "replay", "cancel", "delete"]
 MAX_EXAMPLES: Final = 5
 
 

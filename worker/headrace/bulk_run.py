@@ -167,9 +167,10 @@ class Runner:
 
     async def _act(self, action: Action, chosen: Sequence[Chosen], again: bool) -> list[str | None]:
         """What became of each: None = it is done, else why not. `again`: perhaps it was done already."""
-        act = {"retry": self._retry, "cancel": self._cancel, "delete": self._delete}[action]
+        acts = {"retry": self._retry, "replay": self._replay, "cancel": self._cancel, "delete": self._delete}
+        act = acts[action]
         results = list(await asyncio.gather(*(act(each, again) for each in chosen)))
-        if action == "retry":
+        if action in {"retry", "replay"}:
             await self._confirm(chosen)
         return results
 
@@ -180,6 +181,12 @@ class Runner:
         if each.state in {State.SCHEDULED, State.RETRYING}:
             moved, _ = await self._client.call(self._queue(name).promote([each.id]))
             return None if moved or again else "wrong_state"
+        return await self._replay(each, again)
+
+    async def _replay(self, each: Chosen, again: bool) -> str | None:
+        name = queue_of(each.id)
+        if name is None or each.state == _UNKNOWN:
+            return "unknown_task"
         if each.state != State.FAILED:
             return "wrong_state"
         answer = await self._client.call(self._queue(name).replay(each.id, each.place))

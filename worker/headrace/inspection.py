@@ -11,12 +11,14 @@ from headrace.broker.broker import Queue, TaskView
 from headrace.broker.shared import shared_call
 from headrace.client import Client, Run, Steps
 from headrace.connections import Connections
+from headrace.errors import UnknownTask
 from headrace.failures import Failures
 from headrace.filters import Filter
 from headrace.handle import forbid_running_loop
 from headrace.known_types import TypeView
 from headrace.listing import BUDGET, LIMIT, Ask, Page, Position, look_through
 from headrace.roster import LOOK_AGAIN_S, WorkerInfo
+from headrace.task import queue_of
 
 R = TypeVar("R")
 Asked = Callable[[Sequence[Queue]], Steps[R]]
@@ -31,6 +33,15 @@ class Inspector:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+
+    async def task(self, task_id: str) -> TaskView:
+        """The task with this id as it is now: whole, with its attempts and its result. Raises UnknownTask."""
+        return await self._connections.arun(lambda client: client.look(_queue_of(task_id), task_id))
+
+    def task_sync(self, task_id: str) -> TaskView:
+        """As `task`."""
+        forbid_running_loop("inspect.task_sync()", "await inspect.task()")
+        return self._connections.run(lambda client: client.look(_queue_of(task_id), task_id))
 
     async def tasks(self, filter: str | Filter = "", *, payloads: bool = False) -> AsyncIterator[TaskView]:
         """All tasks that match, read page by page; without their results, and payloads only if they are asked for."""
@@ -102,6 +113,14 @@ class Inspector:
     def _ask(self, name: str, instead: str, asked: Asked[R]) -> R:
         forbid_running_loop(name, instead)
         return self._connections.run(lambda client: _of_all(client, asked))
+
+
+def _queue_of(task_id: str) -> str:
+    """Raises UnknownTask for a text that is no id."""
+    queue = queue_of(task_id)
+    if queue is None:
+        raise UnknownTask(task_id)
+    return queue
 
 
 PAGE: Final = 200

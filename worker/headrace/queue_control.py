@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from msgspec import UNSET, UnsetType
 
 from headrace import audit, queues
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
+from headrace.bulk import BulkJob, Purged, purge_order
+from headrace.bulk_order import Ordered, Watched, carry_out, record
 from headrace.connections import Connections
-from headrace.errors import FieldError, HeadraceError, InvalidRequest, UnknownQueue
+from headrace.errors import FieldError, InvalidRequest, UnknownQueue
 from headrace.handle import forbid_running_loop
 from headrace.queues import QueueState, QueueView
-
-logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Views = list[QueueView]
@@ -25,7 +24,7 @@ Rate = str | None | UnsetType
 
 
 class QueueControl:
-    """The queues of an App's namespace: what is in them, pausing, limits of their own.
+    """The queues of an App's namespace: what is in them, pausing, limits of their own, emptying.
 
     Everything here raises StoreUnavailable and RedisError, whatever names a queue UnknownQueue, and the sync methods
     WrongCaller in a running event loop. Each change is written into the audit log, as `USER (app NAME)`.
@@ -49,14 +48,14 @@ class QueueControl:
         """As `list`."""
         return self._apart("list", self.list)
 
-    async def show(self, name: str) -> QueueView:
+    async def get(self, name: str) -> QueueView:
         """One queue as it is now. Raises UnknownQueue."""
         client, queue = self._of(name)
         return await _look(client, queue)
 
-    def show_sync(self, name: str) -> QueueView:
-        """As `show`."""
-        return self._apart("show", lambda: self.show(name))
+    def get_sync(self, name: str) -> QueueView:
+        """As `get`."""
+        return self._apart("get", lambda: self.get(name))
 
     async def pause(self, name: str) -> QueueState:
         """Nothing more is claimed; running tasks go on, submissions are taken. Raises UnknownQueue."""
@@ -98,6 +97,24 @@ class QueueControl:
         """As `limit`."""
         return self._apart("limit", lambda: self.limit(name, max_depth=max_depth, rate=rate))
 
+    async def purge(self, name: str, tasks: Purged, **how: Unpack[Watched]) -> BulkJob:
+        """Cancel all that waits in it (`waiting`), or delete its dead letters (`dead`); running tasks go on.
+
+        It is a job as those of `app.bulk`, with `expected_count` and `tell`. Raises as they do, and UnknownQueue.
+        """
+        client, queue = self._of(name)
+        await queues.require(client, queue)
+        order = purge_order(name, tasks, self._who())
+        entry = audit.Entry(order.who, "queue.purge", name, name, detail={"tasks": tasks})
+        return await carry_out(self._connections, Ordered(order, entry, how.get("expected_count"), how.get("tell")))
+
+    def purge_sync(self, name: str, tasks: Purged, **how: Unpack[Watched]) -> BulkJob:
+        """As `purge`."""
+        return self._apart("purge", lambda: self.purge(name, tasks, **how))
+
+    def _who(self) -> str:
+        return audit.person(f"app {self._app}")
+
     def _of(self, name: str) -> tuple[AsyncClient, Queue]:
         client, settings = self._connections.reach()
         try:
@@ -106,11 +123,8 @@ class QueueControl:
             raise UnknownQueue(name[:63]) from None
 
     async def _record(self, client: AsyncClient, queue: Queue, action: str, **detail: int | str | None) -> None:
-        entry = audit.Entry(audit.person(f"app {self._app}"), action, queue.name, queue.name, detail={**detail})
-        try:
-            await audit.record(client, queue.namespace, entry)
-        except HeadraceError as error:  # the change is made, and to call it refused would be a lie
-            logger.error("The audit log could not be written: %s of %s. %s", action, queue.name, error)
+        entry = audit.Entry(self._who(), action, queue.name, queue.name, detail={**detail})
+        await record(client, queue.namespace, entry)
 
     def _apart(self, word: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         forbid_running_loop(f"queues.{word}_sync()", f"await queues.{word}()")

@@ -22,7 +22,7 @@ MAX_WAITING: Final = 10_000
 
 
 class EndedTask(msgspec.Struct, frozen=True):
-    """A task that ended, as the API's events and `headrace events` tell of it."""
+    """A task that ended, as the API's events and `headrace watch` tell of it."""
 
     id: str
     queue: str
