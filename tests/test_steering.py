@@ -168,6 +168,20 @@ async def test_dry_run_and_paused_write_nothing(scene: Opener) -> None:
     assert "Resumed" in pool.told
 
 
+async def test_a_number_that_does_not_count_is_answered(scene: Opener) -> None:
+    """`kubectl scale wp/emails --replicas 3` says `scaled`, whatever the mode."""
+    pool = scene(replicas=3)
+    await pool.ticks(2)
+    said = pool.condition("ReplicasIgnored")
+    assert (said["status"], said["reason"]) == ("True", "ModeAuto")
+    assert said["message"] == "spec.replicas is 3, but counts in mode External only; in mode Auto headrace decides"
+    assert pool.condition("Ready")["status"] == "True"
+    pool.change(mode="External", replicas=3)
+    await pool.ticks(2)
+    assert pool.condition("ReplicasIgnored") == {}
+    assert pool.replicas == 3
+
+
 async def test_measured_durations_count(scene: Opener) -> None:
     """100 tasks of 10 s are another matter than 100 of 1 s."""
     pool = scene()

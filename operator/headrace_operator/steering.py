@@ -142,6 +142,7 @@ class Steering:
         seen = self._sight.see(self.pool, look, fleet, at)
         self.loads = None if isinstance(seen.loads, Unreadable) else seen.loads
         self._watch_parked(seen)
+        put(self.troubles, "ReplicasIgnored", troubles.ignored(self.pool.spec))
         queues = [(place.queue, demand) for place, demand in seen.demands.items()]
         put(self.troubles, "SuspectsServed", troubles.left_suspects(self.pool.spec, queues))
         return seen

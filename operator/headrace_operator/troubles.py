@@ -11,7 +11,7 @@ from .drain import Shrink
 from .fleet import Fleet
 from .looker import Place
 from .news import Event
-from .spec import PoolSpec
+from .spec import Mode, PoolSpec
 from .status import Condition
 
 TOLD: Final = {
@@ -29,6 +29,8 @@ PASSING: Final = (
 )  # fmt: skip
 """What comes and goes: told anew when it comes back."""
 
+UNSAID: Final = 1
+"""The default of spec.replicas, which is there for the scale subresource only."""
 Troubles = dict[str, Condition]
 """By the type of the condition."""
 
@@ -48,6 +50,15 @@ def conflict(expected: int, found: int) -> Condition:
         "(scale the WorkerPool in mode External instead, and remove an HPA on the Deployment)"
     )
     return Condition("ReplicasOwned", False, "ReplicasConflict", message)
+
+
+def ignored(spec: PoolSpec) -> Condition | None:
+    """Who scales a pool that decides for itself is told `scaled` by kubectl, and by nobody why nothing happens."""
+    if spec.mode is Mode.EXTERNAL or spec.replicas == UNSAID:
+        return None
+    decides = "headrace decides" if spec.mode is Mode.AUTO else "nothing is written"
+    message = f"spec.replicas is {spec.replicas}, but counts in mode External only; in mode {spec.mode} {decides}"
+    return Condition("ReplicasIgnored", True, f"Mode{spec.mode}", message)
 
 
 def no_handler(demands: Iterable[tuple[Place, Demand]]) -> Condition | None:
