@@ -21,6 +21,7 @@ from headrace.broker.publishing import publish
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Attempt, Counters, Failure
+from headrace_api.problems import type_of
 from headrace_api.server import serving
 
 TOKEN: Final = "a-token-of-more-than-16-characters"
@@ -57,7 +58,7 @@ class Answer:
         body = self.json
         assert self.headers["Content-Type"] == "application/problem+json"
         assert body["status"] == self.status
-        assert body["type"] == f"urn:headrace:error:{body['code']}"
+        assert body["type"] == type_of(body["code"])
         assert body["title"] and body["detail"].endswith((".", "?"))
         assert body["request_id"] == self.headers["X-Request-Id"]
         assert "Traceback" not in self.text

@@ -150,11 +150,11 @@ def test_the_page_of_errors_has_every_class_with_its_code() -> None:
 
 
 def test_every_code_can_be_explained() -> None:
-    """`headrace explain CODE` is what the commands print below an error, and each code is an anchor of the page."""
+    """`headrace explain CODE` is what commands print below an error, and the list leads to the page of each code."""
     every = {cls.code for cls in error_classes() if cls.__module__.startswith("headrace")}
     # That of the base class, which nothing raises, may be inherited by an error that has its own code elsewhere.
     assert every - {"error"} - set(known_codes()) == set()
-    assert re.findall(r'<a id="(\w+)">', ERRORS) == known_codes()
+    assert list(dict.fromkeys(re.findall(r"\]\(errors/(\w+)\.md\)", ERRORS))) == known_codes()
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
@@ -270,7 +270,7 @@ def test_settings_on_the_pages_are_accepted(block: Block) -> None:
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
 def test_manifests_on_the_pages_name_settings_that_exist(block: Block) -> None:
     yaml = pytest.importorskip("yaml")
-    yaml.safe_load(block.text)
+    list(yaml.safe_load_all(block.text))
     assert set(re.findall(r"\b(?:HEADRACE_\w+|WORKER_ID)\b", block.text)) <= _known
 
 
@@ -312,7 +312,8 @@ def test_files_that_a_page_names_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_variables_and_targets_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / page).read_text()
-    variables = set(re.findall(r"\bHEADRACE_[A-Z_]*[A-Z]\b", text))
+    slip = {"HEADRACE_CONCURENCY"} if page == "docs/errors/unknown_setting.md" else set()  # what that page is about
+    variables = set(re.findall(r"\bHEADRACE_[A-Z_]*[A-Z]\b", text)) - slip
     of_tests = set(re.findall(r"\bHEADRACE_TEST_[A-Z]+\b", (ROOT / "tests/cluster/choice.py").read_text()))
     known = _known | of_tests
     assert {each for each in variables - known if not each.startswith(CONNECTION[:-1])} == set()

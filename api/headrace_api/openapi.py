@@ -18,7 +18,7 @@ from headrace import __version__
 
 from .endpoint import Route
 from .openapi_parts import CODES, HEADERS, PATH, REQUEST_HEADERS, RETRY, usual
-from .problems import MEDIA_TYPE, ProblemBody
+from .problems import MEDIA_TYPE, ProblemBody, type_of
 
 Schema = dict[str, Any]
 
@@ -271,5 +271,5 @@ def _problem_content(status: int, codes: Sequence[str]) -> Schema:
 def _problem_example(code: str) -> Schema:
     status, words = CODES[code]
     title = HTTPStatus(status).phrase
-    made = {"type": f"urn:headrace:error:{code}", "title": title, "status": status, "detail": f"{words}.", "code": code}
+    made = {"type": type_of(code), "title": title, "status": status, "detail": f"{words}.", "code": code}
     return made | {"instance": "/api/v1/tasks", "request_id": "3f1c-1"}

@@ -4,9 +4,9 @@
     Content-Type: application/problem+json
     Retry-After: 1
 
-    {"type": "urn:headrace:error:queue_full", "title": "The queue is full", "status": 429, "code": "queue_full", …}
+    {"type": "https://…/docs/errors/queue_full.md", "title": "The queue is full", "status": 429, "code": "queue_full", …}
 
-`code` is stable and the same as in the library; `type` is only its long form. Nothing of the inside is shown: no stack
+`code` is stable and the same as in the library; `type` is where the page about it is. Nothing of the inside is shown: no stack
 trace, and of Redis neither address nor words; those are logged, beside the request id that the answer carries.
 """
 
@@ -23,6 +23,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from headrace.broker.connection import RedisError
+from headrace.error_base import page_of
 from headrace.errors import (
     ConfigError,
     DurabilityUnconfirmed,
@@ -140,7 +141,7 @@ class FieldProblem(msgspec.Struct, omit_defaults=True, frozen=True):
 class ProblemBody(msgspec.Struct, omit_defaults=True, frozen=True):
     """What went wrong, why, and what to do (RFC 9457)."""
 
-    type: Annotated[str, Meta(description="The code as a URN.", pattern="^urn:headrace:error:[a-z_]+$")]
+    type: Annotated[str, Meta(description="The page about this code.", pattern=r"^(https://.*/[a-z_]+\.md|about:blank)$")]
     title: Annotated[str, Meta(description="What it is, the same for each problem of this code.")]
     status: Annotated[int, Meta(description="The HTTP status.", ge=400, le=599)]
     detail: Annotated[str, Meta(description="What is wrong with this request.")]
@@ -150,6 +151,11 @@ class ProblemBody(msgspec.Struct, omit_defaults=True, frozen=True):
     hint: Annotated[str | UnsetType, Meta(description="What to do, where that can be said.")] = UNSET
     errors: Annotated[list[FieldProblem] | UnsetType, Meta(description="What is wrong where.")] = UNSET
     task_ids: Annotated[list[str] | UnsetType, Meta(description="The tasks that it is about.")] = UNSET
+
+
+def type_of(code: str) -> str:
+    """The `type` of problems of this code; `http` says no more than the status does."""
+    return "about:blank" if code == "http" else page_of(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ class Problem:
         """What is told. `instance` is the path of the request."""
         fields = [FieldProblem(each.pointer, each.detail, each.hint or UNSET) for each in self.errors]
         return ProblemBody(
-            type=f"urn:headrace:error:{self.code}",
+            type=type_of(self.code),
             title=self.title,
             status=self.status,
             detail=self.detail,

@@ -1,4 +1,4 @@
-"""The page of all errors, made from error_codes.py. `make docs` writes it."""
+"""The list of all errors, made from error_codes.py; error_page.py makes a page of each. `make docs` writes them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HEAD: Final = """\
 Made from the code by `make docs`; change it in `cli/headrace_cli/error_codes.py` and `error_codes_http.py`.
 
 Every error says in one or two sentences what happened and what to do. Its `code` is stable, and the same over HTTP, in
-Python (`error.code`) and in the log. `headrace explain CODE` shows what stands here; each code is an anchor of this
-page, as in `errors.md#queue_full`.
+Python (`error.code`) and in the log. Each code has a page, with an answer or a sentence as it really looks; problem
+documents link to it, and `headrace explain CODE` shows what stands there.
 
 ## Over HTTP
 
@@ -24,7 +24,7 @@ page, as in `errors.md#queue_full`.
 
 | field | meaning |
 |---|---|
-| `type` | `urn:headrace:error:` and the code |
+| `type` | the address of the code's page |
 | `title` `status` `detail` | what it is, the HTTP status, what is wrong with this request |
 | `code` | as below |
 | `hint` | what to do, where that can be said |
@@ -33,7 +33,7 @@ page, as in `errors.md#queue_full`.
 | `instance` `request_id` | the path, and the id under which the log has more |
 """
 AFTER_HTTP: Final = """
-Any other status that the HTTP server gives by itself has the code `http`.
+Any other status that the HTTP server gives by itself has the code `http`, and the type `about:blank`.
 
 ## In Python
 
@@ -43,10 +43,9 @@ All are subclasses of `headrace.HeadraceError`.
 
 def page() -> str:
     """The whole page."""
-    seen: set[str] = set()
-    http = ((str(each.status), _anchored(each.code, seen), each.happened, each.remedy) for each in HTTP)
-    python = ((f"`{each.name}`", _anchored(each.code, seen), each.happened, each.remedy) for each in PYTHON)
-    commands = ((_anchored(each.code, seen), each.happened, each.remedy) for each in COMMANDS)
+    http = ((str(each.status), _linked(each.code), each.happened, each.remedy) for each in HTTP)
+    python = ((f"`{each.name}`", _linked(each.code), each.happened, each.remedy) for each in PYTHON)
+    commands = ((_linked(each.code), each.happened, each.remedy) for each in COMMANDS)
     parts = [
         HEAD,
         table(("status", "code", "what happened", "what to do"), http),
@@ -58,8 +57,5 @@ def page() -> str:
     return "\n".join(parts).replace("\n\n\n", "\n\n")
 
 
-def _anchored(code: str, seen: set[str]) -> str:
-    """The code, as an anchor where it stands for the first time."""
-    first = code not in seen
-    seen.add(code)
-    return f'<a id="{code}"></a>`{code}`' if first else f"`{code}`"
+def _linked(code: str) -> str:
+    return f"[`{code}`](errors/{code}.md)"

@@ -71,9 +71,13 @@ def _plain(text: str) -> str:
 
 
 def _lines(code: str, found: list[dict[str, str]]) -> Iterator[str]:
+    from headrace.error_base import page_of
+
     yield code
     for each in found:
         yield ""
         yield each["where"]
         yield f"  what happened  {each['happened']}"
         yield f"  what to do     {each['remedy']}"
+    yield ""
+    yield page_of(code)

@@ -93,10 +93,10 @@ def _answers(whole: Schema, operation: Schema) -> Iterator[tuple[str, str]]:
 
 
 def _codes(answer: Schema) -> str:
-    """The codes of a problem document, each with its place on the page of errors; '' for another answer."""
+    """The codes of a problem document, each with its page; '' for another answer."""
     problem = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
     codes = [code for part in problem.get("allOf", ()) for code in _values(part.get("properties", {}).get("code", {}))]
-    return ", ".join(f"[`{code}`](errors.md#{code})" if code != "http" else "`http`" for code in codes)
+    return ", ".join(f"[`{code}`](errors/{code}.md)" if code != "http" else "`http`" for code in codes)
 
 
 def _values(schema: Schema) -> list[Any]:

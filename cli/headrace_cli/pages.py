@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
-from . import commands_page, errors_page, http_page, metrics_page, settings_page
+from . import commands_page, error_page, errors_page, http_page, metrics_page, settings_page
+from .error_codes import known_codes
 
 __all__ = ["PAGES"]
 
@@ -22,12 +24,14 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page.page,
     "http.md": http_page.page,
     "metrics.md": metrics_page.page,
+    **{f"errors/{code}.md": partial(error_page.page, code) for code in known_codes()},
 }
 """File in docs/ → what makes it."""
 
 
 def main(folder: Path) -> None:
     """Write those that changed, and say which."""
+    (folder / "errors").mkdir(exist_ok=True)
     for name, make in PAGES.items():
         file, text = folder / name, make()
         if not file.exists() or file.read_text() != text:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
+
+PAGES: Final = "https://github.com/headrace/headrace/blob/main/docs/errors"
+
+
+def page_of(code: str) -> str:
+    """Where the page about a code is: what it means, when it is met, what to do."""
+    return f"{PAGES}/{code}.md"
 
 
 def ended(sentence: str) -> str:
