@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 import cluster_kit
+import roles
 from cluster import choice
 from cluster.choice import Cluster
 from cluster_kit import World
@@ -31,6 +32,34 @@ SERVERS = real_servers()
 settings.register_profile("quick", deadline=None, print_blob=True)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=20_000, stateful_step_count=200)
 settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--acl", action="store_true", help="our code logs in as the users of docs/how-to/redis.md")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _with_least_rights(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --acl every part of our code is the user of its role; before any server is started."""
+    if not request.config.getoption("--acl"):
+        yield
+        return
+    with roles.logged_in():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_refused(request: pytest.FixtureRequest, _with_least_rights: None) -> Iterator[None]:
+    if not request.config.getoption("--acl"):
+        yield
+        return
+    name = getattr(request.node, "originalname", "")
+    if name in roles.OWN_USERS:
+        pytest.skip(f"not under --acl: {roles.OWN_USERS[name]}")
+    roles.serve_as(request.module.__name__)
+    roles.forgive()
+    yield
+    assert roles.refused() == [], "a role lacks a right (headrace.broker.acl)"
 
 
 @pytest.fixture(autouse=True)

@@ -181,6 +181,11 @@ class RedisServer:
             self._end(signal.SIGKILL)
             self.start()
 
+    @property
+    def answers(self) -> bool:
+        """Whether it runs and is not frozen."""
+        return self._process is not None and self._process.poll() is None and _answers(self.socket)
+
     def close(self) -> None:
         """End the process and remove its folder."""
         self.kill()

@@ -84,7 +84,7 @@ async def test_get_health_is_200_while_the_service_can_work(redis_url: str) -> N
     async with running(redis_url) as api:
         answer = await api.get("/health")
     assert answer.status == 200
-    assert answer.json == {"status": "ok", "checks": {"redis": "up"}}
+    assert (answer.json["status"], answer.json["checks"]) == ("ok", {"redis": "up"})
 
 
 async def test_get_health_is_503_while_redis_is_away() -> None:

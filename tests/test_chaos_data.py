@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaos import aof
-from chaos.rounds import dice, rounds
+from chaos.rounds import dice, rounds, tell
 from chaos.servers import FillableServer
 from conftest import StartRedis
 from headrace.broker.broker import NewTask
@@ -254,3 +254,28 @@ def test_keys_do_not_grow_with_the_tasks_that_ended(desk: Desk) -> None:
 
     assert run(10, 1) == run(2_000, 11)
     assert desk.wire.command("HLEN", desk.queue.keys["loc"]) == 0
+
+
+# H4
+
+
+def test_statistics_cost_the_same_at_a_million(desk: Desk, redis_server: RedisServer) -> None:
+    """What a look at a queue costs Redis, in its own count: not more with many tasks than with few."""
+
+    def cost() -> float:
+        redis_server.redis.config_resetstat()
+        for _ in range(200):
+            desk.depth()
+        stats = redis_server.redis.info("commandstats")
+        return float(stats["cmdstat_evalsha"]["usec_per_call"])
+
+    few, many_tasks = 1_000, rounds(20_000, 1_000_000)
+    submit_all(desk, many(few))
+    before = cost()
+    for start in range(few + 1, many_tasks + 1, 1_000):
+        submit_all(desk, many(min(1_000, many_tasks + 1 - start), start))
+    desk.claim("w", 100)
+    after = cost()
+    assert desk.depth().live == many_tasks
+    tell(f"a look at a queue of {few:,} costs Redis {before:.0f} µs, of {many_tasks:,} {after:.0f} µs")
+    assert after < 3 * before

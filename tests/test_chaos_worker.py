@@ -15,8 +15,10 @@ from chaos.rounds import dice, rounds, tell
 from chaos.servers import SkewedServer, build_shim
 from conftest import StartRedis
 from headrace import App, Ctx, Retry
-from headrace.broker.connection import connect
+from headrace.broker.connection import Connection, connect
+from headrace.errors import StoreUnavailable
 from headrace.redis_settings import RedisSettings
+from headrace.runtime import reconnect
 from headrace.task import State
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import RedisServer
@@ -196,3 +198,32 @@ async def test_a_slow_redis_makes_nobody_exit_and_nothing_run_twice(start_redis:
         assert one.stats.redelivered == two.stats.redelivered == 0
     assert set(counting.runs.values()) == {1} and len(counting.runs) == 5
     await desk.close()
+
+
+# F24
+
+
+async def test_a_herd_does_not_come_back_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds lose Redis in one moment. After two seconds their tries are spread over time."""
+    count, tries = rounds(100, 500), list[float]()
+    loop = asyncio.get_running_loop()
+
+    async def refused(settings: RedisSettings, name: str) -> Connection:
+        tries.append(loop.time())
+        raise StoreUnavailable(str(settings), "it is away")
+
+    async def never(connection: Connection) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(reconnect, "connect", refused)
+    settings, began = RedisSettings(), loop.time()
+    herd = [asyncio.create_task(reconnect.keep_connected(settings, "herd", never)) for _ in range(count)]
+    await asyncio.sleep(4)
+    for each in herd:
+        each.cancel()
+    await asyncio.gather(*herd, return_exceptions=True)
+    steady = [at for at in tries if at - began >= 2]
+    tenths = Counter(int(at * 10) for at in steady)
+    tell(f"of {count} that wait for Redis at most {max(tenths.values())} try in the same tenth of a second")
+    assert len(steady) > 2 * count, "each tries again at least once a second"
+    assert max(tenths.values()) < count * 0.6

@@ -67,7 +67,7 @@ ROLES: Final = {
         Role("client", "applications that submit, wait, look, cancel and retry", _CLIENT, _READS),
         Role(
             "api",
-            "`headrace api`, and the commands of people, such as `headrace queue`",
+            "`headrace api`, commands such as `headrace queue`, and applications that use `app.queues` or `app.bulk`",
             _CLIENT | _API,
             _READS | frozenset(["get", "set", "hget", "hset", "hdel", "hgetall", "sismember", "zrevrange"]),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +15,8 @@ from headrace.redis_settings import RedisSettings
 logger = logging.getLogger("headrace.worker")
 
 RECONNECT_S: Final = (0.05, 0.1, 0.25, 0.5)
+"""The longest pauses before the next tries, each by chance down to a quarter of it: hundreds of workers lose Redis in
+the same moment, and must not come back in step."""
 STEADY_S: Final = 5.0
 """A connection that stood so long was a good one. One that ends sooner (no rights, a replica) counts as a failure, so
 that the next try does not come at once."""
@@ -63,7 +66,8 @@ async def keep_connected(
         if voice.may_speak(loop.time(), str(reason)):
             complained = True
             logger.warning("%s", reason)
-        await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
+        pause = RECONNECT_S[min(failures, len(RECONNECT_S) - 1)]
+        await asyncio.sleep(random.uniform(pause / 4, pause))
         failures += 1
 
 
