@@ -51,10 +51,10 @@ def test_every_promise_names_tests_that_exist() -> None:
 
 
 def test_every_test_that_the_page_names_is_linked_and_exists() -> None:
-    """By the file that it is in; a bare name would lead nowhere."""
+    """By the file that it is in. `PYTHONPATH=tests python -m chaos.results` makes links of bare names."""
     text = PAGE.read_text()
     links = LINK.findall(text)
-    assert len(links) == text.count("`test_") > 100
+    assert len(links) == text.count("`test_") > 100, "some are no links"
     wrong = [name for module, name, file in links if file != module or name not in functions(module)]
     assert wrong == []
 
@@ -69,7 +69,7 @@ def test_every_paragraph_of_the_page_leads_to_what_shows_it() -> None:
 
 
 def test_the_last_column_is_what_the_last_run_wrote(tmp_path: Path) -> None:
-    """Else: make chaos, or of one file: make chaos PYTEST_ARGS=tests/test_chaos_data.py."""
+    """Else, as after a row was changed by hand: PYTHONPATH=tests python -m chaos.results."""
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
     results.keep({}, results.FILE, page)

@@ -1,4 +1,9 @@
-"""What the last `make chaos` saw of each test, kept in results.json, and what the page says of it."""
+"""What the last `make chaos` saw of each test, kept in results.json, and what the page says of it.
+
+    PYTHONPATH=tests python -m chaos.results
+
+writes the page anew from what is kept, as after a row was added to it by hand.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +77,7 @@ def summary(results: Results) -> str:
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     seconds = sum(result.seconds for result in results.values())
     return f"The last column is of {when}: {len(results)} tests, {seconds / 60:.0f} minutes one after the other."
+
+
+if __name__ == "__main__":
+    keep({})

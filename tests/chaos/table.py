@@ -19,6 +19,7 @@ BEGIN: Final = "<!-- written by make chaos -->\n"
 _CELL: Final = r" ([^|]+?) \|"
 _ROW: Final = re.compile(rf"^\| ([FOH]\d+) \|{_CELL}{_CELL}{_CELL}(?:{_CELL})?$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(test_\w+)::(test_\w+)`")
+_BARE: Final = re.compile(r"(?<!\[)`(test_\w+)::(test_\w+)`")
 _SUMMARY: Final = re.compile(rf"(?<={re.escape(BEGIN)}).*\n")
 
 
@@ -43,11 +44,12 @@ def read(page: Path = PAGE) -> list[Mode]:
 
 
 def write(seen: Mapping[str, str], summary: str, page: Path = PAGE) -> None:
-    """The last column of the rows named, and the line below the table."""
+    """The last column of the rows named, the line below the table, and a link for each test that has none yet."""
 
     def row(found: re.Match[str]) -> str:
         name, what, tests, result, before = found.groups()
         return f"| {name} | {what} | {tests} | {result} | {seen.get(name, before or '–')} |"
 
     text = _ROW.sub(row, page.read_text())
+    text = _BARE.sub(r"[`\1::\2`](../tests/\1.py)", text)
     page.write_text(_SUMMARY.sub(lambda _: f"{summary}\n", text))
