@@ -251,6 +251,19 @@ async def test_pipelined_requests_are_answered_in_order(redis_url: str) -> None:
     assert found == [*(b"n%d" % i for i in range(20)), b"last"]
 
 
+async def test_large_bodies_are_read_on_when_reading_was_paused(redis_url: str) -> None:
+    """Each is larger than what is buffered of a body: reading stops and goes on. By length, in chunks, pipelined."""
+    large = json.dumps({"tasks": [EMAIL | {"payload": {"text": "x" * 2_000}}] * 900}).encode()
+    head = POST.replace(b"/tasks", b"/tasks:batch")
+    by_length = head + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (large[:70_000], large[70_000:]))
+    in_chunks = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with running(redis_url) as api:
+        answer = await raw(api, by_length + in_chunks + by_length + last)
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"201", b"201", b"201", b"200"]
+
+
 @pytest.mark.slow
 async def test_a_client_that_reads_nothing_does_not_fill_memory(redis_url: str) -> None:
     """Who sends without end and takes no answers is not read any further, once the sockets' buffers are full."""

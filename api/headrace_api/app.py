@@ -26,6 +26,7 @@ from . import (
 )
 from .endpoint import endpoint
 from .metrics import registry_of
+from .routing import application
 from .services import SERVICES, Services
 
 _PART: Final = re.compile(r"{(\w+)}")
@@ -49,7 +50,7 @@ def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable
 
     Serve it by `headrace_api.server`, which turns aiohttp's own errors into problem documents, too.
     """
-    app = web.Application(client_max_size=settings.max_batch_bytes + 1)
+    app = application(settings.max_batch_bytes + 1)
     extra = tuple(collectors)
 
     async def services(app: web.Application) -> AsyncIterator[None]:

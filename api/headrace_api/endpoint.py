@@ -88,7 +88,7 @@ class Route:
 
 def endpoint(route: Route) -> Handler:
     """The handler that aiohttp calls for this route."""
-    method, path, action = route.method, route.path, audited(route)
+    key, action = (route.method, route.path), audited(route)
     durations = Buckets(HTTP_BUCKETS)
     guarded, scope = not route.open, route.scope
     plain = guarded and route.query is None
@@ -96,7 +96,7 @@ def endpoint(route: Route) -> Handler:
     async def handle(http: web.Request) -> web.StreamResponse:
         services = http.app[SERVICES]
         metrics = services.metrics
-        metrics.durations[method, path] = durations
+        metrics.durations[key] = durations
         metrics.in_flight += 1
         began = time.perf_counter()
         name = request_id(http.headers.get(REQUEST_ID))
@@ -121,7 +121,7 @@ def endpoint(route: Route) -> Handler:
             if caller is not _NOBODY:
                 services.guard.leave(caller)
             metrics.in_flight -= 1
-            metrics.requests[method, path, status] += 1
+            metrics.requests[*key, status] += 1
             durations.observe(time.perf_counter() - began)
         if route.submits and status >= 400:
             metrics.rejected[reason(status, refused)] += 1

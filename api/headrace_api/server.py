@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -82,6 +82,11 @@ class Protocol(web.RequestHandler):
             self._silent = False
             self._partial = self._current_request is None and not self._messages
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp calls this for each body; unless reading was paused, it would parse nothing at some expense."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _say_and_close(self, problem: Problem) -> None:
         """Closed for good at the next tick: at once, with bytes of the client's unread, it might not see the answer."""
         if self._wire is None or self._leaving or self._wire.is_closing():
@@ -135,15 +140,15 @@ class Protocol(web.RequestHandler):
         level = logging.DEBUG if isinstance(kw.get("exc_info"), web.RequestPayloadError) else logging.ERROR
         logger.log(level, *args, **kw)
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """The router's 404 and 405, and a refused Expect, arrive here as exceptions."""
         if isinstance(resp, web.HTTPException):
             name = request_id(request.headers.get("X-Request-Id"))
             problem: Problem = problem_of_http(resp)
             resp = problem.response(request.rel_url.raw_path, name)
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
 
 class _Site(web.TCPSite):

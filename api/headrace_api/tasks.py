@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import ETag, web
 from msgspec import UNSET, Meta, UnsetType
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from headrace import actions
 from headrace.broker.broker import Submitted, TaskView
@@ -51,7 +51,7 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
     """
     namespace = services.namespace(request.caller.namespace)
     body = await read_body(request.http, services.settings.max_body)
-    origin = await origin_of(services, request, namespace)
+    origin = await origin_of(services, request, namespace) if _says_more(request.http.headers) else _PLAIN
     accepted = await namespace.desk.read(body, origin)
     queue = request.require_queue(accepted.queue)
     limits = services.limits
@@ -109,10 +109,15 @@ async def _created_and_ended(
     return _created(accepted, replayed, task, applied(wait_s))
 
 
+def _says_more(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the headers say anything about a submission."""
+    return IDEMPOTENCY_KEY in headers or _TRACE in headers
+
+
 async def origin_of(services: Services, request: Request, namespace: Namespace) -> Origin:
     """What the headers say about a submission. Raises HttpProblem, StoreUnavailable."""
     headers = request.http.headers
-    if IDEMPOTENCY_KEY not in headers and _TRACE not in headers:
+    if not _says_more(headers):
         return _PLAIN
     trace = headers.get(_TRACE)
     if trace is not None and not _TRACEPARENT.fullmatch(trace):
