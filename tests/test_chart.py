@@ -15,8 +15,10 @@ from charts import values_page
 from cluster import helm
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
+from headrace_operator.defaults import filled
 from headrace_operator.manifests import MANAGED
 from headrace_operator.settings import OperatorSettings, connections
+from headrace_operator.spec import read_spec
 
 pytestmark = [
     pytest.mark.skipif(bool(helm.missing()), reason=f"Helm cannot be built: {', '.join(helm.missing())} is missing"),
@@ -440,8 +442,13 @@ def test_every_knob_reaches_every_pod() -> None:
         assert template_of["metadata"]["annotations"] == {"c": "d", "example.org/owner": "platform"}
         assert spec["serviceAccountName"] == "mine"
         assert spec["nodeSelector"] and spec["tolerations"] and spec["dnsConfig"]
-        assert spec["topologySpreadConstraints"][0]["topologyKey"] == "rack"
-        assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("high", "gvisor")
+        [spread] = spec["topologySpreadConstraints"]
+        assert spread["topologyKey"] == "rack"
+        assert spread["labelSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "headrace"}
+            "app.kubernetes.io/instance": "headrace"
+        }
+        assert (spec["priorityClassName"], spec["runtimeClassName"], spec["hostUsers"]) == ("high", "gvisor", False)
+        assert "text" in (env_of(spec).get("HEADRACE_LOG_FORMAT"), env_of(spec).get("HEADRACE_OPERATOR_LOG_FORMAT"))
         assert env_of(spec)["HEADRACE_DURABILITY"] == "fsync"
         assert container["envFrom"] and container["args"][-2:] == ["--log-level", "debug"]
         assert spec["volumes"][-1]["name"] == "tokens" or spec["volumes"][-1]["configMap"]["name"] == "headrace-more"
@@ -454,10 +461,31 @@ def test_every_knob_reaches_every_pod() -> None:
     assert {each["metadata"]["name"] for each in kinds(objects, "ConfigMap")} == {"headrace-more", "headrace-text"}
     smoke = one(objects, "Pod", "tasks-smoke")["spec"]
     assert (smoke["priorityClassName"], smoke["securityContext"]["supplementalGroups"]) == ("high", [7])
+    assert smoke["hostUsers"] is False
     assert smoke["containers"][0]["securityContext"]["runAsUser"] == 12345
     assert smoke["nodeSelector"] and smoke["tolerations"] and len(smoke["imagePullSecrets"]) == 2
     assert not kinds(objects, "ServiceAccount")
     assert one(objects, "Ingress", "tasks-api")["spec"]["rules"][0]["host"] == "tasks.example.org"
+
+
+def test_user_namespaces_are_asked_for_in_both_directions_and_by_default_in_none() -> None:
+    given = ("--set", "redis.embedded.enabled=true,redis.embedded.hostUsers=true,api.hostUsers=false")
+    found = {name: spec.get("hostUsers") for name, _, spec in pods(template(*given))}
+    assert found == {"headrace-api": False, "headrace-operator": None, "headrace-redis": True, "headrace-smoke": False}
+    assert all("hostUsers" not in spec for _, _, spec in pods(rendered("default")))
+
+
+def test_what_all_workers_should_have_reaches_the_operator_as_it_reads_it() -> None:
+    environ = env_of(one(rendered("knobs"), "Deployment", "tasks-operator")["spec"]["template"]["spec"])
+    name = "HEADRACE_OPERATOR_POD_DEFAULTS"
+    own = {"spec": {"containers": [{"name": "worker", "image": "shop:1"}]}}
+    spec = read_spec({"queues": [{"name": "default"}], "scaling": {"maxReplicas": 5}, "template": own})
+    made = filled(spec, OperatorSettings.from_env({name: environ[name]}).pod_defaults).template
+    assert (made["metadata"]["labels"], made["metadata"]["annotations"]) == ({"a": "b"}, {"c": "d"})
+    assert (made["spec"]["hostUsers"], made["spec"]["securityContext"]) == (False, {"supplementalGroups": [7]})
+    [worker] = made["spec"]["containers"]
+    assert worker["resources"]["requests"]["cpu"] == "250m" and worker["securityContext"]["readOnlyRootFilesystem"]
+    assert name not in env_of(one(rendered("default"), "Deployment", "headrace-operator")["spec"]["template"]["spec"])
 
 
 def test_parts_can_be_left_out() -> None:
@@ -491,7 +519,13 @@ def test_parts_can_be_left_out() -> None:
         ("redis.embedded.enabled=true,redis.tls.caSecret=ca", "redis.embedded.enabled speaks no TLS"),
         ("redis.external.url=redis://a:1/0,redis.tls.enabled=true", "begins with redis: write rediss"),
         ("redis.existingSecret=,redis.external.host=a", "neither api.auth.existingSecret nor redis.existingSecret"),
+        (
+            "worker.defaults.podSpec.serviceAccountName=boss",
+            "worker.defaults.podSpec.serviceAccountName cannot be the same",
+        ),
+        ("worker.defaults.podSpec.containers={}", "or the worker's resources in worker.defaults.resources"),
         ("api.auth.mode=basic", "/api/auth/mode"),
+        ("api.hostUsers=maybe", "/api/hostUsers"),
         ("networkPolicy.apiServerCidrs={10.0.0.1}", "/networkPolicy/apiServerCidrs/0"),
         ("api.replica=3", "additional properties 'replica' not allowed"),
         ("api.replicas=two", "/api/replicas"),

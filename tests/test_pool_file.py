@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from headrace_operator.caps import Caps
+from headrace_operator.defaults import House
 from headrace_operator.fleet import Key
 from headrace_operator.looker import Looker
 from headrace_operator.loop import ControlLoop
@@ -136,7 +137,7 @@ def test_the_control_loop_reads_the_pool_as_it_was(tmp_path: Path) -> None:
             {"name": "night", "start": "0 22 * * *", "end": "0 6 * * *", "maxReplicas": 1}]},
     }  # fmt: skip
     [pool] = read_files([written(tmp_path, changed("spec", spec))], "default").pools.values()
-    loop = ControlLoop(MemoryCluster(), Looker({}), tick_s=1, caps=Caps(), tenants=True)
+    loop = ControlLoop(MemoryCluster(), Looker({}), tick_s=1, caps=Caps(), house=House(tenants=True))
     assert loop.saw_pool(resource(pool, 1)) is None
     assert loop.pools[Key("default", "emails")].pool == pool
 

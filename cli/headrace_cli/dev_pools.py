@@ -14,6 +14,7 @@ from msgspec.structs import replace as with_fields
 
 from headrace.broker.demand import Demand
 from headrace_operator.caps import Caps
+from headrace_operator.defaults import House
 from headrace_operator.fleet import Key, Pod
 from headrace_operator.hand_on import HandOn
 from headrace_operator.looker import Looker, Place
@@ -51,7 +52,7 @@ class Pools:
         self._files = stack.plan.files
         redis = stack.redis.settings
         self._looker = Looker({_CONNECTION: redis})
-        self.loop = ControlLoop(self.cluster, self._looker, tick_s=TICK_S, caps=Caps(), tenants=True)
+        self.loop = ControlLoop(self.cluster, self._looker, tick_s=TICK_S, caps=Caps(), house=House(tenants=True))
         self._waker = Waker(_CONNECTION, redis, self.loop, self._looker, self.cluster)
         self._hand_on = HandOn(self._looker)
         self._pools: dict[Key, Pool] = {}

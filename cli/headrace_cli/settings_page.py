@@ -79,6 +79,7 @@ SECTIONS: Final[tuple[tuple[type[Settings], str, str], ...]] = (
 )
 
 DEFAULTS: Final = {
+    "pod_defaults": "none",
     "worker_id": "the host's name",
     "identity": "the host's name",
     "queues": "those of the application's tasks",

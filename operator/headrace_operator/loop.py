@@ -14,6 +14,7 @@ from headrace.runtime.stats import Histogram
 
 from .caps import Caps, share
 from .cluster import Cluster
+from .defaults import House, filled
 from .fleet import Key
 from .invalid import Invalid
 from .looker import LOOK_S, Looker, Place
@@ -64,7 +65,7 @@ class ControlLoop:
         *,
         tick_s: float,
         caps: Caps,
-        tenants: bool = False,
+        house: House | None = None,
         clock: Callable[[], Moment] = this_moment,
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -79,7 +80,7 @@ class ControlLoop:
         self._looker = looker
         self._tick_s = tick_s
         self._caps = caps
-        self._tenants = tenants
+        self._house = house or House()
         self._clock = clock
         self._leads = leads
         self._busy: dict[Key, asyncio.Task[None]] = {}
@@ -93,12 +94,12 @@ class ControlLoop:
         metadata = raw["metadata"]
         key, generation = Key(metadata["namespace"], metadata["name"]), metadata["generation"]
         try:
-            spec = read_spec(raw.get("spec", {}))
+            spec = filled(read_spec(raw.get("spec", {})), self._house.pod_defaults)
             check_schedules(spec.scaling)
         except InvalidSpec as error:
             self._saw_invalid(key, raw, str(error))
             return error
-        tenant = key.namespace if self._tenants else "default"
+        tenant = key.namespace if self._house.tenants else "default"
         pool = Pool(key.name, key.namespace, metadata["uid"], spec, tenant)
         known = self.pools.get(key)
         if known is None or known.pool.uid != pool.uid:

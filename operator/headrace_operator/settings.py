@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from headrace.environment import Rule, Settings, choice, is_service_link, number, setting, text, whole
+from headrace.environment import Rule, Settings, choice, computed_setting, is_service_link, number, setting, text, whole
 from headrace.errors import UnknownSetting, nearest
 from headrace.redis_settings import RedisSettings
 from headrace.task import LABEL
+
+from . import defaults
 
 PREFIX: Final = "HEADRACE_OPERATOR_"
 CONNECTION: Final = PREFIX + "CONNECTION_"
@@ -33,6 +35,7 @@ def _flag(given: str) -> bool:
 
 _NAMESPACES: Final = Rule("names with commas between them, as in shop,mail", _names)
 _FLAG: Final = Rule("true or false", _flag)
+_PODS: Final = Rule('a pod template in JSON, as {} or {"spec": {"nodeSelector": {…}}}', defaults.read)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class OperatorSettings(Settings):
     """Whether each Kubernetes namespace is a namespace of headrace of the same name; else all are `default`."""
     allow_service_accounts: bool = setting(False, _FLAG, env=PREFIX + "ALLOW_SERVICE_ACCOUNTS")
     """Whether a pool's template may name a service account: whoever may make pools could then run as it."""
+    pod_defaults: defaults.Template = computed_setting(dict, _PODS, env=PREFIX + "POD_DEFAULTS")  # noqa: RUF009 - a field
+    """What pods of pools have where the pool's own template says nothing; of `spec.containers` one, the worker's."""
     max_replicas: int = setting(0, whole(0, 1_000_000, "replicas"), env=PREFIX + "MAX_REPLICAS")
     """Replicas of all pools together; 0 is no cap."""
     max_replicas_per_namespace: int = setting(

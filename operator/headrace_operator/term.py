@@ -19,6 +19,7 @@ from headrace.redis_settings import RedisSettings
 
 from .caps import Caps
 from .cluster import ClusterError
+from .defaults import House
 from .fleet import Key, Pod
 from .hand_on import HandOn
 from .handlers import kopf_settings, watchers
@@ -63,8 +64,9 @@ class Term:
             requests.fenced(leads), self.watched, allow_service_accounts=settings.allow_service_accounts
         )
         self.loop = ControlLoop(
-            self.cluster, self.looker, tick_s=settings.tick_s, tenants=settings.tenants, leads=leads,
+            self.cluster, self.looker, tick_s=settings.tick_s, leads=leads,
             caps=Caps(settings.max_replicas, settings.max_replicas_per_namespace),
+            house=House(settings.tenants, settings.pod_defaults),
         )  # fmt: skip
         self.hand_on = HandOn(self.looker)
         self.recount = Recount(requests, self.loop, self.watched, settings.namespaces, self.hand_on.forget)

@@ -69,6 +69,16 @@ priorityClassName: {{ . }}
 {{- with $workload.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
+{{- with include "headrace.hostUsers" $workload }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Of a workload. False says something, so it is not left out as what is empty. */}}
+{{- define "headrace.hostUsers" -}}
+{{- if kindIs "bool" .hostUsers -}}
+hostUsers: {{ .hostUsers }}
+{{- end -}}
 {{- end -}}
 
 {{/* Image, security and resources of our container. */}}
