@@ -445,8 +445,6 @@ def test_every_knob_reaches_every_pod() -> None:
         [spread] = spec["topologySpreadConstraints"]
         assert spread["topologyKey"] == "rack"
         assert spread["labelSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "headrace"}
-            "app.kubernetes.io/instance": "headrace"
-        }
         assert (spec["priorityClassName"], spec["runtimeClassName"], spec["hostUsers"]) == ("high", "gvisor", False)
         assert "text" in (env_of(spec).get("HEADRACE_LOG_FORMAT"), env_of(spec).get("HEADRACE_OPERATOR_LOG_FORMAT"))
         assert env_of(spec)["HEADRACE_DURABILITY"] == "fsync"
