@@ -23,6 +23,7 @@ from headrace.context import Ctx, progress_listeners
 from headrace.errors import TaskFailed
 from headrace.runtime.executor import Executor
 from headrace.runtime.progress import ENDED
+from headrace.runtime.service_times import ServiceTimes
 from headrace.runtime.stats import WorkerStats
 from headrace.runtime.stops import WATCH_S
 from headrace.runtime.threads import ThreadSlots
@@ -61,6 +62,7 @@ class Desk:
         self.queue = queue
         self.epoch = epoch
         self.id_length = len(tasks.new_id(queue.name))
+        self.times = ServiceTimes()
         self.report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
 
     def ended(self, report: Report) -> None:
