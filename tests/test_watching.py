@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
+from itertools import pairwise
 
 import pytest
 
 from chaos.proxy import FaultProxy
-from headrace import App, InvalidRequest, State, StoreUnavailable, TaskCall, WrongCaller, watching
+from headrace import App, Ctx, InvalidRequest, State, StoreUnavailable, TaskCall, UnknownTask, WrongCaller, watching
+from headrace.broker.broker import TaskView
 from headrace.broker.client import AsyncClient
 from headrace.broker.keys import QueueKeys
 from headrace.ended import Ended, Place
 from headrace.queues import Caller, names
 from headrace.redis_settings import RedisSettings
+from headrace.task import new_id
 from headrace.testing import Testing
 from headrace.watching import EndedTask, Watchers, _told
 from redis_server import RedisServer
@@ -197,6 +200,61 @@ async def test_closing_the_app_ends_its_watches(redis_url: str) -> None:
     await app.aclose()
     assert await asyncio.wait_for(watching, 10) == []
     assert await _is_read(redis_url) == 0
+
+
+async def test_one_task_is_followed_to_its_end(redis_url: str) -> None:
+    """Each change once, with its progress; its end at once."""
+    app: App[None] = App("shop", url=redis_url)
+    go_on = asyncio.Event()
+
+    @app.task()
+    async def paint(ctx: Ctx) -> int:
+        await ctx.progress(1, 2)
+        await go_on.wait()
+        return 7
+
+    async with app:
+        handle = await paint.aenqueue()
+        seen: list[TaskView] = []
+        async with asyncio.timeout(20), aclosing(handle.awatch()) as changes:
+            seen.append(await anext(changes))
+            async with working(app, redis_url):
+                async for each in changes:
+                    seen.append(each)
+                    if each.progress is not None:
+                        go_on.set()
+    assert list(dict.fromkeys(each.state for each in seen)) == [State.PENDING, State.PROCESSING, State.COMPLETED]
+    assert all(one != other for one, other in pairwise(seen))
+    assert [each.progress.done for each in seen if each.progress] == [1.0]
+    assert bytes(seen[-1].result or b"") == b"7"
+
+
+async def test_closing_the_app_ends_the_watch_of_a_task(redis_url: str) -> None:
+    app, count, _ = shop(redis_url)
+    [handle] = await app.abatch([count(1)])
+    changes = handle.awatch()
+    assert (await anext(changes)).state is State.PENDING
+    following = asyncio.create_task(anext(changes, None))
+    await asyncio.sleep(0)
+    await app.aclose()
+    assert await asyncio.wait_for(following, 5) is None
+
+
+async def test_an_unknown_task_cannot_be_followed(redis_url: str) -> None:
+    app: App[None] = App("shop", url=redis_url)
+
+    @app.task()
+    async def paint() -> None: ...
+
+    async with app:
+        with pytest.raises(UnknownTask):
+            await anext(paint.handle(new_id("default")).awatch())
+
+
+async def test_a_task_is_followed_without_a_server(headrace: Testing) -> None:
+    app, count, _ = shop("redis://127.0.0.1:1")
+    [handle] = await app.abatch([count(1)])
+    assert [seen.state async for seen in handle.awatch()] == [State.PENDING, State.COMPLETED]
 
 
 @pytest.mark.parametrize("last_id", ["", BEGINNING])

@@ -10,9 +10,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace.broker.broker import NewTask, Submitted, TaskView
@@ -20,6 +20,7 @@ from headrace.broker.group_commit import GroupCommit
 from headrace.client import Client, Enter, Run, Steps, drive, drive_async
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ClientSettings, Local
+from headrace.task import TERMINAL
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from headrace.watching import Watchers
 
 R = TypeVar("R")
+
+CHANGES_S: Final = 0.25
+"""Seconds between two looks at a task that is watched; its end is told at once."""
 
 Views = dict[str, TaskView | None]
 """Task id → the task as it was seen; None: unknown."""
@@ -128,6 +132,24 @@ class Connections:
     def wait_blocking(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """As `wait`, from synchronous code, which looks now and then."""
         return self.run(lambda client: client.wait(queue, task_id, timeout_s))
+
+    async def changes(self, queue: str, task_id: str) -> AsyncGenerator[TaskView, None]:
+        """The task now and whenever it has changed, until it has ended or this loop's connections are closed.
+
+        Raises as Client.look does.
+        """
+        from headrace.journal import news
+
+        here, before = self._here(), None
+        async with self._watch(queue).of(task_id) as event:
+            while self._loops.get(asyncio.get_running_loop()) is here:
+                seen = await self.arun(lambda client: client.look(queue, task_id))
+                if seen != before:
+                    yield seen
+                if seen.state in TERMINAL:
+                    return
+                before = seen
+                await news(event, CHANGES_S)
 
     async def wait_all(self, task_ids: Sequence[str], timeout_s: float | None) -> Views:
         """These tasks as they are once all have ended, or when the time is up. Raises StoreUnavailable."""

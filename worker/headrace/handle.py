@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from headrace import actions
@@ -67,6 +68,16 @@ class Handle(Generic[R]):
     async def aprogress(self) -> Progress | None:
         """As `progress`, from asyncio."""
         return (await self._connections.arun(lambda client: client.look(self._queue, self.id))).progress
+
+    async def awatch(self) -> AsyncGenerator[TaskView, None]:
+        """All of the task, now and whenever its state, its attempts or its progress have changed, until it has ended or
+        the App is closed: `async for seen in handle.awatch()`. It is looked at four times a second, from asyncio only.
+
+        Raises UnknownTask, also when its record is kept no longer, and StoreUnavailable.
+        """
+        async with aclosing(self._connections.changes(self._queue, self.id)) as changes:
+            async for seen in changes:
+                yield seen
 
     def cancel(self, force: bool = False) -> State:
         """End a task that waits: CANCELLED. Ask the worker of one that runs to end it: PROCESSING; a coroutine gets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from headrace.broker.broker import Queue, TaskView
@@ -84,6 +84,13 @@ class StandIn(Connections):
     def wait_blocking(self, queue: str, task_id: str, timeout_s: float | None) -> TaskView:
         """As `wait`, from synchronous code."""
         return asyncio.run(self.wait(queue, task_id, timeout_s))
+
+    async def changes(self, queue: str, task_id: str) -> AsyncGenerator[TaskView, None]:
+        """The task now, and when it has ended: what is due until then is worked off for it."""
+        seen = await self.arun(lambda client: client.look(queue, task_id))
+        yield seen
+        if seen.state not in TERMINAL:
+            yield await self.wait(queue, task_id, None)
 
     async def wait_all(self, task_ids: Sequence[str], timeout_s: float | None) -> Views:
         """As `wait`, for all of these."""
