@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,36 @@ async def test_a_task_ten_times_as_long_as_the_ttl_runs_once(desk: Desk, redis_u
         seen = await desk.ended(await desk.submit("count", {"ms": 3_000}))
     assert seen.state is State.COMPLETED and seen.counters.attempts == 1 and seen.counters.crashes == 0
     assert list(counting.runs.values()) == [1]
+
+
+# F13
+
+CPUS = os.cpu_count() or 1
+
+
+async def test_a_machine_without_an_idle_cpu_reclaims_nobody(desk: Desk, redis_url: str) -> None:
+    """Twice as many processes compute as there are CPUs, while two workers hold tasks and watch each other."""
+    counting, lasts_s = Counting(), rounds(4, 40)
+    # In full with the settings that workers have if nobody says otherwise.
+    patience = {"beat_s": rounds(3, 10) / 10, "dead_after_s": float(rounds(3, 10))}
+    hogs = [await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass") for _ in range(2 * CPUS)]
+    try:
+        async with (
+            working(counting.app, redis_url, worker_id="a", concurrency=4, **patience) as one,
+            working(counting.app, redis_url, worker_id="b", concurrency=4, **patience) as two,
+        ):
+            tasks = [await desk.submit("count", {"ms": lasts_s * 1_000}) for _ in range(8)]
+
+            async def all_done() -> bool:
+                return all([(await desk.look(task)).state is State.COMPLETED for task in tasks])
+
+            await eventually(all_done, lasts_s + 60)
+            assert one.stats.redelivered == two.stats.redelivered == 0
+    finally:
+        for hog in hogs:
+            hog.kill()
+            await hog.wait()
+    assert list(counting.runs.values()) == [1] * 8
 
 
 # F14
