@@ -45,7 +45,7 @@ _application = "client"
 def serve_as(module: str) -> None:
     """Which role the applications of this test module have."""
     global _application  # noqa: PLW0603 - as the servers above, of the whole process
-    _application = "api" if module in MANAGERS else "client"
+    _application = "api" if module.rpartition(".")[2] in MANAGERS else "client"
 
 
 def as_role(settings: RedisSettings, role: str) -> RedisSettings:
