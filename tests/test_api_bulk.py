@@ -92,7 +92,7 @@ async def test_all_failures_of_one_kind_are_retried(redis_url: str) -> None:
         untouched = await depth(api)
         job = await ended(api, (await order(api, body | {"expected_count": 250}))["id"])
         after = await depth(api)
-    assert (dry.status, dry.json) == (200, {"count": 250, "truncated": False})
+    assert (dry.status, dry.json) == (200, {"found": 250, "truncated": False})
     assert (untouched["dead_letters"], untouched["pending"]) == (280, 0)
     assert (job["state"], job["found"], job["done"], job["failed"]) == ("done", 250, 250, {})
     assert (after["dead_letters"], after["pending"]) == (30, 250)
@@ -232,7 +232,7 @@ async def test_ids_that_cannot_be_acted_on_are_told_by_reason(redis_url: str) ->
         dry = (await api.ask("POST", BULK, json=body | {"dry_run": True})).json
         job = await ended(api, (await order(api, body))["id"])
         gone = await api.get(f"/api/v1/tasks/{dead[0]}")
-    assert dry == {"count": 5, "truncated": False}
+    assert dry == {"found": 5, "truncated": False}
     assert (job["found"], job["done"]) == (5, 2)
     assert job["failed"] == {"wrong_state": 1, "unknown_task": 2}
     assert job["examples"] == {"wrong_state": waiting, "unknown_task": unknown}
@@ -322,7 +322,7 @@ async def test_a_queue_is_purged_of_what_waits_or_of_its_dead_letters(redis_url:
             await ended(api, answer.json["id"])
         orders, others = await depth(api, "orders"), await depth(api)
         unknown = await api.ask("POST", "/api/v1/queues/ordres:purge", json={"tasks": "dead"})
-    assert [each["count"] for each in dry] == [5, 3]
+    assert [each["found"] for each in dry] == [5, 3]
     assert {name: orders[name] for name in ("pending", "cancelled", "dead_letters")} == {
         "pending": 0, "cancelled": 5, "dead_letters": 0,
     }  # fmt: skip
@@ -391,7 +391,7 @@ async def test_ten_thousand_under_a_busy_worker_are_done_as_often_as_they_were_c
         ids = await add(api, 10_000)
         assert await fail_all(api) == 10_000
         body = {"action": "retry", "filter": "state:failed"}
-        count = (await api.ask("POST", BULK, json=body | {"dry_run": True})).json["count"]
+        count = (await api.ask("POST", BULK, json=body | {"dry_run": True})).json["found"]
         async with failing_and_completing(api) as attempts:
             job = await ended(api, (await order(api, body | {"expected_count": count}))["id"])
 

@@ -544,6 +544,17 @@ def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
     assert headrace("queue", "limit", "default").code == main.USAGE
 
 
+def test_what_changes_a_queue_prints_what_the_api_answers(headrace: Headrace) -> None:
+    submitted(headrace, 1)
+    for word, paused in (("pause", True), ("resume", False)):
+        for changed in (True, False):
+            told = headrace("queue", word, "default", "-o", "json").data
+            assert told == {"queue": "default", "paused": paused, "changed": changed}
+    limited = headrace("queue", "limit", "default", "--max-depth", "10", "-o", "json").data
+    assert limited == headrace("queue", "get", "default", "-o", "json").data
+    assert limited["limits"] == {"max_depth": 10, "rate": None}
+
+
 def test_a_limit_that_is_removed_is_told_with_what_holds_instead(headrace: Headrace) -> None:
     submitted(headrace, 1)
     removed = headrace("queue", "limit", "default", "--rate", "none", "--max-depth", "none").out

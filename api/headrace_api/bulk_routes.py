@@ -68,7 +68,7 @@ class PurgeBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class BulkCount(msgspec.Struct, frozen=True):
     """The answer to a dry run."""
 
-    count: int
+    found: int
     truncated: Annotated[bool, Meta(description="there was no time to count them all: there may be more")]
 
 

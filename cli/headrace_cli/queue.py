@@ -11,7 +11,7 @@ from .complete import queue_names
 from .options import output_option, session_options
 
 if TYPE_CHECKING:
-    from headrace.queues import QueueView
+    from headrace.queues import QueueState, QueueView
 
     from .records import Cell, Column
     from .session import Session
@@ -166,15 +166,15 @@ def _set_paused(name: str, paused: bool, output: str) -> None:
     from .records import say
     from .session import run
 
-    async def work(session: Session) -> bool:
+    async def work(session: Session) -> QueueState:
         change = queues.pause if paused else queues.resume
         changed = await change(session.client, session.queue(name))
         await session.record("queue.pause" if paused else "queue.resume", name, name)
-        return changed
+        return queues.QueueState(name, paused, changed)
 
-    changed = run(work)
+    made = run(work)
     state = "paused" if paused else "not paused"
-    say({"queue": name, "paused": paused}, name, state if changed else f"{state} already", output)
+    say(made, name, state if made.changed else f"{state} already", output)
 
 
 @command.command(
@@ -203,14 +203,16 @@ def limit(name: str, max_depth: str | None, rate: str | None, output: str, **_: 
     if not limits:
         raise click.UsageError("Say which limit: --max-depth N or --rate N/s.")
 
-    async def work(session: Session) -> None:
-        await queues.limit(session.client, session.queue(name), **limits)
+    async def work(session: Session) -> QueueView:
+        queue = session.queue(name)
+        await queues.limit(session.client, queue, **limits)
         await session.record("queue.limit", name, name, **limits)
+        return await queues.look(session.client, queue, await queues.serving(session.client, queue))
 
-    run(work)
+    seen = run(work)
     without = {"max_depth": "as HEADRACE_MAX_DEPTH", "rate": "none"}
     words = ", ".join(f"{key.replace('_', ' ')} {value or without[key]}" for key, value in limits.items())
-    say({"queue": name, "limits": limits}, name, words, output)
+    say(seen, name, words, output)
 
 
 def _limit(text: str) -> int | str | None:
