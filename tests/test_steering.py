@@ -120,6 +120,19 @@ async def test_a_bad_template_is_a_condition_and_an_event(scene: Opener) -> None
     assert pool.told == ["InvalidTemplate"]
 
 
+async def test_a_template_that_the_cluster_refuses_is_a_condition_and_an_event_too(scene: Opener) -> None:
+    pool = scene()
+
+    async def refuse(*_: Any) -> None:
+        raise Refused("containerPort: must be between 1 and 65535")
+
+    pool.cluster.apply = refuse  # type: ignore[method-assign, assignment]
+    await pool.ticks(3)
+    assert pool.condition("Ready")["reason"] == "Refused"
+    assert pool.told == ["InvalidTemplate"]
+    assert pool.cluster.news[0].message == "containerPort: must be between 1 and 65535"
+
+
 async def test_the_status_says_why(scene: Opener) -> None:
     pool = scene()
     await pool.submit(42)

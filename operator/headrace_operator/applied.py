@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from .cluster import Cluster, Refused
 from .fleet import Key
 from .manifests import Pool, fingerprint
 from .refusal import Refusals
 from .spec import InvalidSpec
 from .status import Condition
-from .troubles import Troubles, put
-
-TEMPLATE_VALID: Final = "TemplateValid"
+from .troubles import TEMPLATE_VALID, Troubles, put
 
 
 class Applied:

@@ -181,8 +181,8 @@ class Steering:
         found = tuple(self.troubles.values())  # the resource may change meanwhile
         wrong = {condition.reason for condition in found}
         for condition in found:
-            if condition.reason in troubles.TOLD:
-                await self.tell(cluster, News(troubles.TOLD[condition.reason], condition.message), at)
+            if (event := troubles.event_of(condition)) is not None:
+                await self.tell(cluster, News(event, condition.message), at)
         news = None if self.decision is None else of_decision(self.decision)
         if news is not None:
             await self.tell(cluster, news, at)

@@ -29,6 +29,8 @@ PASSING: Final = (
 )  # fmt: skip
 """What comes and goes: told anew when it comes back."""
 
+TEMPLATE_VALID: Final = "TemplateValid"
+"""Type of the condition of a template, whoever found it wrong: the operator or the API server."""
 UNSAID: Final = 1
 """The default of spec.replicas, which is there for the scale subresource only."""
 Troubles = dict[str, Condition]
@@ -41,6 +43,11 @@ def put(found: Troubles, type: str, condition: Condition | None) -> None:
         found.pop(type, None)
     else:
         found[type] = condition
+
+
+def event_of(condition: Condition) -> Event | None:
+    """The Event that tells it, if it is worth one."""
+    return Event.INVALID_TEMPLATE if condition.type == TEMPLATE_VALID else TOLD.get(condition.reason)
 
 
 def conflict(expected: int, found: int) -> Condition:
