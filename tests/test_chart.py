@@ -466,6 +466,16 @@ def test_every_knob_reaches_every_pod() -> None:
     assert one(objects, "Ingress", "tasks-api")["spec"]["rules"][0]["host"] == "tasks.example.org"
 
 
+def test_a_variable_of_the_values_stands_there_once_and_wins() -> None:
+    """Helm applies on the server's side, and the server refuses two of one name."""
+    given = 'api.extraEnv=[{"name": "HEADRACE_HOST", "value": "::"}, {"name": "HEADRACE_DURABILITY", "value": "fsync"}]'
+    spec = one(template("--set-json", given), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+    names = [each["name"] for each in spec["containers"][0]["env"]]
+    assert len(names) == len(set(names))
+    assert (env_of(spec)["HEADRACE_HOST"], env_of(spec)["HEADRACE_DURABILITY"]) == ("::", "fsync")
+    assert env_of(spec)["PORT"] == "8080", "the rest is as it was, and text stays text"
+
+
 def test_user_namespaces_are_asked_for_in_both_directions_and_by_default_in_none() -> None:
     given = ("--set", "redis.embedded.enabled=true,redis.embedded.hostUsers=true,api.hostUsers=false")
     found = {name: spec.get("hostUsers") for name, _, spec in pods(template(*given))}
@@ -522,6 +532,20 @@ def test_parts_can_be_left_out() -> None:
             "worker.defaults.podSpec.serviceAccountName cannot be the same",
         ),
         ("worker.defaults.podSpec.containers={}", "or the worker's resources in worker.defaults.resources"),
+        ("operator.strategy.type=RollingUpdate", "leave operator.strategy empty"),
+        ("redis.external.sentinel.nodes={a:1}", "needs redis.external.sentinel.masterName"),
+        ("redis.tls.enabled=true", "write rediss:// there"),
+        ("redis.external.host=a,redis.tls.caSecret=ca", "Set redis.tls.enabled=true."),
+        ("api.autoscaling.enabled=true,api.resources=null", "api.resources.requests.cpu is not set"),
+        ("networkPolicy.workers.enabled=true", "needs networkPolicy.enabled=true"),
+        ("redis.external.host=a:6379", "/redis/external/host"),
+        ("image.digest=abc", "/image/digest"),
+        ("redis.keys.password=", "/redis/keys/password"),
+        ("fullnameOverride=Tasks", "/fullnameOverride"),
+        (
+            "operator.connections.Big_Shop.secret=shop",
+            "connections.Big_Shop: pools name a connection by small",
+        ),
         ("api.auth.mode=basic", "/api/auth/mode"),
         ("api.hostUsers=maybe", "/api/hostUsers"),
         ("networkPolicy.apiServerCidrs={10.0.0.1}", "/networkPolicy/apiServerCidrs/0"),

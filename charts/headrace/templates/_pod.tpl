@@ -160,6 +160,15 @@ is not optional, so that a pod without it does not start and says which key of w
     secretKeyRef: {name: {{ (index . 0).Values.redis.existingSecret }}, key: {{ index . 2 }}, optional: {{ index . 3 }}}
 {{- end }}
 
+{{/* Variables of ours, but for those that the values name themselves: the API server refuses two of one name. Of (dict "own" text "extra" list). */}}
+{{- define "headrace.env" -}}
+{{- $names := list -}}
+{{- range .extra }}{{ $names = append $names .name }}{{ end -}}
+{{- $variables := list -}}
+{{- range .own | fromYamlArray }}{{ if not (has .name $names) }}{{ $variables = append $variables . }}{{ end }}{{ end -}}
+{{- toYaml (concat $variables .extra) -}}
+{{- end -}}
+
 {{- define "headrace.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 {{- if .root.Values.redis.tls.caSecret }}
