@@ -180,7 +180,7 @@ class ControlPlane:
             command = [str(programs.folder() / name), *arguments]
             self._running[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
 
-    def _wait(self, good: Callable[[], bool], patience_s: float = 60) -> None:
+    def _wait(self, good: Callable[[], bool], patience_s: float = 180) -> None:
         end = time.monotonic() + patience_s
         while not good():
             assert time.monotonic() < end, f"the control plane does not start; its logs are in {self.folder}/log"
@@ -192,8 +192,8 @@ def running(folder: Path, *admission: str) -> Iterator[ControlPlane]:
     """A control plane for the tests of a module; they are skipped where none can be started."""
     if reason := why_not():
         pytest.skip(reason)
-    made = ControlPlane(folder, *admission).start()
+    made = ControlPlane(folder, *admission)
     try:
-        yield made
+        yield made.start()
     finally:
         made.stop()
