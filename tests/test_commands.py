@@ -736,6 +736,9 @@ def test_a_bar_is_drawn_in_a_terminal_after_a_second(monkeypatch: pytest.MonkeyP
 SHOWN = [
     (("errors",), main.OK, "looked at"),
     (("replay-dead", "type:greet", "--dry-run"), main.OK, "looked at"),
+    (("task", "ls"), main.OK, "looked at"),
+    (("task", "cancel", "ID", "OTHER", "-o", "json"), main.OK, "tasks "),
+    (("submit", "greet", "--batch", "-", "-o", "json"), main.OK, "submitted "),
     (("workers",), main.OK, "looking twice for who lives"),
     (("task", "get", "ID", "--wait", "--timeout", "0.5"), main.TIMED_OUT, "waiting for "),
     (("task", "get", "ID", "OTHER", "--wait", "--timeout", "0.5"), main.TIMED_OUT, "ended"),
@@ -747,9 +750,10 @@ SHOWN = [
 def test_what_takes_long_shows_that_it_goes_on(
     headrace: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
 ) -> None:
-    terminal = in_a_terminal(monkeypatch, 0.0)
     ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
-    done = headrace(*(ids.get(arg, arg) for arg in args))
+    terminal = in_a_terminal(monkeypatch, 0.0)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    done = headrace(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
     assert done.code == code, done.err
     assert shown in terminal.getvalue()
     assert shown not in done.out
@@ -761,7 +765,7 @@ def test_in_a_pipe_nothing_shows_that_it_goes_on(
 ) -> None:
     monkeypatch.setattr(progress, "QUIET_S", 0.0)
     ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
-    done = headrace(*(ids.get(arg, arg) for arg in args))
+    done = headrace(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
     assert done.code == code, done.err
     assert shown not in done.out + done.err
     assert "\x1b" not in done.out + done.err

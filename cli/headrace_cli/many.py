@@ -50,7 +50,7 @@ def on_each(given: Sequence[str], act: Callable[[Session, str], Awaitable[Outcom
 
     async def work(session: Session) -> None:
         nonlocal failed
-        with Bar("tasks", len(ids), beside_data=True) as bar:
+        with Bar("tasks", len(ids), beside_data=form not in {"json", "yaml"}) as bar:
             for done, task_id in enumerate(ids, 1):
                 try:
                     outcome = await act(session, task_id)

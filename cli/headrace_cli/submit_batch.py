@@ -81,7 +81,8 @@ def _check(options: dict[str, Any]) -> None:
 
 def _send_all(session: Session, runner: asyncio.Runner, options: dict[str, Any], tally: _Tally) -> None:
     lines = _lines(options["batch"], options["skip"])
-    with Bar("submitted", None, beside_data=True) as bar:
+    beside_data = options["output"] not in {"json", "yaml"}
+    with Bar("submitted", None, beside_data=beside_data) as bar:
         while some := list(islice(lines, AT_ONCE)):
             try:
                 runner.run(_send(session, some, options, tally))

@@ -51,7 +51,7 @@ def command(words: tuple[str, ...], limit: int, everything: bool, output: str, *
         from headrace.summaries import summary
 
         found: list[TaskSummary] = []
-        async for seen in _found(session, " ".join(words), wanted, whole):
+        async for seen in _found(session, " ".join(words), wanted, output):
             if output == "name":
                 click.echo(seen.id)
             else:
@@ -63,7 +63,7 @@ def command(words: tuple[str, ...], limit: int, everything: bool, output: str, *
         show_all(tasks, LISTING, output)
 
 
-async def _found(session: Session, text: str, limit: int | None, payloads: bool) -> AsyncIterator[TaskView]:
+async def _found(session: Session, text: str, limit: int | None, output: str) -> AsyncIterator[TaskView]:
     from headrace.filters import Filter
     from headrace.listing import MAX_LIMIT, Ask, page, queues_of
 
@@ -72,7 +72,8 @@ async def _found(session: Session, text: str, limit: int | None, payloads: bool)
 
     filter, position, given, scanned = Filter.parse(text), None, 0, 0
     queues = await queues_of(session.client, session.settings.namespace)
-    with Bar("looked at", None, beside_data=True) as bar:
+    payloads = output in {"json", "yaml"}
+    with Bar("looked at", None, beside_data=output == "name", passing=True) as bar:
         while limit is None or given < limit:
             want = MAX_LIMIT if limit is None else min(MAX_LIMIT, limit - given)
             found = await page(session.client, queues, Ask(filter, position, want, payloads=payloads))
