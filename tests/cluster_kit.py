@@ -122,9 +122,9 @@ class World:
         body = {"type": type, "payload": payload or {}, **more}
         return await self.api.submitted(body)
 
-    async def submit_many(self, type: str, payload: Json, count: int) -> list[str]:
+    async def submit_many(self, type: str, payload: Json, count: int, queue: str = "default") -> list[str]:
         """A batch over HTTP."""
-        tasks = [{"type": type, "payload": payload} for _ in range(count)]
+        tasks = [{"type": type, "payload": payload, "queue": queue} for _ in range(count)]
         answer: Answer = await self.api.ask("POST", "/api/v1/tasks:batch", json={"tasks": tasks})
         assert answer.status == 201, answer.text
         return [each["task_id"] for each in answer.json["tasks"]]
