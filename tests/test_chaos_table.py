@@ -85,9 +85,11 @@ def test_the_last_run_saw_only_tests_that_the_table_names_and_none_failed() -> N
 
 def test_a_run_of_some_tests_leaves_the_others_results(tmp_path: Path) -> None:
     page, file = tmp_path / "page.md", tmp_path / "results.json"
-    page.write_text(f"| F1 | a | `test_a::test_one` | b |\n| F2 | a | `test_a::test_two` | b | – |\n\n{BEGIN}not yet\n")
+    page.write_text(
+        f"| F1 | a | `test_a::test_one` `test_a::test_three` | b |\n| F2 | a | `test_a::test_two` | b | – |\n\n{BEGIN}not yet\n"
+    )
     results.keep({"test_a::test_one[x]": Result("passed", 1.4, "2026-01-01", ["worst 2 s"])}, file, page)
     results.keep({"test_a::test_two": Result("failed", 61.0, "2026-01-02")}, file, page)
     results.keep({"test_a::test_one[y]": Result("passed", 0.8, "2026-01-02", ["worst 2 s"])}, file, page)
-    assert [row.seen for row in read(page)] == ["2 passed in 2 s; worst 2 s", "1 failed in 61 s"]
+    assert [row.seen for row in read(page)] == ["2 passed in 2 s; worst 2 s; 1 of 2 tests not run", "1 failed in 61 s"]
     assert page.read_text().endswith("of 2026-01-01 to 2026-01-02: 3 tests, 1 minutes one after the other.\n")

@@ -66,7 +66,10 @@ def seen(mode: Mode, results: Results) -> str:
     counts = Counter(result.outcome for result in its)
     numbers = ", ".join(f"{counts[word]} {word}" for word in _WORDS if counts[word])
     said = dict.fromkeys(line for result in its for line in result.said)
-    return "; ".join([f"{numbers} in {sum(result.seconds for result in its):.0f} s", *said])
+    run = {name.partition("[")[0] for name in results}
+    missing = sum(f"{module}::{test}" not in run for module, test in mode.tests)
+    rest = [f"{missing} of {len(mode.tests)} tests not run"] if missing else []
+    return "; ".join([f"{numbers} in {sum(result.seconds for result in its):.0f} s", *said, *rest])
 
 
 def summary(results: Results) -> str:
