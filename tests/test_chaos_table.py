@@ -85,9 +85,8 @@ def test_the_last_run_saw_only_tests_that_the_table_names_and_none_failed() -> N
 
 def test_a_run_of_some_tests_leaves_the_others_results(tmp_path: Path) -> None:
     page, file = tmp_path / "page.md", tmp_path / "results.json"
-    page.write_text(
-        f"| F1 | a | `test_a::test_one` `test_a::test_three` | b |\n| F2 | a | `test_a::test_two` | b | – |\n\n{BEGIN}not yet\n"
-    )
+    rows = "| F1 | a | `test_a::test_one` `test_a::test_three` | b |\n| F2 | a | `test_a::test_two` | b | – |\n"
+    page.write_text(f"{rows}\n{BEGIN}not yet\n")
     results.keep({"test_a::test_one[x]": Result("passed", 1.4, "2026-01-01", ["worst 2 s"])}, file, page)
     results.keep({"test_a::test_two": Result("failed", 61.0, "2026-01-02")}, file, page)
     results.keep({"test_a::test_one[y]": Result("passed", 0.8, "2026-01-02", ["worst 2 s"])}, file, page)
