@@ -1,8 +1,8 @@
 /* The bare client: it runs headrace's own scripts as fast as C with hiredis can, and does nothing else.
  *
  *   floor WHERE ping   BATCH OUT TOTAL
- *   floor WHERE submit BATCH OUT TOTAL TYPE SHA KEY...
- *   floor WHERE drain  BATCH OUT TOTAL TYPE SHA KEY...
+ *   floor WHERE submit BATCH OUT TOTAL TYPE SHA KEY
+ *   floor WHERE drain  BATCH OUT TOTAL TYPE SHA KEY
  *
  * WHERE is the path of a Unix socket, or a port of the loopback address. BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
  * does the same, argument by argument, where there is no compiler. The scripts have to be loaded.
@@ -15,13 +15,12 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { MAX_BATCH = 1000, PAYLOAD = 100, MAX_KEYS = 32, REPORT = 3, GROUP = 5, MAX_STREAMS = 6, HEAD = 3 };
+enum { MAX_BATCH = 1000, PAYLOAD = 100, KEYS = 1, REPORT = 3, GROUP = 5, MAX_STREAMS = 6, HEAD = 3 };
 
 static redisContext *redis;
-static const char *type, *args[HEAD + MAX_KEYS + 8 + GROUP * MAX_STREAMS + REPORT * MAX_BATCH];
+static const char *type, *args[HEAD + KEYS + 8 + GROUP * MAX_STREAMS + REPORT * MAX_BATCH];
 static size_t lengths[sizeof args / sizeof *args];
 static int used, head;
-static char key_count[8];
 
 static void fail(const char *format, ...) {
   va_list rest;
@@ -86,19 +85,20 @@ static unsigned long long next_random(void) {
 }
 
 static void send_submit(long from, int count) {
-  static char filler[PAYLOAD];
+  static char filler[PAYLOAD], *ids[MAX_BATCH];
   size_t length, payload;
-  char *id, *text;
+  char *text;
   memset(filler, 'x', sizeof filler);
   begin();
-  add_text(""), add_text("0"), add_text("0");
+  add_text(""), add_text("0"), add_text("0"), add_text("1");
   for (int i = 0; i < count; i++) {
     unsigned long long a = next_random(), b = next_random();
-    id = keep(&length, "%08llx-%04llx-4%03llx-a%03llx-%012llx", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffffffffffffULL);
-    add(id, length);
-    add_text("1");
+    ids[i] = keep(&length, "%08llx-%04llx-4%03llx-a%03llx-%012llx", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffffffffffffULL);
+    add(ids[i], length);
+  }
+  for (int i = 0; i < count; i++) {
     payload = (size_t)snprintf(NULL, 0, "{\"n\":%ld,\"text\":\"\"}", from + i);
-    text = keep(&length, "{\"v\":1,\"p\":1,\"i\":\"%.36s\",\"t\":\"%s\",\"c\":1764024000000,\"a\":{\"n\":%ld,\"text\":\"%.*s\"}}", id,
+    text = keep(&length, "{\"v\":1,\"p\":1,\"i\":\"%.36s\",\"t\":\"%s\",\"c\":1764024000000,\"a\":{\"n\":%ld,\"text\":\"%.*s\"}}", ids[i],
                 type, from + i, (int)(PAYLOAD - payload), filler);
     add(text, length);
   }
@@ -125,28 +125,33 @@ static void submit(int batch, int out, long total) {
 
 /* -- the life of a worker: report what was claimed as completed, claim the next, in one call */
 
-static void add_report(const char *digit, redisReply *entry, redisReply *claimed) {
+static const char *id_of(redisReply *claimed) {
+  const char *id = strstr(claimed->str, "\"i\":\"");
+  if (!id || claimed->len < 60) fail("an envelope of an unknown form");
+  return id + 5;
+}
+
+static void add_record(const char *digit, redisReply *entry, redisReply *claimed) {
   size_t length;
   char *text;
-  const char *envelope = claimed->str, *id = strstr(envelope, "\"i\":\"");
   static struct timespec now;
   long long ms;
-  if (!id || claimed->len < 60) fail("an envelope of an unknown form");
   clock_gettime(CLOCK_REALTIME, &now);
   ms = now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-  add(entry->str, entry->len);
-  add(id + 5, 36);
   text = keep(&length, "completed %zu\n%s1,0,0,0\n{\"p\":\"%s%s\",\"o\":\"completed\",\"w\":\"floor:01234567\",\"s\":%lld,\"e\":%lld}",
-              claimed->len, envelope, digit, entry->str, ms, ms);
+              claimed->len, claimed->str, digit, entry->str, ms, ms);
   add(text, length);
 }
 
-/* Reports of one kind, by stream as the claims came: digit, then entry id and envelope of each. */
+/* Reports of one kind, by stream as the claims came: digit, then all entry ids, all ids, all records. */
 static void add_stream(redisReply *rows) {
   size_t length;
-  const char *digit = rows->element[0]->str, *number = keep(&length, "%ld", (long)(rows->elements / 2));
+  redisReply **row = rows->element;
+  const char *digit = row[0]->str, *number = keep(&length, "%ld", (long)(rows->elements / 2));
   add(digit, 1), add_text("completed"), add_text(""), add_text(type), add(number, length);
-  for (size_t i = 1; i < rows->elements; i += 2) add_report(digit, rows->element[i], rows->element[i + 1]);
+  for (size_t i = 1; i < rows->elements; i += 2) add(row[i]->str, row[i]->len);
+  for (size_t i = 2; i < rows->elements; i += 2) add(id_of(row[i]), 36);
+  for (size_t i = 1; i < rows->elements; i += 2) add_record(digit, row[i], row[i + 1]);
 }
 
 static void send_cycle(const char *batch, redisReply *claims) {
@@ -201,11 +206,9 @@ int main(int count, char **words) {
   redis = strchr(words[1], '/') ? redisConnectUnix(words[1]) : redisConnect("127.0.0.1", atoi(words[1]));
   if (!redis || redis->err) fail("%s", redis ? redis->errstr : "no memory");
   if (count > 7) {
-    if (count - 8 > MAX_KEYS) fail("too many keys");
+    if (count != 9) fail("a script gets one key");
     type = words[6];
-    snprintf(key_count, sizeof key_count, "%d", count - 8);
-    add_text("EVALSHA"), add_text(words[7]), add_text(key_count);
-    for (int i = 8; i < count; i++) add_text(words[i]);
+    add_text("EVALSHA"), add_text(words[7]), add_text("1"), add_text(words[8]);
     head = used;
   }
   state = (unsigned long long)(seconds(CLOCK_REALTIME) * 1e9) | 1;

@@ -59,27 +59,28 @@ def new_id() -> bytes:
 
 
 def submission(task_type: bytes, first: int, count: int) -> Arguments:
-    args = [b"", b"0", b"0"]
-    for number in range(first, first + count):
-        task_id = new_id()
-        args += (task_id, b"1", envelope(task_id, task_type, number))
-    return args
+    ids = [new_id() for _ in range(count)]
+    texts = [envelope(task_id, task_type, number) for number, task_id in enumerate(ids, first)]
+    return [b"", b"0", b"0", b"1", *ids, *texts]
 
 
-def report(place: bytes, text: bytes, now_ms: int) -> Arguments:
+def task_id_of(text: bytes) -> bytes:
     start = text.index(b'"i":"') + 5
+    return text[start : start + 36]
+
+
+def record(place: bytes, text: bytes, now_ms: int) -> bytes:
     attempt = b'{"p":"%b","o":"completed","w":"%b","s":%d,"e":%d}' % (place, WORKER, now_ms, now_ms)
-    record = b"completed %d\n%b1,0,0,0\n%b" % (len(text), text, attempt)
-    return [place[1:], text[start : start + 36], record]
+    return b"completed %d\n%b1,0,0,0\n%b" % (len(text), text, attempt)
 
 
 def cycle(task_type: bytes, batch: int, claims: list[list[bytes]]) -> Arguments:
     args = [WORKER, b"%d" % batch, b"rs3210", b"", b"0", b"86400", b"10000"]
     now_ms = int(time.time() * 1000)
     for digit, *rows in claims:
-        args += (digit, b"completed", b"", task_type, b"%d" % (len(rows) // 2))
-        for entry, text in zip(rows[::2], rows[1::2], strict=True):
-            args += report(digit + entry, text, now_ms)
+        entries, texts = rows[::2], rows[1::2]
+        args += (digit, b"completed", b"", task_type, b"%d" % len(entries), *entries, *map(task_id_of, texts))
+        args += [record(digit + entry, text, now_ms) for entry, text in zip(entries, texts, strict=True)]
     return args
 
 

@@ -56,7 +56,7 @@ class Floor:
         words = [way.path or str(way.port), mode, str(batch), str(out), str(tasks)]
         if script is not None:
             call = server.queue.submit([]) if script == "submit" else server.queue.cycle("", 0)
-            words += [kind, call.script.sha, *(server.queue.keys[suffix] for suffix in call.script.keys)]
+            words += [kind, call.script.sha, server.queue.keys.prefix]
         before = server.cpu_s()
         done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.broker.broker import Queue
-from headrace.broker.scripts import by_index, script
+from headrace.broker.scripts import script, written_out
 from model_redis import Wire
 from model_task import QUEUE
 from model_worker import Worker
@@ -29,22 +29,24 @@ class Mutant:
     def queue(self, wire: Wire) -> Queue:
         """A queue that runs the faulty script."""
         sound = script(self.script)
-        old, new = (by_index(code, sound.keys) for code in (self.old, self.new))
+        old, new = (written_out(code, sound.keys) for code in (self.old, self.new))
         assert old in sound.source, f"{self.script}.lua has changed: {self.old!r} is gone"
         source = sound.source.replace(old, new)
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         wire.command("SCRIPT", "LOAD", source)
         queue = Queue(QUEUE)
         evalsha, _, *keys = queue._head(sound)
-        queue._heads[self.script] = (evalsha, sha, *keys)
+        queue._heads[self.script] = (evalsha, sha.encode(), *keys)
         return queue
 
 
 MUTANTS: Final = (
     Mutant("no fence", "cycle",
-           "call('XACK', stream, GROUP, entry) == 1 then", "true then"),
+           "if all or unusual().take(stream, entry) then", "if true then"),
+    Mutant("what waits is reported", "cycle",
+           "'(' .. info['last-delivered-id'], entry, 'COUNT', 1) > 0 then", "'+', '-') > 0 then"),
     Mutant("ended tasks stay in loc", "cycle", "call('HDEL', K.loc, unpack(gone_ids))", ""),
-    Mutant("ended entries stay", "cycle", "call('XDEL', stream, unpack(entries))", ""),
+    Mutant("ended entries stay", "cycle", "call('XDEL', stream, unpack(argv, first, last))", ""),
     Mutant("claims while paused", "cycle", "local free = paused and 0 or want", "local free = want"),
     Mutant("refused at full memory", "cycle", "#!lua flags=allow-oom", "#!lua"),
     Mutant("two suspects a worker", "cycle", "(held.err or #held == 0) and 1 or 0", "free"),
@@ -53,15 +55,14 @@ MUTANTS: Final = (
            "some_asked and call('HDEL', K.rev, id) == 1", "call('HGET', K.rev, id)"),
     Mutant("history by place alone", "cycle", "'\\n{\"p\":\"' .. place .. '\",\"o\":\"' .. outcome .. '\"'", "place"),
     Mutant("stale reports are counted", "cycle", "if accepted > cancelled then",
-           "accepted = (last - a) / 3 if true then"),
+           "accepted = count if true then"),
     Mutant("no marker is passed on", "cycle", "if work then call('LPUSH', K.wake, '1') end", ""),
     Mutant("markers for nothing", "cycle", "if not work and free < want then", "if not work then"),
     Mutant("no marker for a suspect", "cycle", "work = left('s')", "work = false"),
     Mutant("lag for depth", "cycle", "length > info.pending", "(info.lag or 0) > 0"),
     Mutant("a unique key is kept", "cycle", "call('HDEL', K.u, key)", ""),
-    Mutant("a live task alone is not looked up", "submit", "if call('HEXISTS', K.loc, id) == 1 then", "if false then"),
-    Mutant("an ended task alone is not looked up", "submit", "elseif call('EXISTS', K.t .. id) == 1 then",
-           "elseif false then"),
+    Mutant("a live task alone is not looked up", "submit", "plain = plain and not known[i] end", "end"),
+    Mutant("an ended task alone is not looked up", "submit", "== 1 and not some_ended and", "== 1 and"),
     Mutant("live tasks are not looked up", "submit", "if known[i] or taken[id] then", "if taken[id] then"),
     Mutant("ended tasks are not looked up", "submit", "elseif some_ended and", "elseif false and"),
     Mutant("twice in one call", "submit", "if known[i] or taken[id] then", "if known[i] then"),

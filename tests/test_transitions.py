@@ -8,7 +8,7 @@ import pytest
 
 from headrace import task
 from headrace.broker.broker import Queue
-from headrace.broker.scripts import all_scripts, by_index
+from headrace.broker.scripts import all_scripts, written_out
 from model_desk import Desk
 from model_dump import complaints, look
 from model_task import new, task_id
@@ -119,6 +119,28 @@ def test_as_many_reports_as_a_call_takes_are_accepted(desk: Desk) -> None:
         desk.queue.cycle("w", 0, [*reports, reports[0]])
 
 
+def test_reports_of_one_call_are_judged_one_by_one(desk: Desk) -> None:
+    """They are acknowledged together; if one was not pending, the others are accepted all the same, and once."""
+    desk.submit(new(A))
+    stale = desk.one().report("completed")
+    desk.reclaim()
+    desk.submit(new(B), new(C))
+    b, c = (claim.report("completed") for claim in desk.claim("v", slots=3)[-2:])
+    assert desk.report(b, stale, c, b, worker="v") == [b"dup", b"stale", b"dup"]
+    assert (desk.completed(), desk.state(B), desk.state(C)) == (2, "completed", "completed")
+    assert complaints(look(desk.wire, desk.queue)) == []
+
+
+def test_what_waits_again_is_not_ended_by_a_report_of_before(desk: Desk) -> None:
+    """The group was lost and made again: the entry is there, and nobody holds it."""
+    desk.submit(new(A))
+    before = desk.one().report("completed")
+    desk.destroy_group("1")
+    desk.init()
+    assert desk.report(before) != []
+    assert desk.state(A) == "pending"
+
+
 def test_a_submission_beyond_what_a_call_takes_is_refused_before_it_is_sent(desk: Desk) -> None:
     batch = [new(task_id(n)) for n in range(1, 1002)]
     assert set(desk.submit(*batch[:1000])) == {"new"}
@@ -128,9 +150,9 @@ def test_a_submission_beyond_what_a_call_takes_is_refused_before_it_is_sent(desk
 
 def test_a_script_cannot_name_a_key_that_it_is_not_given() -> None:
     """A missing one would show only where that line runs."""
-    assert by_index("call('GET', K.t .. id) KEYS[1]", ("loc", "t")) == "call('GET', KEYS[2] .. id) KEYS[1]"
+    assert written_out("call('GET', K.t .. id) KEYS[1]", ("loc", "t")) == "call('GET', P..'t:' .. id) KEYS[1]"
     with pytest.raises(ValueError, match="not in tuple"):
-        by_index("call('GET', K.t .. id)", ("loc",))
+        written_out("call('GET', K.t .. id)", ("loc",))
     assert not [name for name, made in all_scripts().items() if "K." in made.source]
 
 

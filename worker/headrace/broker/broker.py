@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -20,7 +21,6 @@ from .keys import STREAMS, NamespaceKeys, QueueKeys
 from .reclaiming import Buried, Reclaim, Reclaimed, parse_reclaimed
 from .replies import (
     MAX_ITEMS,
-    STATUS,
     Beat,
     Claim,
     Cycle,
@@ -39,6 +39,7 @@ from .replies import (
     parse_depth,
     parse_found,
     parse_held,
+    parse_submitted,
     parse_workers,
     report_args,
     view,
@@ -89,8 +90,8 @@ class Call(Generic[R]):
     """A script call that is not sent yet."""
 
     script: Script
-    head: tuple[bytes | str, ...]
-    """EVALSHA, sha, number of keys, keys."""
+    head: tuple[bytes, ...]
+    """`Script.head` of its queue or namespace."""
     args: Sequence[bytes | str | int]
     parse: Callable[[Any], R]
     writes_tasks: bool = False
@@ -105,8 +106,8 @@ class Queue:
         self.namespace = tasks.check_queue(namespace)
         self.keys = QueueKeys(namespace, name)
         self.journal_cap = journal_cap
-        self._heads: dict[str, tuple[bytes | str, ...]] = {}
-        """Made when first used: all of them take 30 kB, and an operator looks at a thousand queues."""
+        self._heads: dict[str, tuple[bytes, ...]] = {}
+        """Made when first used: an operator looks at a thousand queues."""
 
     def _call(
         self,
@@ -118,10 +119,9 @@ class Queue:
         script = all_scripts()[name]
         return Call(script, self._heads.get(name) or self._head(script), args, parse, writes_tasks)
 
-    def _head(self, script: Script) -> tuple[bytes | str, ...]:
+    def _head(self, script: Script) -> tuple[bytes, ...]:
         keys = NamespaceKeys(self.namespace) if script.name == "enlist" else self.keys
-        names = tuple(keys[suffix].encode() for suffix in script.keys)
-        head = self._heads[script.name] = (b"EVALSHA", script.sha.encode(), b"%d" % len(names), *names)
+        head = self._heads[script.name] = script.head(keys.prefix)
         return head
 
     def init(self, run_id: str = "", now_ms: int | None = None) -> Call[tuple[int, bool]]:
@@ -140,21 +140,14 @@ class Queue:
         """
         if len(batch) > MAX_SUBMIT:
             raise ValueError(f"A submission takes {MAX_SUBMIT:,} tasks, not {len(batch):,}: send several.")
-        args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch)]
-        for new in batch:
-            args += (new.id, new.where(), new.envelope)
         ids = [new.id for new in batch]
-
-        def parse(reply: list[bytes]) -> list[Submitted]:
-            holders = iter(reply[1:])
-            letters = reply[0].decode()
-            limit = int(reply[-1]) if "f" in letters else 0
-            return [
-                Submitted(id_, STATUS[letter], next(holders).decode() if letter == "u" else None, limit)
-                for id_, letter in zip(ids, letters, strict=True)
-            ]
-
-        return self._call("submit", args, parse, writes_tasks=True)
+        wheres = [new.where() for new in batch]
+        alike = len(set(wheres)) == 1 and len(set(ids)) == len(ids)
+        args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch), wheres[0] if alike else "", *ids]
+        args += [new.envelope for new in batch]
+        if not alike:
+            args += wheres
+        return self._call("submit", args, partial(parse_submitted, ids), writes_tasks=True)
 
     def cycle(
         self,

@@ -50,6 +50,11 @@ _NAMED_BY_MORE: Final = {"t", "once", "progress"}
 """Beginnings of many keys; a script joins the rest."""
 
 
+def ending(suffix: str) -> str:
+    """What follows the prefix in the key of this suffix, or in its beginning."""
+    return f"{suffix}:" if suffix in _NAMED_BY_MORE else suffix
+
+
 @dataclass(frozen=True)
 class QueueKeys:
     """The keys of one queue, by the suffixes of the table above."""
@@ -62,7 +67,7 @@ class QueueKeys:
         object.__setattr__(self, "prefix", f"hr:{{{self.namespace}/{self.queue}}}:")
 
     def __getitem__(self, suffix: str) -> str:
-        return f"{self.prefix}{suffix}:" if suffix in _NAMED_BY_MORE else f"{self.prefix}{suffix}"
+        return f"{self.prefix}{ending(suffix)}"
 
 
 @dataclass(frozen=True)
@@ -71,5 +76,9 @@ class NamespaceKeys:
 
     namespace: str
 
+    @property
+    def prefix(self) -> str:
+        return f"hr:{{{self.namespace}}}:"
+
     def __getitem__(self, suffix: str) -> str:
-        return f"hr:{{{self.namespace}}}:{suffix}"
+        return f"{self.prefix}{suffix}"

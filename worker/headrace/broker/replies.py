@@ -49,7 +49,20 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     """Of a call that is refused because the queue is full: how many live tasks it may hold."""
 
 
-STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
+_STATUS: Final = {"n": "new", "k": "known", "t": "finished", "u": "unique", "f": "full"}
+
+
+def parse_submitted(ids: Sequence[str], reply: list[bytes]) -> list[Submitted]:
+    """The answer to a submission of these ids."""
+    letters = reply[0].decode()
+    if len(reply) == 1:  # nearly always
+        return [Submitted(id_, _STATUS[letter]) for id_, letter in zip(ids, letters, strict=True)]
+    holders = iter(reply[1:])
+    limit = int(reply[-1]) if "f" in letters else 0
+    return [
+        Submitted(id_, _STATUS[letter], next(holders).decode() if letter == "u" else None, limit)
+        for id_, letter in zip(ids, letters, strict=True)
+    ]
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
@@ -279,19 +292,21 @@ def number(text: bytes | None) -> int | None:
 
 
 def report_args(reports: Sequence[Report]) -> list[bytes | str | int]:
-    """Reports as the script takes them: what they have in common once, then entry id, id and record of each."""
-    groups: dict[tuple[bytes, str, str | int, str], list[bytes | str | int]] = {}
+    """Reports as the script takes them: what they have in common once, then all entry ids, all ids, all records."""
+    groups: dict[tuple[bytes, str, str | int, str], list[Report]] = {}
     for report in reports:
-        place = report.place
-        group = (place[:1], report.outcome, report.argument, report.type)
-        rows = groups.get(group)
-        if rows is None:
-            rows = groups[group] = []
-        rows += (place[1:], report.id, report.record)
+        group = (report.place[:1], report.outcome, report.argument, report.type)
+        alike = groups.get(group)
+        if alike is None:
+            groups[group] = [report]
+        else:
+            alike.append(report)
     args: list[bytes | str | int] = []
-    for group, rows in groups.items():
-        args += (*group, len(rows) // 3)
-        args += rows
+    for group, alike in groups.items():
+        args += (*group, len(alike))
+        args += [report.place[1:] for report in alike]
+        args += [report.id for report in alike]
+        args += [report.record for report in alike]
     return args
 
 

@@ -1,10 +1,13 @@
 """The Lua scripts: each file with its keys, joined with what it includes, known by its SHA-1.
 
-A file says on top `-- keys: …` (suffixes of keys.py, passed as KEYS and read as `K.<suffix>`, streams also as
-`K[digit]`), and where it needs them `-- include: …` (files of `lua/lib`, put in the place of that line).
+A file says on top `-- keys: …` (suffixes of keys.py, read as `K.<suffix>`, streams also as `K[digit]`), and where it
+needs them `-- include: …` (files of `lua/lib`, put in the place of that line).
+
+A call is told one key, which all of its keys begin with and which has their hash tag: to be told each of them cost
+Redis as much as a short command a key. So `K.<suffix>` is written as that beginning and the suffix.
 
 Every call makes each function and table of its script anew, and a function costs Redis as much as a fifth of a short
-command. So `K.<suffix>` is written as a plain index, and what few calls need stands in a function, libraries included.
+command. So what few calls need stands in a function, libraries included.
 """
 
 from __future__ import annotations
@@ -17,21 +20,26 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from .keys import STREAMS
+from .keys import ending
 
 _KEYS: Final = re.compile(r"^-- keys: (.+)$", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"\s*-- include: (.+)")
 _KEY: Final = re.compile(r"\bK\.(\w+)")
+_STREAM: Final = re.compile(r"\bK\[(\w+)\]")
 
 
 @dataclass(frozen=True)
 class Script:
-    """One transition: `source` as Redis runs it, `sha` as EVALSHA names it, `keys` in the order of KEYS."""
+    """One transition: `source` as Redis runs it, `sha` as EVALSHA names it, `keys` by their suffixes."""
 
     name: str
     source: str
     sha: str
     keys: tuple[str, ...]
+
+    def head(self, prefix: str) -> tuple[bytes, ...]:
+        """A call without its arguments, on the keys that begin with `prefix`."""
+        return b"EVALSHA", self.sha.encode(), b"1", prefix.encode()
 
 
 def _read(path: str) -> str:
@@ -45,15 +53,14 @@ def _assemble(name: str) -> Script:
     assert found, f"{name}.lua does not name its keys"
     keys = tuple(found[1].split())
     code = "\n".join(_code(body))
-    streams = ",".join(f"['{key}']=KEYS[{index}]" for index, key in enumerate(keys, 1) if key in STREAMS)
-    table = [f"local K={{{streams}}}"] if "K[" in code else []
-    source = "\n".join([shebang, "local KEYS=KEYS", *table, by_index(code, keys)])
+    source = "\n".join([shebang, "local P=KEYS[1]", written_out(code, keys)])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-def by_index(code: str, keys: tuple[str, ...]) -> str:
-    """Code with `KEYS[…]` for every `K.<suffix>`. ValueError if it uses a key that is not declared."""
-    return _KEY.sub(lambda found: f"KEYS[{keys.index(found[1]) + 1}]", code)
+def written_out(code: str, keys: tuple[str, ...]) -> str:
+    """Code without `K.<suffix>` and `K[digit]`. ValueError if it uses a key that is not declared."""
+    named = _KEY.sub(lambda found: f"P..'{ending(keys[keys.index(found[1])])}'", code)
+    return _STREAM.sub(r"P..\1", named)
 
 
 def _code(text: str) -> Iterator[str]:

@@ -19,6 +19,5 @@ def shared_call(name: str, namespace: str, args: Sequence[bytes | str | int], pa
 
 
 @lru_cache(maxsize=1_024)
-def _head(name: str, namespace: str) -> tuple[bytes | str, ...]:
-    made = script(name)
-    return (b"EVALSHA", made.sha, b"%d" % len(made.keys), *(NamespaceKeys(namespace)[suffix] for suffix in made.keys))
+def _head(name: str, namespace: str) -> tuple[bytes, ...]:
+    return script(name).head(NamespaceKeys(namespace).prefix)

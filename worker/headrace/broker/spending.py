@@ -42,9 +42,8 @@ def spend(
 
 
 @lru_cache(maxsize=1_024)
-def _head(namespace: str) -> tuple[bytes | str, ...]:
-    made = script("spend")
-    return (b"EVALSHA", made.sha, b"%d" % len(made.keys), *(NamespaceKeys(namespace)[suffix] for suffix in made.keys))
+def _head(namespace: str) -> tuple[bytes, ...]:
+    return script("spend").head(NamespaceKeys(namespace).prefix)
 
 
 def _parse(reply: list[Any]) -> Spent:

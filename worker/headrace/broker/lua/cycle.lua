@@ -4,7 +4,7 @@
 -- ARGV: 1 worker · 2 free slots (0 = only report) · 3 order of streams, e.g. rs3210 · 4 now in ms ('' = server's) · 5 touch ('1' = always write)
 --       6 retention in s of completed and cancelled · 7 journal cap, entries
 --       then per group of reports: stream digit · outcome (completed retrying parked failed cancelled) · argument · type · how many,
---       and so often: entry id · id · record.  argument: retrying: delay in ms; parked: index key;
+--       then all of their entry ids · all ids · all records.  argument: retrying: delay in ms; parked: index key;
 --       completed: its own retention in s; else ''
 -- returns: {{place, verdict, …}, flags, next due ms or '', {{digit, entry id, envelope, entry id, envelope, …}, …}, {place, N, …}}
 --       verdicts (only of reports not accepted now): dup (accepted before) stale (somebody else's since) gone (no trace)
@@ -21,8 +21,16 @@ local some = call('EXISTS', K.rev, K.u, K.later) > 0
 local made
 local function unusual()
   if made then return made end
-  -- include: base carry
+  -- include: base carry depth
   made = {fields = fields}
+
+  -- Of entries that were acknowledged together and were not all pending: was this one? Whatever ends an attempt deletes
+  -- its entry in the same breath, so what has been given out and is still there was pending until now.
+  function made.take(stream, entry)
+    local info = call('EXISTS', stream) == 1 and group(stream)
+    if not info or #call('XRANGE', stream, '(' .. info['last-delivered-id'], entry, 'COUNT', 1) > 0 then return false end
+    return call('XDEL', stream, entry) == 1
+  end
 
   -- What became of a report that is not accepted now.
   function made.verdict(id, place, outcome)
@@ -78,30 +86,36 @@ if #argv >= FIRST then
   local gone, gone_ids, ended = 0, {}, {}
   local a, records = FIRST, K.t
   while a <= #argv do
-    local digit, outcome, argument, kind, last = argv[a], argv[a + 1], argv[a + 2], argv[a + 3], a + 2 + 3 * argv[a + 4]
-    local stream, entries, accepted, cancelled = K[digit], {}, 0, 0
+    local digit, outcome, argument, kind, count = argv[a], argv[a + 1], argv[a + 2], argv[a + 3], tonumber(argv[a + 4])
+    local stream, first, last, accepted, cancelled = K[digit], a + 5, a + 4 + count, 0, 0
+    -- All together, for a call costs as much as what it does.
+    local all = call('XACK', stream, GROUP, unpack(argv, first, last)) == count
+    if all then call('XDEL', stream, unpack(argv, first, last)) end
     local keep = outcome == 'completed' and argument ~= '' and argument or ttl
     -- Something foreign may have written a type with a line break in it.
-    local tail = find(kind, '^[%w_.:-]+$') and ' ' .. kind or ' '
-    for i = a + 5, last, 3 do
-      local entry, id, text, became = argv[i], argv[i + 1], argv[i + 2], outcome
-      if stream and call('XACK', stream, GROUP, entry) == 1 then
+    local tail = find(kind, '^[%w_.:-]+$') and ' ' .. kind .. '\n' or ' \n'
+    local lead, ending = ' ' .. digit, ' ' .. outcome .. tail
+    for i = first, last do
+      local entry, id, text, became = argv[i], argv[i + count], argv[i + 2 * count], outcome
+      if all or unusual().take(stream, entry) then
         accepted = accepted + 1
-        entries[accepted] = entry
         if some_asked and call('HDEL', K.rev, id) == 1 and outcome ~= 'completed' then
           became, cancelled = 'cancelled', cancelled + 1
           text = became .. sub(text, find(text, ' ', 1, true), -1)
         end
         local ends = true
         if became == 'completed' or became == 'cancelled' then
-          call('SET', records .. id, text, 'EX', keep)
+          -- GET, because what was there (nothing) costs less to be told than OK, which comes as a table.
+          call('SET', records .. id, text, 'EX', keep, 'GET')
         else
           ends = unusual().enter(became, id, text, argument)
         end
         if ends then
+          local line = 4 * gone
           gone = gone + 1
           gone_ids[gone] = id
-          ended[gone] = id .. ' ' .. digit .. entry .. ' ' .. became .. tail
+          ended[line + 1], ended[line + 2], ended[line + 3] = id, lead, entry
+          ended[line + 4] = became == outcome and ending or ' ' .. became .. tail
           if some_keys then unusual().release_key(id, text) end
         end
       else
@@ -109,14 +123,14 @@ if #argv >= FIRST then
         verdicts[#verdicts + 1] = unusual().verdict(id, digit .. entry, outcome)
       end
     end
-    if accepted > 0 then call('XDEL', stream, unpack(entries)) end
     if accepted > cancelled then call('HINCRBY', K.stats, outcome .. ':' .. kind, accepted - cancelled) end
     if cancelled > 0 then call('HINCRBY', K.stats, 'cancelled:' .. kind, cancelled) end
-    a = last + 3
+    a = first + 3 * count
   end
   if gone > 0 then
     call('HDEL', K.loc, unpack(gone_ids))
-    call('XADD', K.journal, 'MAXLEN', '~', argv[7], '*', 'e', concat(ended, '\n'))
+    ended[#ended] = sub(ended[#ended], 1, -2)
+    call('XADD', K.journal, 'MAXLEN', '~', argv[7], '*', 'e', concat(ended))
   end
   if argv[5] == '1' and #verdicts > 0 then call('HINCRBY', K.ctl, 'touch', 1) end
 end

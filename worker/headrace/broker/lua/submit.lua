@@ -2,39 +2,46 @@
 -- submit: one or many tasks enter a queue; idempotent by id. No allow-oom: at full memory submissions are refused, work drains.
 -- keys: 3 2 1 0 loc later body ctl u once wake t
 -- ARGV: 1 now in ms ('' = server's) · 2 maxDepth, live tasks (0 = none), unless the queue has one of its own · 3 touch: '1' = write even if nothing is new, so that WAIT confirms something
---       then per task: id · where · envelope. where = priority digit; 'u' if the envelope holds a unique key,
+--       4 where all go, if it is the same for all and no id is told twice, else '' · then all ids · all envelopes · after '' all their wheres
+--       where = priority digit; 'u' if the envelope holds a unique key,
 --       'o<ms>:<hash>' if it refuses others under that key for so long; then '+<ms>' delay or '@<ms>' due
 -- returns: {answers, holder…}: a letter a task: n new, k known and live, t known and ended, u its unique key is held (holders follow in order), f full (the limit is the last element)
 -- include: names
-local FIRST, COMPACT = 4, 64
+local FIRST, COMPACT = 5, 64
 local argv = ARGV
-local count, max_depth = (#argv - FIRST + 1) / 3, tonumber(argv[2])
-local letters, holders, new, live, wake = '', nil, 0, 0, false
+local max_depth, all_go = tonumber(argv[2]), argv[4]
+local count = (#argv - FIRST + 1) / (all_go == '' and 3 or 2)
+local letters, holders, new, wake = '', nil, 0, false
 local own = call('HGET', K.ctl, 'max_depth')
 if own then max_depth = tonumber(own) end
 
-if count == 1 and #argv[FIRST + 1] == 1 then
-  -- One plain task: the same without a table or a function, which cost as much as the commands.
-  local id, digit = argv[FIRST], argv[FIRST + 1]
-  if call('HEXISTS', K.loc, id) == 1 then
-    letters = 'k'
-  elseif call('EXISTS', K.t .. id) == 1 then
-    letters = 't'
-  else
-    live = call('HLEN', K.loc)
-    if max_depth > 0 and live >= max_depth then
-      letters, holders = 'f', {}
-    else
-      call('HSET', K.loc, id, digit .. call('XADD', K[digit], '*', 'd', argv[FIRST + 2]))
-      letters, new, wake = 'n', 1, true
-    end
+local known, records = call('HMGET', K.loc, unpack(argv, FIRST, FIRST + count - 1)), {}
+for i = 1, count do records[i] = K.t .. argv[FIRST + i - 1] end
+local some_ended = call('EXISTS', unpack(records)) > 0
+local live = call('HLEN', K.loc)
+local plain = #all_go == 1 and not some_ended and (max_depth == 0 or live + count <= max_depth)
+for i = 1, plain and count or 0 do plain = plain and not known[i] end
+
+if plain then
+  -- New tasks that go to one stream: the same without the tables and functions, which cost as much as the commands.
+  local stream, places = K[all_go], {}
+  for i = 1, count do
+    local at = FIRST + i - 1
+    places[i * 2 - 1], places[i * 2] = argv[at], all_go .. call('XADD', stream, '*', 'd', argv[at + count])
   end
+  call('HSET', K.loc, unpack(places))
+  letters, new, wake = string.rep('n', count), count, true
 else
   local answers, fresh = {}, {}
   local keys = {}
   holders = {}
   -- Those whose answer rests on a task that this very call adds.
   local behind = {}
+
+  local function told(i)
+    local at = FIRST + i - 1
+    return argv[at], all_go ~= '' and all_go or argv[at + 2 * count], argv[at + count]
+  end
 
   -- What only delayed tasks and those with a unique key need.
   local made
@@ -74,19 +81,12 @@ else
     return made
   end
 
-  local ids, records = {}, {}
-  for i = 1, count do
-    local id = argv[FIRST - 3 + i * 3]
-    ids[i], records[i] = id, K.t .. id
-  end
-  local known = call('HMGET', K.loc, unpack(ids))
-  local some_ended = call('EXISTS', unpack(records)) > 0
   local taken, taken_keys = {}, {}
   for i = 1, count do
-    local id, where = ids[i], argv[FIRST - 2 + i * 3]
+    local id, where, envelope = told(i)
     local key, holder
     if #where > 1 then
-      key = unusual().key_of(where, argv[FIRST - 1 + i * 3])
+      key = unusual().key_of(where, envelope)
       holder = key and (taken_keys[key] or call('HGET', K.u, key) or call('GET', K.once .. key))
     end
     if known[i] or taken[id] then
@@ -100,7 +100,7 @@ else
       if taken_keys[key] then behind[#behind + 1] = i end
     else
       answers[i] = 'n'
-      if count > 1 then taken[id] = true end
+      taken[id] = true
       if key then
         taken_keys[key] = id
         keys[i] = key
@@ -111,7 +111,6 @@ else
   end
 
   -- All or none: whoever shares the call with a refused task must not hear that it is known.
-  if new > 0 then live = call('HLEN', K.loc) end
   if max_depth > 0 and live + new > max_depth then
     for _, list in ipairs({fresh, behind}) do
       for _, i in ipairs(list) do answers[i], holders[i] = 'f', nil end
@@ -122,8 +121,7 @@ else
   local places = {}
   for j = 1, new do
     local i = fresh[j]
-    local at = FIRST + (i - 1) * 3
-    local id, where, envelope = argv[at], argv[at + 1], argv[at + 2]
+    local id, where, envelope = told(i)
     local due, place = #where > 1 and unusual().due_of(where), 'z'
     if due then
       wake = unusual().place_delayed(id, envelope, due) or wake

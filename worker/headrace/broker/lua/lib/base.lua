@@ -17,13 +17,13 @@ local function split(place) return sub(place, 1, 1), sub(place, 2) end
 
 -- The entry at a place; nil if there is none, or if the place is none (something foreign wrote it).
 local function entry_at(digit, entry)
-  local rows = K[digit] and redis.pcall('XRANGE', K[digit], entry, entry)
-  return rows and not rows.err and rows[1] or nil
+  local rows = redis.pcall('XRANGE', K[digit], entry, entry)
+  return not rows.err and rows[1] or nil
 end
 
 -- Who runs the entry at a place, and for how many ms; nil if nobody does.
 local function owner_of(digit, entry)
-  local rows = K[digit] and redis.pcall('XPENDING', K[digit], GROUP, entry, entry, 1)
-  local row = rows and not rows.err and rows[1]
+  local rows = redis.pcall('XPENDING', K[digit], GROUP, entry, entry, 1)
+  local row = not rows.err and rows[1]
   if row then return row[2], row[3] end
 end
