@@ -165,6 +165,19 @@ def test_a_summary_is_the_first_paragraph_of_the_docstring_without_what_is_raise
     assert "Idempotency-Key" in description and "Raises" not in description
 
 
+@pytest.mark.parametrize("where", ["path", "query", "header"])
+async def test_an_address_or_header_that_is_too_long_is_told_as_the_document_says(redis_url: str, where: str) -> None:
+    """The parser refuses it before there is a route; whoever sends it knows which one was meant."""
+    long = "x" * 9_000
+    sent = {"path": (f"/{long}", {}), "query": (f"?q={long}", {}), "header": ("", {"X-Request-Id": long})}
+    path, headers = sent[where]
+    async with running(redis_url) as api:
+        answer = await api.get(f"/api/v1/tasks{path}", headers=headers)
+    assert (answer.status, answer.code) == (400, "bad_http")
+    assert answer.json["detail"] == "The address or a header has more than 8190 bytes."
+    assert all("bad_http" in usual(route) for route in ROUTES)
+
+
 def test_two_actions_of_one_name_are_refused() -> None:
     """Made clients would lose one of them."""
     from dataclasses import replace

@@ -11,6 +11,7 @@ from .endpoint import Route
 from .problems import KINDS
 
 _OF_HTTP: Final[Mapping[str, tuple[int, str]]] = {
+    "bad_http": (400, "The address or a header has more than 8190 bytes, or the request is not HTTP/1.1"),
     "bad_query": (400, "A parameter after `?` does not exist or has no such value"),
     "invalid_filter": (400, "A word of the filter is unknown, or has a value that it cannot have"),
     "bad_cursor": (400, "The cursor is none of this list"),
@@ -166,7 +167,7 @@ _SUBMITS: Final = (
 
 def usual(route: Route) -> list[str]:
     """The codes of a route's problems: those that all of its kind have, and its own."""
-    codes = ["internal", *route.doc.problems]
+    codes = ["internal", "bad_http", *route.doc.problems]
     if not route.open:
         codes += ["bad_query", *_GUARDED, *_STORE]
     if not route.open and (route.query or route.body or "{" in route.path):

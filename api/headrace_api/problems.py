@@ -4,10 +4,10 @@
     Content-Type: application/problem+json
     Retry-After: 1
 
-    {"type": "https://…/docs/errors/queue_full.md", "title": "The queue is full", "status": 429, "code": "queue_full", …}
+    {"type": "https://…/queue_full.md", "title": "The queue is full", "status": 429, "code": "queue_full", …}
 
-`code` is stable and the same as in the library; `type` is where the page about it is. Nothing of the inside is shown: no stack
-trace, and of Redis neither address nor words; those are logged, beside the request id that the answer carries.
+`code` is stable and the same as in the library; `type` is where its page is. Nothing of the inside is shown: no
+stack trace, and of Redis neither address nor words; those are logged, beside the request id that the answer carries.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class FieldProblem(msgspec.Struct, omit_defaults=True, frozen=True):
 class ProblemBody(msgspec.Struct, omit_defaults=True, frozen=True):
     """What went wrong, why, and what to do (RFC 9457)."""
 
-    type: Annotated[str, Meta(description="The page about this code.", pattern=r"^(https://.*/[a-z_]+\.md|about:blank)$")]
+    type: Annotated[
+        str, Meta(description="The page about this code.", pattern=r"^(https://.*/[a-z_]+\.md|about:blank)$")
+    ]
     title: Annotated[str, Meta(description="What it is, the same for each problem of this code.")]
     status: Annotated[int, Meta(description="The HTTP status.", ge=400, le=599)]
     detail: Annotated[str, Meta(description="What is wrong with this request.")]
@@ -248,6 +250,10 @@ def problem_of_http(error: web.HTTPException) -> Problem:
 def not_http(message: str) -> Problem:
     """Bytes that aiohttp's parser refused; `message` is its own and may repeat them."""
     lines = message.strip().splitlines() or [""]
+    if "more than 8190 bytes" in lines[0]:
+        return Problem(
+            400, "bad_http", "Bad Request", "The address or a header has more than 8190 bytes.", "Send less."
+        )
     reason = "".join(char for char in lines[0] if char.isprintable()).strip(" :")[:120]
     detail = f"The request is not well-formed HTTP/1.1{reason and f' ({reason})'}."
     return Problem(400, "bad_http", "Bad Request", detail, "Use an HTTP library rather than writing requests by hand.")

@@ -40,7 +40,12 @@ HTTP: Final = (
     ),
     Told("bad_idempotency_key", "not one header of 1 to 255 visible ASCII characters", "send a UUID", 400),
     Told("bad_body", "the body ended early, or is badly framed", "use an HTTP library", 400),
-    Told("bad_http", "not HTTP/1.1", "use an HTTP library", 400),
+    Told(
+        "bad_http",
+        "not HTTP/1.1, or an address or a header of more than 8190 bytes",
+        "use an HTTP library; send less",
+        400,
+    ),
     Told("missing_token", "no `Authorization: Bearer …`, or more than one", "send one", 401),
     Told(
         "unknown_token",
