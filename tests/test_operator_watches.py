@@ -196,9 +196,10 @@ async def test_a_watch_that_tells_an_error_begins_anew(
         web.Response(body="<h1>Bad gateway</h1>", content_type="text/html"),
         web.Response(body='{"items": [', content_type="application/json"),
         web.Response(body="later", status=429, headers={"Retry-After": "Mon, 30 Nov 2026 12:00:00 GMT"}),
+        web.Response(body="later", status=429, headers={"Retry-After": "3600"}),
         web.Response(body="<h1>moved</h1>", status=418),
     ],
-    ids=["a page of HTML", "half an object", "a date to come again", "a status of its own"],
+    ids=["a page of HTML", "half an object", "a date to come again", "an hour", "a status of its own"],
 )
 async def test_what_is_no_answer_of_an_api_server_ends_nothing(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: web.Response
@@ -210,7 +211,8 @@ async def test_what_is_no_answer_of_an_api_server_ends_nothing(
         server.pools.append(named("d"))
         server.cut.set()
         async with asyncio.timeout(PATIENCE_S):
-            while server.refused < 3:  # noqa: ASYNC110 - kopf makes it so
+            while server.refused < 2:  # noqa: ASYNC110 - kopf makes it so
                 await asyncio.sleep(0.01)
+        server.event = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
         server.instead = None
         await sees(made, "a", "b", "c", "d")

@@ -55,7 +55,7 @@ class Holdoff:
     def busy(self, resource: str, headers: Mapping[str, str], why: str, now_s: float) -> bool:
         """It answered that it is. Whether that is news. What is too much of one kind need not be of another."""
         fresh = resource not in self._pauses
-        self._pauses[resource] = _Pause(now_s + _seconds(headers.get("Retry-After", "")), why)
+        self._pauses[resource] = _Pause(now_s + wished_s(headers), why)
         return fresh
 
     def reached(self, resource: str) -> bool:
@@ -66,6 +66,7 @@ class Holdoff:
         return fresh
 
 
-def _seconds(given: str) -> float:
-    """A date is not worth a clock that may be wrong."""
+def wished_s(headers: Mapping[str, str]) -> float:
+    """How long a server wants to be left alone. A date is not worth a clock that may be wrong."""
+    given = headers.get("Retry-After", "")
     return min(LONGEST_S, float(given)) if given.isdecimal() else UNSAID_S

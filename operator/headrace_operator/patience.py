@@ -3,7 +3,8 @@
 kopf tries a request again when nobody answers, or with 403, 429 and 5xx. Whatever else comes back ends the process,
 though it passes: 410 for the next page of a list that took too long, 404 while the definition of WorkerPools is gone,
 an error told by a watch whose server has just lost etcd, a proxy's page of HTML, half a line from a connection that was
-cut, a Retry-After that is a date. kopf has no setting for that.
+cut. Nor does it ask again before a Retry-After is over, be it of an hour; a date there ends it. kopf has no setting for
+any of that.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 from kopf._cogs.clients import errors, watching
+
+from .holdoff import wished_s
 
 logger = logging.getLogger("headrace.operator")
 
@@ -28,6 +31,13 @@ _PASSES: Final = (errors.APIError, watching.WatchingError, aiohttp.ClientError, 
 """The last two are what reading an answer raises that is none of Kubernetes'."""
 
 Watch = Callable[..., Any]
+
+
+class Check(Protocol):
+    """Raises where an answer is a refusal."""
+
+    def __call__(self, response: Any) -> Coroutine[Any, Any, None]: ...
+
 
 restarts: Counter[str] = Counter()
 """Resource → watches of this process that began anew, because they were refused, cut or silent, or had lasted."""
@@ -65,11 +75,25 @@ def counted(watch: Watch) -> Watch:
     return begun
 
 
+def bounded(check: Check) -> Check:
+    """The same look at an answer; who is busy wants to be left alone for some seconds, whatever it says."""
+
+    async def checked(response: Any) -> None:
+        try:
+            await check(response)
+        except errors.APITooManyRequestsError as error:
+            error._headers = {"Retry-After": str(wished_s(error.headers))}
+            raise
+
+    return checked
+
+
 def install() -> None:
     """For all watches of this process; a second time changes nothing."""
     if watching.continuous_watch is _THEIRS:
         watching.continuous_watch = patient(_THEIRS)
         watching.watch_objs = counted(watching.watch_objs)
+        errors.check_response = bounded(errors.check_response)
 
 
 _THEIRS: Final = watching.continuous_watch
