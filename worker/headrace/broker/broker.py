@@ -142,7 +142,7 @@ class Queue:
             raise ValueError(f"A submission takes {MAX_SUBMIT:,} tasks, not {len(batch):,}: send several.")
         ids = [new.id for new in batch]
         wheres = [new.where() for new in batch]
-        alike = len(set(wheres)) == 1 and len(set(ids)) == len(ids)
+        alike = len(batch) == 1 or (len(set(wheres)) == 1 and len(set(ids)) == len(batch))
         args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch), wheres[0] if alike else "", *ids]
         args += [new.envelope for new in batch]
         if not alike:
