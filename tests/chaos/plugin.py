@@ -27,6 +27,8 @@ class _Seen:
     outcome: str = "passed"
     seconds: float = 0.0
     said: list[str] = field(default_factory=list)
+    over: bool = False
+    """Not of one in whose middle the run was interrupted."""
 
 
 _seen: dict[str, _Seen] = {}
@@ -46,11 +48,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.outcome != "passed":
         seen.outcome = "error" if report.failed and report.when != "call" else report.outcome
     seen.said += rounds.told()
+    seen.over = report.when == "teardown"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = {
-        name: Result(each.outcome, round(each.seconds, 2), results.today(), each.said) for name, each in _seen.items()
+        name: Result(each.outcome, round(each.seconds, 2), results.today(), each.said)
+        for name, each in _seen.items()
+        if each.over
     }
     terminalreporter.section("failure modes")
     for mode in read():
