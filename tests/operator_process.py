@@ -166,4 +166,5 @@ def check_rights(plane: ControlPlane, before: int, *, everywhere: bool) -> None:
         if right.asked_by == "operator" and right.scope in scopes
         for verb in right.verbs
     }
-    assert {(each.group, each.resource, each.verb) for each in made} == granted
+    used = {(each.group, each.resource, each.verb) for each in made}
+    assert used == granted, f"unused or not granted: {used ^ granted}"
