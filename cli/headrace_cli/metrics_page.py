@@ -49,7 +49,7 @@ LABELS: Final = {
     "`crashed`; of a pool's change: that of its decision",
     "verdict": "`dup`, `stale`, `gone`",
     "limit": "`all` (`HEADRACE_MAX_CONNECTIONS`) or `address` (`HEADRACE_MAX_CONNECTIONS_PER_ADDRESS`)",
-    "risk": "`eviction` (keys are dropped to make room), `persistence` (no file is kept), `untold` (Redis does not say)",
+    "risk": "`eviction` (keys are dropped to make room), `persistence` (no file is kept), `untold` (it does not say)",
     "kind": "the code of the error, see [errors.md](errors.md)",
     "command": "the script's name, or `command`",
     "method": "of the request",
