@@ -110,6 +110,7 @@ HEAD: Final = b"POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: applicat
 BYTES: Final = {
     "bad_http": ("GET /api/v1/tasks HTTP/one", b"GET /api/v1/tasks HTTP/one\r\n\r\n", b""),
     "body_timeout": (f"POST {INSTANCE}", HEAD + b"Content-Length: 50\r\n\r\n", b"{"),
+    "bad_body": (f"POST {INSTANCE}", HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"0x2\r\n"),
 }
 """What no HTTP library sends: at once, and when the body is waited for."""
 
@@ -150,7 +151,6 @@ def told_by_the_code() -> dict[str, Problem]:
         "too_many_of_address": connections.TOO_MANY_OF_YOURS,
         "headers_timeout": connections.TOO_SLOW,
         "too_many_at_once": problem_of(auth._too_many(caller, 50)),
-        "bad_body": problem_of(HttpProblem(400, "bad_body", "The body ended too early or is badly framed.")),
         "internal": unexpected(),
         "store_refused": problem_of(RedisError("NOPERM this user has no permissions to run the 'xadd' command")),
     }

@@ -28,6 +28,7 @@ POST = b"POST /api/v1/tasks HTTP/1.1\r\n" + TYPE
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 REFUSED = re.compile(rb"HTTP/1\.[01] 400 ")
 """What the parser refuses has no version that could be trusted."""
+GET_SLOWLY = b"GET /api/v1/tasks/ID HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=1\r\n\r\n"
 CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
 
 FRAMING: dict[str, bytes] = {
@@ -156,6 +157,29 @@ async def test_a_smuggled_second_request_is_not_carried_out(redis_url: str) -> N
         keys = await api.worker.keys()
     assert REFUSED.match(answer)
     assert keys == []
+
+
+@pytest.mark.parametrize("before", [b"", GET_SLOWLY], ids=["read already", "waiting behind another"])
+@pytest.mark.parametrize("route", [b"/tasks", b"/tasks:batch"])
+async def test_a_bad_chunk_in_the_middle_of_a_body_is_answered_at_once(
+    redis_url: str, before: bytes, route: bytes
+) -> None:
+    """Not when the deadline of bodies is over; once, and what follows is not read as a request."""
+    async with running(redis_url) as api:
+        task = (await api.submitted()).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(before.replace(b"ID", task) + CHUNKED.replace(b"/tasks", route) + CHUNK)
+        await api.get("/livez")  # the server has read so far
+        writer.write(b"0x1\r\n\r\n")
+        writer.write(POST + SIZE + b"\r\n" + BODY)
+        async with asyncio.timeout(10):  # less than the deadline
+            answer = await reader.read()
+        pending = (await api.get("/api/v1/stats")).json["pending"]
+        writer.close()
+    answers = answer.split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in answers] == ([b"200"] if before else []) + [b"400"]
+    assert json.loads(answers[-1].partition(b"\r\n\r\n")[2])["code"] == "bad_body"
+    assert pending == 1, "that of the beginning"
 
 
 async def test_bodies_that_never_come_hold_up_nobody(redis_url: str) -> None:

@@ -18,6 +18,8 @@ DEADLINE_S: Final = 15.0
 NDJSON: Final = "application/x-ndjson"
 LINES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 """Media types of JSON by the line."""
+_CLOSING: Final = {"Connection": "close"}
+"""Where the next request would begin is unknown."""
 
 
 async def read_body(request: web.Request, limit: int, deadline_s: float = DEADLINE_S, *, lines: bool = False) -> bytes:
@@ -52,9 +54,10 @@ async def _read_slowly(request: web.Request, limit: int, deadline_s: float) -> b
                 body += await request.content.readany()
     except TimeoutError:
         detail = f"The body did not arrive within {deadline_s:g} s."
-        raise HttpProblem(408, "body_timeout", detail, "Send it at once.", headers={"Connection": "close"}) from None
+        raise HttpProblem(408, "body_timeout", detail, "Send it at once.", headers=_CLOSING) from None
     except (web.RequestPayloadError, web.HTTPException) as error:
-        raise HttpProblem(400, "bad_body", "The body ended too early or is badly framed.") from error
+        detail = "The body ended too early or is badly framed."
+        raise HttpProblem(400, "bad_body", detail, headers=_CLOSING) from error
     return bytes(body)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from prometheus_client.registry import Collector
 
@@ -77,10 +77,30 @@ class Protocol(web.RequestHandler):
         if self._over is not None:
             self._say_and_close(self._over)
             return
+        known = len(self._messages)
         _received(self, data)
+        if len(self._messages) > known:
+            self._tell_a_broken_body()
         if data:  # aiohttp calls this without any when it reads on
             self._silent = False
             self._partial = self._current_request is None and not self._messages
+
+    def _tell_a_broken_body(self) -> None:
+        """To who reads it: aiohttp takes bytes that are no chunk for the next request, and the body would never end.
+
+        After its answer the connection is closed, as after that to any body with an error.
+        """
+        error = getattr(self._messages[-1][0], "exc", None)
+        body = None if error is None else self._arriving()
+        if body is not None and not body.is_eof():
+            self._messages.pop()
+            body.set_exception(web.RequestPayloadError(str(error)))
+
+    def _arriving(self) -> StreamReader | None:
+        """The body of the request before the newest one."""
+        if len(self._messages) > 1:
+            return self._messages[-2][1]
+        return None if self._current_request is None else self._current_request.content
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """aiohttp calls this for each body; unless reading was paused, it would parse nothing at some expense."""
