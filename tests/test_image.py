@@ -23,7 +23,7 @@ from conftest import StartRedis
 from control_plane import ControlPlane
 from headrace_cli.ports import free_port
 from image_kit import Container, Image
-from operator_process import USER, Shop, account, use_every_right
+from operator_process import Shop, account, check_rights, use_every_right
 
 ROOT: Final = Path(__file__).parent.parent
 LEAN: Final = ROOT / "deploy" / "lean.py"
@@ -265,13 +265,15 @@ LEASE: Final = {"HEADRACE_OPERATOR_LEASE": "true", "HEADRACE_OPERATOR_LEASE_NAME
 
 
 @pytest.fixture
-def folder(tmp_path: Path, plane: ControlPlane) -> Path:
-    """With what an account of a pod needs, as Kubernetes mounts it."""
+def folder(tmp_path: Path, plane: ControlPlane) -> Iterator[Path]:
+    """With what an account of a pod needs, as Kubernetes mounts it. The next test finds nothing of this one."""
     (made := tmp_path / "account").mkdir()
     (made / "token").write_text(account(plane, "rbac.yaml"))
     (made / "namespace").write_text("headrace")
     shutil.copy(plane.folder / "pki/ca.crt", made)
-    return made
+    yield made
+    plane.kubectl("-n", "shop", "delete", "workerpool,deployment,pdb", "--all")
+    plane.kubectl("-n", "headrace", "delete", "lease", "--all")
 
 
 @of_image
@@ -293,7 +295,7 @@ async def test_its_operator_does_all_that_it_may(
         said = operator.communicate(timeout=30)[0]
         await shop.client.aclose()
     assert operator.returncode == 0 and "Traceback" not in said, said
-    assert [each for each in list(plane.requests())[before:] if each.user == USER and each.code in {401, 403}] == []
+    check_rights(plane, before, everywhere=True)
 
 
 @of_image
@@ -301,7 +303,6 @@ def test_its_operator_is_let_in_by_the_account_of_its_pod(
     image: Image, plane: ControlPlane, folder: Path, start_redis: StartRedis
 ) -> None:
     """As far as it gets without the name kubernetes.default.svc, which only a cluster knows: it takes the Lease."""
-    plane.kubectl("-n", "headrace", "delete", "lease", "--all")
     environ = LEASE | {
         "HEADRACE_URL": start_redis().url, "HEADRACE_OPERATOR_METRICS_PORT": str(free_port()),
         "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port),
