@@ -228,6 +228,10 @@ def test_a_schedule_nobody_can_read_is_refused(change: dict[str, str], words: st
         ({"queues": [], "scaling": {"maxReplicas": 1}}, "`$.queues`"),
         ({"queues": [{"name": "a"}], "scaling": {}}, "maxReplicas"),
         ({"queues": [{"name": "A b"}], "scaling": {"maxReplicas": 1}}, "$.queues[0].name"),
+        (
+            {"queues": [{"name": "A b"}], "scaling": {"maxReplicas": 1}},
+            "spec: Expected 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends, as in image-resize - at",
+        ),
         ({"queues": [{"name": "a"}, {"name": "a"}], "scaling": {"maxReplicas": 1}}, "spec.queues"),
         ({"queues": [{"name": "a"}], "scaling": {"maxReplicas": 1, "minReplicas": 2}}, "above maxReplicas 1"),
         (

@@ -74,7 +74,7 @@ def test_several_documents_and_files_are_read_and_what_is_no_pool_is_named(tmp_p
         ("spec.scaling.minReplicas", 21, "minReplicas 21 is above maxReplicas 20"),
         ("spec.mode", "Automatic", "spec.mode: Invalid enum value 'Automatic'"),
         ("spec.queues", [], "spec.queues: Expected `array` of length >= 1"),
-        ("spec.queues", [{"name": "Bad Name"}], "spec.queues[0].name: Expected `str` matching regex"),
+        ("spec.queues", [{"name": "Bad Name"}], "spec.queues[0].name: Expected 1 to 63 of a-z, 0-9 and '-'"),
         ("spec.scaling.schedules", [{"name": "n", "start": "x", "end": "0 6 * * *"}], "[n].start: 'x' is no cron"),
         ("spec.template", None, "spec.template is missing"),
         ("spec.template", {"spec": {"containers": []}}, "spec.template.spec.containers needs at least one container"),

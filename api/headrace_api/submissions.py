@@ -27,6 +27,7 @@ from headrace.task import (
     DEFAULT_QUEUE,
     ENVELOPE_VERSION,
     LABEL,
+    LABEL_WORDS,
     MAX_TAGS,
     TAG,
     TYPE_NAME,
@@ -251,7 +252,7 @@ def _wrong(body: Submission, document: Any, known: KnownType | None, max_key_byt
     if known is None and not _passes(check_type, body.type):
         errors.append(FieldError("/type", f"{body.type[:80]!r} cannot be one", _TYPE_FORM))
     if body.queue is not None and not _passes(check_queue, body.queue):
-        errors.append(FieldError("/queue", f"{body.queue[:80]!r} cannot be one", _QUEUE_FORM))
+        errors.append(FieldError("/queue", f"{body.queue[:80]!r} cannot be one", LABEL_WORDS))
     if type(document.get("payload", _EMPTY)) is not dict:
         errors.append(FieldError("/payload", "is not an object", 'give the arguments by name, as in {"to": "x"}'))
     if body.max_retries is not None and not 0 <= body.max_retries <= MAX_RETRIES:
@@ -278,7 +279,6 @@ _PRIORITIES: Final[dict[int | str, Priority]] = {
 }
 _TYPE_FORM: Final = "a letter or '_', then up to 127 of letters, digits and _ . : -"
 _TAG_FORM: Final = "1 to 64 of letters, digits and _ . : / @ -"
-_QUEUE_FORM: Final = "1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
 
 
 def _wrong_priority(given: int | str) -> Sequence[FieldError]:

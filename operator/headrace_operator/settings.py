@@ -10,7 +10,7 @@ from typing import Final, Self
 from headrace.environment import Rule, Settings, choice, computed_setting, is_service_link, number, setting, text, whole
 from headrace.errors import UnknownSetting, nearest
 from headrace.redis_settings import RedisSettings
-from headrace.task import LABEL
+from headrace.task import LABEL, LABEL_WORDS
 
 from . import defaults
 
@@ -23,7 +23,7 @@ def _names(given: str) -> tuple[str, ...]:
     names = tuple(name for name in (part.strip() for part in given.split(",")) if name)
     for name in names:
         if not re.fullmatch(LABEL, name):
-            raise ValueError(f"{name!r} is no name of a namespace")
+            raise ValueError(f"{name!r} is no name of a namespace: use {LABEL_WORDS}")
     return names
 
 

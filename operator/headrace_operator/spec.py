@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from headrace.task import LABEL
+from headrace.task import LABEL, LABEL_WORDS
 
 MAX_NAME: Final = 52
 """A Deployment's pods add a hash to the name, and labels end at 63 characters."""
@@ -33,6 +33,8 @@ class Mode(StrEnum):
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=0, le=10_000)]
 QueueName = Annotated[str, Meta(pattern=f"^{LABEL}$")]
+_NO_LABEL: Final = f"`str` matching regex '^{LABEL}$'"
+"""What msgspec calls it, which says little to people."""
 
 
 class Camel(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -182,7 +184,7 @@ def read_spec(raw: object) -> PoolSpec:
     try:
         spec = msgspec.convert(raw, PoolSpec, strict=True)
     except msgspec.ValidationError as error:
-        raise InvalidSpec(f"spec: {error}") from None
+        raise InvalidSpec(f"spec: {str(error).replace(_NO_LABEL, LABEL_WORDS)}") from None
     _check(spec)
     return spec
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from headrace.task import LABEL
-
-LABEL_WORDS = "a DNS label: 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
+from headrace.task import LABEL, LABEL_WORDS
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def _pairs(given: str, sign: str, missing: str = "") -> list[tuple[str, str]]:
     for part in given.split(","):
         queue, found, value = (piece.strip() for piece in part.partition(sign))
         if not re.fullmatch(LABEL, queue):
-            raise ValueError(f"{queue!r} is not a queue's name; it must be {LABEL_WORDS}")
+            raise ValueError(f"{queue!r} is not a queue's name; allowed is {LABEL_WORDS}")
         if queue in seen:
             raise ValueError(f"Queue {queue!r} is named twice; name it once")
         seen[queue] = value if found else missing

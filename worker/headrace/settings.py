@@ -15,7 +15,6 @@ from headrace.environment import Rule, Settings, choice, computed_setting, numbe
 from headrace.errors import BadSetting
 from headrace.redis_settings import RedisSettings, Tls
 from headrace.setting_types import (
-    LABEL_WORDS,
     Durabilities,
     Durability,
     Fsync,
@@ -26,7 +25,7 @@ from headrace.setting_types import (
     parse_durability,
     parse_queues,
 )
-from headrace.task import LABEL
+from headrace.task import LABEL, LABEL_WORDS
 from headrace.tokens import ApiToken, parse_tokens, read_tokens
 
 __all__ = [
@@ -49,7 +48,7 @@ __all__ = [
 
 KIB, MIB, DAY = 1024, 1024**2, 86_400.0
 
-_LABEL = text(LABEL, LABEL_WORDS)
+_LABEL = text(LABEL, f"a DNS label: {LABEL_WORDS}")
 _DURABILITY = Rule("local, fsync, replicated:N, or per queue as in orders=fsync,default=local", Durabilities.parse)
 _SUSPECTS = Rule("run, leave or only, or per queue as in mail=only,default=leave", SuspectRules.parse)
 _SHARE = number(0, 1, "")

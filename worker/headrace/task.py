@@ -91,6 +91,8 @@ def parse_priority(value: int | str) -> Priority:
 
 LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """What queues and namespaces may be called: a DNS label."""
+LABEL_WORDS: Final = "1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends, as in image-resize"
+"""The same for people."""
 TYPE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}"
 TAG: Final = r"[A-Za-z0-9_.:/@-]{1,64}"
 _LABEL: Final = re.compile(LABEL)
@@ -108,9 +110,7 @@ def check_queue(name: str) -> str:
     """The name of a queue or namespace: a DNS label, so it can never forge a hash tag. ValueError else."""
     if _LABEL.fullmatch(name):
         return name
-    raise ValueError(
-        f"{name!r} is no queue name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit."
-    )
+    raise ValueError(f"{name!r} is no queue name: use {LABEL_WORDS}.")
 
 
 def check_type(name: str) -> str:
