@@ -97,16 +97,25 @@ def test_a_seed_says_it_all() -> None:
 
 def test_a_pod_is_known_by_its_beats() -> None:
     pod = Pod(0, born_s=0.0, slots=1, phase_s=0.25, ready_s=0.0)
-    pod.changing(3.5)
-    pod.running[7] = 3.5
-    assert [pod.told(s) for s in (3.5, 4.24, 4.26)] == [0, 0, 1]
-    pod.changing(4.3)
-    pod.running.clear()
-    pod.changing(4.4)
-    pod.running[8] = 4.4
-    pod.changing(4.5)
-    pod.running.clear()
-    assert [pod.told(s) for s in (4.6, 5.24, 5.26)] == [1, 1, 0], "what came and went between beats is not told"
+    pod.begin(7, 3.5)
+    assert [pod.told(s).running for s in (3.5, 4.24, 4.26)] == [0, 0, 1]
+    pod.end(7, 4.3)
+    pod.begin(8, 4.4)
+    pod.end(8, 4.5)
+    assert [pod.told(s).running for s in (4.6, 5.24, 5.26)] == [1, 1, 0], "what came and went between beats is not told"
+
+
+def test_beats_tell_how_long_tasks_take() -> None:
+    """As the worker counts it: nothing before one ended, then a mean in which the newest weighs a tenth."""
+    pod = Pod(0, born_s=0.0, slots=1, phase_s=0.0, ready_s=0.0)
+    pod.begin(1, 0.5)
+    assert pod.told(1.0).mean_s is None
+    pod.end(1, 1.5)
+    assert [pod.told(s).mean_s for s in (1.9, 2.0)] == [None, 1.0]
+    pod.begin(2, 2.5)
+    pod.end(2, 5.5)
+    assert pod.told(6.0).mean_s == pytest.approx(1.2)
+    assert [each.share for each in pod.told(6.0).types] == [1.0]
 
 
 def test_a_day_of_one_pool() -> None:

@@ -22,6 +22,8 @@ from .workloads import PATTERNS
 
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ROOT / "bench" / "results" / "autoscaling.json"
+FRESH: Final = 10
+"""By the seeds from here on nothing was chosen: no default, no knob."""
 EXAMPLES: Final = """\b
 Examples:
   python -m bench.autoscaling list                                  patterns, policies and their knobs
@@ -76,7 +78,8 @@ def check_keda() -> None:
 
 @main.command("frontier")
 @click.option("--patterns", metavar="NAME,…", help="Only these.  [all]")
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many.")
+@click.option("--first", default=FRESH, show_default=True, help="The first; by those before it, knobs were chosen.")
 @click.option("--start", default=5.0, show_default=True, help="Median seconds of a pod's start.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="the cores here")
 @click.option("--images", type=click.Path(path_type=Path), default=ROOT / "docs" / "images", help="Where pictures go.")
@@ -85,13 +88,13 @@ def check_keda() -> None:
 @click.option("--no-page", is_flag=True, help="Leave docs/scaling.md as it is.")
 @click.option("--again", is_flag=True, help="Draw what --json has; simulate nothing.")
 def frontier_(
-    patterns: str | None, seeds: int, start: float, jobs: int, images: Path, path: Path, **flags: bool
+    patterns: str | None, seeds: int, first: int, start: float, jobs: int, images: Path, path: Path, **flags: bool
 ) -> None:
     """Every policy over its knobs under every pattern: wait against cost, as a picture and as a table."""
     if flags["again"]:
         points = frontier.load(path)
     else:
-        work = frontier.jobs(_chosen(patterns), seeds, start, most=2 if flags["quick"] else None)
+        work = frontier.jobs(_chosen(patterns), range(first, first + seeds), start, most=2 if flags["quick"] else None)
         with _progress(len(work)) as tick:
             points = frontier.measure(work, jobs, tick)
         frontier.save(points, path)

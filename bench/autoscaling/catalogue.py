@@ -9,6 +9,8 @@ from itertools import product
 from random import Random
 from typing import Final
 
+from headrace_operator.spec import DEFAULT_WAIT_S, DownRules, Scaling
+
 from .metrics import Figures, figures
 from .pods import Lognormal
 from .policies import Policy
@@ -39,11 +41,12 @@ Variants = Mapping[str, Policy | Foresight]
 
 def _ours() -> dict[str, Policy]:
     found: dict[str, Policy] = {DEFAULT: Ours({})}
+    as_it_comes = (DEFAULT_WAIT_S, DownRules().stabilization_window_seconds, Scaling(max_replicas=1).idle_seconds)
     windows = ((0, 10), (30, 60), (120, 120))
     for target, (window, idle) in product((1, 2, 5, 10, 20, 40), windows):
         down = {"scaleDown": {"stabilizationWindowSeconds": window}}
         scaling = {"targetQueueWaitSeconds": target, "idleSeconds": idle, "behavior": down}
-        if (target, window, idle) != (10, 30, 60):
+        if (target, window, idle) != as_it_comes:
             found[f"target {target} s, window {window} s, idle {idle} s"] = Ours(scaling)
     return found
 
@@ -69,7 +72,7 @@ CATALOGUE: Final[Mapping[str, Variants]] = {
     "Knative's KPA": {f"utilization {share}": Kpa(share) for share in (0.3, 0.5, 0.7, 1.0)},
     "dask": {f"target {target} s": Dask(target) for target in (1, 2, 5, 10, 20)},
     "fixed": {f"{pods} pods": Fixed(pods) for pods in (1, 2, 4, 8, 12, 16, 20)},
-    ORACLE: {f"{pods} pods": Foresight(pods) for pods in (20, 18, 16, 14, 12, 10, 8, 6, 5, 4, 3, 2, 1)},
+    ORACLE: {f"{pods} pods": Foresight(pods) for pods in (20, 10)},
 }
 
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
-from .catalogue import CATALOGUE, DEFAULT, ORACLE, OURS
-from .frontier import Points, front, of
+from .catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS
+from .frontier import Point, Points, front, of
 from .workloads import PATTERNS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS: Final = 3
+RIVALS: Final = (OURS, KEDA_BEST)
 LOOKS: Final = {
-    "headrace": ("#0b6e4f", "o"),
-    "KEDA at its best": ("#c8553d", "s"),
+    OURS: ("#0b6e4f", "o"),
+    KEDA_BEST: ("#c8553d", "s"),
     "KEDA by default": ("#e6a57e", "D"),
     "Knative's KPA": ("#5b5f97", "^"),
     "dask": ("#b8a031", "v"),
     "fixed": ("#8d99ae", "x"),
-    "oracle": ("#222222", "."),
+    ORACLE: ("#222222", "P"),
 }
 LEAST_S: Final = 0.05
 """Waits below it are drawn on the axis."""
-MOST_S: Final = 150.0
-MOST: Final = 5.0
-"""What waits longer or costs more lies outside; but for rare tasks, which cost twenty times as much."""
+STEPS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+STYLE: Final = {
+    "svg.hashsalt": "headrace", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#e8e8e8", "grid.linewidth": 0.6, "axes.axisbelow": True,
+}  # fmt: skip
 
 
 def draw(points: Points, folder: Path) -> list[Path]:
@@ -38,17 +43,16 @@ def draw(points: Points, folder: Path) -> list[Path]:
 
     patterns = [name for name in PATTERNS if any(point.pattern == name for point in points)]
     rows = -(-(len(patterns) + 1) // COLUMNS)
-    style = {"svg.hashsalt": "headrace", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):  # type: ignore[arg-type]
-        figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 2.9 * rows), squeeze=False)
-        figure.subplots_adjust(0.06, 0.04, 0.99, 0.98, wspace=0.22, hspace=0.42)
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(12, 3.4 * rows), layout="constrained", squeeze=False)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
         panels = list(axes.flat)
         for panel, pattern in zip(panels, patterns, strict=False):
             _panel(panel, points, pattern)
         handles, labels = panels[0].get_legend_handles_labels()
         for panel in panels[len(patterns) :]:
             panel.axis("off")
-        panels[len(patterns)].legend(handles, labels, loc="center", frameon=False, fontsize=9)
+        panels[len(patterns)].legend(handles, labels, loc="center", frameon=False, fontsize=11, labelspacing=0.8)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "frontier.png", folder / "frontier.svg"]
         for path in paths:
@@ -59,30 +63,70 @@ def draw(points: Points, folder: Path) -> list[Path]:
 
 
 def _panel(panel: Axes, points: Points, pattern: str) -> None:
+    found = {policy: of(points, pattern, policy) for policy in CATALOGUE}
+    view = View.of(found[OURS], found[KEDA_BEST], found[ORACLE][0])
     for policy in CATALOGUE:
-        colour, marker = LOOKS[policy]
-        found = of(points, pattern, policy)
-        xs, ys = [point.mean.cost for point in found], [max(LEAST_S, point.mean.wait_p95_s) for point in found]
-        best = front(found)
-        line_xs, line_ys = [each.mean.cost for each in best], [max(LEAST_S, each.mean.wait_p95_s) for each in best]
-        if policy == ORACLE:
-            panel.plot(xs[:1], ys[:1], "P", color=colour, markersize=8, linestyle="none", label="oracle", zorder=6)
-            continue
-        panel.scatter(xs, ys, s=9, color=colour, marker=marker, alpha=0.35, linewidths=0.8)
-        panel.plot(
-            line_xs, line_ys, color=colour, marker=marker, markersize=3.5, linewidth=1, drawstyle="steps-post",
-            label=policy,
-        )  # fmt: skip
-        if policy == OURS:
-            star = next(point.mean for point in found if point.knobs == DEFAULT)
-            panel.plot(
-                [star.cost], [max(LEAST_S, star.wait_p95_s)], "*", color=colour, markersize=13, markeredgecolor="white",
-                linestyle="none", label="headrace as it comes", zorder=5,
-            )  # fmt: skip
+        if policy != ORACLE:
+            _line(panel, policy, found[policy])
+    _marks(panel, found)
     panel.set_yscale("log")
-    panel.set_ylim(LEAST_S * 0.8, MOST_S)
-    panel.set_xlim(0.9, MOST * (20 if pattern == "rare" else 1))
-    panel.set_title(f"{pattern}: {PATTERNS[pattern].words}", fontsize=7.5, loc="left")
-    panel.set_xlabel("slot-seconds paid ÷ seconds of work", fontsize=7)
-    panel.set_ylabel("wait, p95 (s)", fontsize=7)
-    panel.yaxis.set_major_formatter("{x:g}")
+    panel.set_xlim(*view.costs)
+    panel.set_ylim(*view.waits_s)
+    shown = [s for s in STEPS if view.waits_s[0] <= s <= view.waits_s[1]]
+    panel.set_yticks(shown, [f"{s:g}" if s > LEAST_S else f"≤ {s:g}" for s in shown])
+    panel.set_yticks([], minor=True)
+    panel.set_title(fill(f"{pattern}: {PATTERNS[pattern].words}", 46), fontsize=10, loc="left")
+    panel.set_xlabel("cost: slot-seconds paid ÷ seconds of work")
+    panel.set_ylabel("wait, 95th percentile (s)")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a panel shows: where ours and KEDA at its best are. Lines of others lead out of it."""
+
+    costs: tuple[float, float]
+    waits_s: tuple[float, float]
+
+    @staticmethod
+    def of(ours: Points, keda: Points, oracle: Point) -> View:
+        corners = [
+            *front(ours),
+            *front(keda),
+            *(each for each in (*ours, *keda) if each.knobs in {DEFAULT, KEDA_USUAL}),
+        ]
+        costs = [each.mean.cost for each in (*corners, oracle)]
+        waits_s = [_wait_s(each) for each in (*corners, oracle)]
+        margin = 0.05 * (max(costs) - min(costs))
+        return View((min(costs) - margin, max(costs) + margin), (min(waits_s) / 1.3, max(waits_s) * 1.3))
+
+
+def _line(panel: Axes, policy: str, points: Points) -> None:
+    """Who no other knobs beat, as steps; between its points a policy can do no better than the cheaper one."""
+    (colour, marker), best, rival = LOOKS[policy], front(points), policy in RIVALS
+    if rival:
+        dots = [each.mean.cost for each in points], [_wait_s(each) for each in points]
+        panel.scatter(*dots, s=9, color=colour, marker=marker, alpha=0.3, linewidths=0.8)
+    panel.plot(
+        [each.mean.cost for each in best], [_wait_s(each) for each in best], drawstyle="steps-post", label=policy,
+        color=colour, marker=marker, markersize=4.5 if rival else 3, linewidth=1.8 if rival else 0.9,
+        alpha=1.0 if rival else 0.75, zorder=4 if rival else 3,
+    )  # fmt: skip
+
+
+def _marks(panel: Axes, found: dict[str, list[Point]]) -> None:
+    """What is asked about first: ours as it comes, one good setting of KEDA, and the bound."""
+    (star,) = (each for each in found[OURS] if each.knobs == DEFAULT)
+    (usual,) = (each for each in found[KEDA_BEST] if each.knobs == KEDA_USUAL)
+    for policy, point, marker, size, label in (
+        (KEDA_BEST, usual, "s", 10, "KEDA, one good setting"),
+        (ORACLE, found[ORACLE][0], "P", 10, "oracle"),
+        (OURS, star, "*", 17, "headrace as it comes"),
+    ):
+        panel.plot(
+            [point.mean.cost], [_wait_s(point)], marker, color=LOOKS[policy][0], markersize=size, linestyle="none",
+            markeredgecolor="white", label=label, zorder=6, clip_on=False,
+        )  # fmt: skip
+
+
+def _wait_s(point: Point) -> float:
+    return max(LEAST_S, point.mean.wait_p95_s)

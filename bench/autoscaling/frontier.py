@@ -42,11 +42,11 @@ class Point:
 Points = Sequence[Point]
 
 
-def jobs(patterns: Sequence[str], seeds: int, start_s: float = 5.0, most: int | None = None) -> list[Job]:
+def jobs(patterns: Sequence[str], seeds: Iterable[int], start_s: float = 5.0, most: int | None = None) -> list[Job]:
     """`most`: knobs of each policy, the usual ones first."""
     return [
         Job(pattern, policy, knobs, seed, start_s)
-        for seed in range(seeds)
+        for seed in seeds
         for pattern in patterns
         for policy, variants in CATALOGUE.items()
         for knobs in list(variants)[:most]

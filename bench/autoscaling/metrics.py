@@ -33,6 +33,8 @@ class Figures:
     """Of the number of replicas."""
     reversals: float
     """Writes in the other direction than the one before."""
+    made: float
+    """Pods that were started."""
     interrupted: float
     """Attempts that a scale-down ended."""
     wasted: float
@@ -61,7 +63,7 @@ def figures(workload: Workload, setting: Setting, record: Record, target_s: floa
         wait_mean_s=math.fsum(waits) / len(waits), late=sum(wait > target_s for wait in waits) / len(waits),
         cost=paid_s / workload.work_s, writes=len(ways),
         reversals=sum(one is not other for one, other in pairwise(ways)),
-        interrupted=record.interrupted, wasted=record.wasted_s / workload.work_s,
+        made=len(record.lives), interrupted=record.interrupted, wasted=record.wasted_s / workload.work_s,
         under=under, over=over, under_time=under_time, over_time=over_time,
     )  # fmt: skip
 

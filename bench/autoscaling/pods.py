@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
+from headrace.broker.demand import WorkerBeat
+from headrace.runtime.service_times import ServiceTimes
+
 BEAT_S: Final = 1.0
 """Between two signs of life of a worker, as its setting HEADRACE_BEAT_S says."""
-NEWEST: Final = 0.1
-"""Weight of one more task in the mean that a worker tells, as in the worker."""
+TYPE: Final = "task"
+"""All tasks are of one type, however long they take."""
+SILENT: Final = WorkerBeat(0, 0)
+"""Of a worker before its first beat."""
 
 
 class StartUp(Protocol):
@@ -72,10 +77,12 @@ class Pod:
     """Offers of free slots that are older do not count."""
     running: dict[int, float] = field(default_factory=dict)
     """Task → when it began."""
-    mean_s: float | None = None
-    """Of the tasks it ran lately."""
-    _changed_s: float = -1.0
-    _told: int = 0
+    _times: ServiceTimes = field(default_factory=ServiceTimes)
+    """The worker's own."""
+    _beat: WorkerBeat = SILENT
+    """The last one."""
+    _untold: list[tuple[float, float | None]] = field(default_factory=list)
+    """Since that: when a task began or ended; for one that ended, how long it took."""
 
     @property
     def name(self) -> str:
@@ -87,23 +94,39 @@ class Pod:
         return self.ready_s is not None and not (self.draining or self.leaving or self.gone)
 
     def next_beat_s(self, now_s: float) -> float:
-        return self._beat(now_s) + BEAT_S
+        return self._beat_s(now_s) + BEAT_S
 
-    def told(self, now_s: float) -> int:
-        """The tasks that it runs, by its last beat."""
-        return len(self.running) if self._beat(now_s) >= self._changed_s else self._told
+    def told(self, now_s: float) -> WorkerBeat:
+        """What its last beat said."""
+        if self._untold and self._untold[0][0] <= (beat_s := self._beat_s(now_s)):
+            self._tell(beat_s)
+        return self._beat
 
     def tell(self) -> None:
         """A beat out of turn: what it runs now is known."""
-        self._changed_s = -1.0
+        self._tell(math.inf)
 
-    def changing(self, now_s: float) -> None:
-        """Before a task begins or ends: what the last beat said is kept."""
-        self._told, self._changed_s = self.told(now_s), now_s
+    def begin(self, task: int, now_s: float) -> None:
+        self.running[task] = now_s
+        self._untold.append((now_s, None))
 
-    def learn(self, seconds: float) -> None:
-        """A task ended that took so long."""
-        self.mean_s = seconds if self.mean_s is None else self.mean_s + NEWEST * (seconds - self.mean_s)
+    def end(self, task: int, now_s: float) -> None:
+        self._untold.append((now_s, now_s - self.running.pop(task)))
 
-    def _beat(self, now_s: float) -> float:
+    def _tell(self, until_s: float) -> None:
+        """All that was until then, in one beat."""
+        spent, running = self._times.spent[TYPE], self._beat.running
+        told = [seconds for s, seconds in self._untold if s <= until_s]
+        del self._untold[: len(told)]
+        for seconds in told:
+            if seconds is None:
+                spent.begun, running = spent.begun + 1, running + 1
+            else:
+                spent.ended, running = spent.ended + 1, running - 1
+                spent.seconds += seconds
+        self._times.look()
+        types = self._times.types()
+        self._beat = WorkerBeat(0, running, self.draining, types[0].seconds if types else None, types)
+
+    def _beat_s(self, now_s: float) -> float:
         return self.phase_s + math.floor((now_s - self.phase_s) / BEAT_S) * BEAT_S

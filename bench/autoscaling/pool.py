@@ -93,7 +93,7 @@ class Pool:
     @property
     def busy(self) -> int:
         """Pods that run a task, by their beats."""
-        return sum(pod.told(self.now_s) > 0 for pod in self.pods if not pod.leaving)
+        return sum(pod.told(self.now_s).running > 0 for pod in self.pods if not pod.leaving)
 
     def run(self) -> Record:
         """Until the horizon is over and every task has ended."""
@@ -202,8 +202,7 @@ class Pool:
 
     def _begin(self, task: int, pod: Pod) -> None:
         now_s = self.now_s
-        pod.changing(now_s)
-        pod.running[task] = now_s
+        pod.begin(task, now_s)
         self.processing += 1
         self.record.starts[task] += 1
         seconds = self.workload.tasks[task][1] + self.setting.per_task_s
@@ -214,9 +213,7 @@ class Pool:
         if began_s is None or pod.gone:
             return
         now_s = self.now_s
-        pod.changing(now_s)
-        del pod.running[task]
-        pod.learn(now_s - began_s)
+        pod.end(task, now_s)
         self.processing -= 1
         self._left -= 1
         self.record.began_s[task], self.record.ended_s[task], self.record.pods[task] = began_s, now_s, pod.number

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from .catalogue import DEFAULT, ORACLE
 from .frontier import Comparison, Point, Points, ahead_everywhere, compare, of
+from .metrics import Figures
 from .workloads import PATTERNS
 
 BEGIN: Final = "<!-- made by `make frontier`: begin -->"
@@ -29,9 +31,14 @@ def markdown(points: Points) -> str:
         *(_row(points, each) for each in compared),
         "",
         "| pattern | headrace: p95 s, cost | KEDA's p95 at that cost | KEDA's cost at that p95 | "
-        "interrupted: headrace; KEDA's one setting; those two | writes: headrace; KEDA | ahead in |",
-        "|---|---|---|---|---|---|---|",
+        "interrupted: headrace; KEDA's one setting; those two | ahead in |",
+        "|---|---|---|---|---|---|",
         *(_duel(each) for each in compared),
+        "",
+        "| pattern | late, % | writes (turns) | pods started | done again, % | SPEC, %: missing / too many | "
+        "of the time missing / too many |",
+        "|---|---|---|---|---|---|---|",
+        *(_steadiness(each) for each in compared),
         "",
         _sum(compared, ahead_everywhere(points, patterns)),
     ]
@@ -68,8 +75,26 @@ def _duel(compared: Comparison) -> str:
             number(compared.wait_s) if math.isfinite(compared.wait_s) else "none is as cheap",
             number(compared.cost) if math.isfinite(compared.cost) else "none waits so little",
             "; ".join(number(each) for each in interrupted[:2]) + "; " + ", ".join(map(number, interrupted[2:])),
-            f"{ours.writes:.0f}; {keda.writes:.0f}",
             " and ".join(ahead) or "**neither**",
+        ]
+    )
+
+
+def _steadiness(compared: Comparison) -> str:
+    """Ours as it comes; KEDA with one setting."""
+
+    def both(of: Callable[[Figures], str]) -> str:
+        return "; ".join(of(each.mean) for each in (compared.ours, compared.keda))
+
+    return _line(
+        [
+            compared.ours.pattern,
+            both(lambda mean: number(100 * mean.late)),
+            both(lambda mean: f"{mean.writes:.0f} ({mean.reversals:.0f})"),
+            both(lambda mean: f"{mean.made:.0f}"),
+            both(lambda mean: number(100 * mean.wasted)),
+            both(lambda mean: f"{number(100 * mean.under)} / {number(100 * mean.over)}"),
+            both(lambda mean: f"{100 * mean.under_time:.0f} / {100 * mean.over_time:.0f}"),
         ]
     )
 

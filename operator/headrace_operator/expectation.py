@@ -7,7 +7,7 @@ to keep a count a type with each submission, would cost more than the guess is w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from headrace.broker.demand import Demand, TypeTime, WorkerBeat
@@ -49,7 +49,8 @@ class Expectation:
         for beat in beats:
             whole = sum(each.share for each in beat.types) or 1.0
             for each in beat.types:
-                rows.setdefault(each.name, []).append(replace(each, share=each.share / whole / len(beats)))
+                share = each.share / whole / len(beats)
+                rows.setdefault(each.name, []).append(TypeTime(each.name, share, each.seconds))
         before = {each.name: each.seconds for each in self.types}
         found = [_one(name, each, before.get(name)) for name, each in rows.items()]
         return tuple(sorted(found, key=lambda each: -each.share)[:KEPT])

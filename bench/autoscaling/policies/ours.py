@@ -1,19 +1,23 @@
-"""The operator of this repository: its own `decide()`, `remember()` and `shrink()`, tick by tick as `Steering` does."""
+"""The operator of this repository: its own `decide()`, `remember()`, `shrink()` and `Expectation`, tick by tick as
+`Steering` does, from the beats that workers tell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
 from bench.autoscaling.pods import Pod
 from bench.autoscaling.pool import Pool
+from headrace.broker.demand import Demand
+from headrace_operator import workforce
 from headrace_operator.decide import Decision, decide
 from headrace_operator.drain import NEVER_TOLD, Replica, Shrink, shrink
+from headrace_operator.expectation import Expectation
 from headrace_operator.history import History, remember, rested
-from headrace_operator.observed import Moment, Observed, QueueLoad
+from headrace_operator.observed import Moment, Observed
 from headrace_operator.spec import PoolSpec, read_spec
 
 TICK_S: Final = 1.0
@@ -43,7 +47,7 @@ class Operator:
     def __init__(self, pool: Pool, spec: PoolSpec) -> None:
         self._pool, self._spec = pool, spec
         self._history = History(since_s=-1e6)
-        self._task_s: float | None = None
+        self._expected = Expectation()
         self._rested_s: float | None = None
 
     def tick(self) -> None:
@@ -61,11 +65,17 @@ class Operator:
 
     def _observed(self) -> Observed:
         pool = self._pool
-        told = [pod.mean_s for pod in pool.pods if pod.mean_s is not None]
-        if told:
-            self._task_s = sum(told) / len(told)
-        load = QueueLoad(QUEUE, len(pool.waiting), pool.processing, task_s=self._task_s)
+        demand = self._demand()
+        self._expected = self._expected.learn(demand)
+        seconds = self._expected.seconds(self._spec.worker.expected_task_seconds)
+        load = replace(workforce.load(QUEUE, demand, 0), task_s=seconds, types=self._expected.types)
         return Observed((load,), pool.asked_for, pool.busy)
+
+    def _demand(self) -> Demand:
+        """The queue as Redis tells it."""
+        pool = self._pool
+        workers = {pod.name: pod.told(pool.now_s) for pod in pool.pods if pod.ready_s is not None}
+        return Demand(len(pool.waiting), pool.processing, 0, 0, 0, 0.0, False, workers, {})
 
     def _carry_out(self, decision: Decision) -> None:
         pool, asked_for = self._pool, self._pool.asked_for
@@ -94,4 +104,5 @@ class Operator:
     def _replica(self, pod: Pod) -> Replica:
         if pod.ready_s is None:
             return Replica(pod.name, pod.number, NEVER_TOLD, ready=False)
-        return Replica(pod.name, pod.number, pod.told(self._pool.now_s), pod.asked_s, pod.draining)
+        beat = pod.told(self._pool.now_s)
+        return Replica(pod.name, pod.number, beat.running, pod.asked_s, beat.draining)

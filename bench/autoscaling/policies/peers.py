@@ -134,7 +134,8 @@ class DaskScaler:
 
     def _wanted(self) -> int:
         pool = self._pool
-        told = [pod.mean_s for pod in pool.pods if pod.mean_s is not None]
+        beats = [pod.told(pool.now_s).mean_s for pod in pool.pods]
+        told = [mean_s for mean_s in beats if mean_s is not None]
         self._mean_s = sum(told) / len(told) if told else self._mean_s
         tasks = len(pool.waiting) + pool.processing
         slots = min(tasks, math.ceil(tasks * self._mean_s / self._target_s))
