@@ -355,6 +355,17 @@ def test_a_worker_imports_none_of_it() -> None:
     assert not {f"headrace.{name}" for name in needless} & {*done.stdout.split()}
 
 
+async def test_what_an_application_does_with_its_own_tasks_is_not_written_down(redis_url: str) -> None:
+    """As its submissions are not; docs/how-to/manage.md says so."""
+    app, call = shop(redis_url)
+    async with app:
+        first, second = await app.abatch([call(1), call(2)])
+        await first.acancel()
+        await second.aretry()
+        await app.queues.pause("default")
+        assert [each.action for each in await written_down(app)] == ["queue.pause"]
+
+
 async def test_a_handle_still_sees_what_a_job_did(redis_url: str) -> None:
     app, call = shop(redis_url)
     async with app:
