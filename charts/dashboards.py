@@ -89,6 +89,8 @@ OVERVIEW: Final = Dashboard("overview", "headrace / Overview", {
             "{{job}}: reach it": "sum by (job) (headrace_redis_up{NS})",
             "{{job}}: all": "count by (job) (headrace_redis_up{NS})",
         }),
+        Panel("Settings that may lose tasks", {"{{risk}}": "max by (risk) (headrace_redis_risk{NS})"}, "short",
+              "1: it drops keys when it is full (eviction), keeps no append-only file (persistence), or does not say."),
         Panel("Versions", {"{{component}} {{version}}": "count by (component, version) (headrace_build_info{NS})"}),
     ],
 })  # fmt: skip
@@ -107,6 +109,8 @@ QUEUES: Final = Dashboard("queues", "headrace / Queues and task types", {
         }),
         Panel("Fullest queue", {"of its bound": "max(headrace_queue_fill_ratio{NS})"}, "percentunit",
               "At 100 % a queue refuses submissions."),
+        Panel("Room", {"live tasks that there may be": total("headrace_queue_capacity")}, "short",
+              "All queues together, each by its own limit."),
         Panel("Paused queues", {"paused": total("headrace_queue_paused")}),
     ],
     "Task types": [
@@ -202,6 +206,9 @@ OPERATOR: Final = Dashboard("operator", "headrace / Operator and API", {
         Panel("Changes of size, in an hour", {
             "{{pool}} {{direction}}: {{reason}}":
                 "sum by (pool, direction, reason) (increase(headrace_operator_scale_events_total{NS,POOL}[1h]))"}),
+        Panel("Time of an attempt, as measured", {
+            "{{pool}} {{type}}": "max by (pool, type) (headrace_operator_task_seconds{NS,POOL})"}, "s",
+              "Means of types that began lately: what the operator counts with."),
         Panel("Queues cannot be read", {
             "{{pool}}": "sum by (pool) (1 - headrace_operator_queue_reachable{NS,POOL})"}, "short",
               "1: the pool keeps its size until they can."),
@@ -218,6 +225,11 @@ OPERATOR: Final = Dashboard("operator", "headrace / Operator and API", {
                    " sum by (le) (rate(headrace_operator_reconcile_duration_seconds_bucket[RATE]))) >= 0",
             "since the last": "min(headrace_operator_tick_age_seconds)",
         }, "s"),
+        Panel("Who leads, and pools at rest", {
+            "operators that act": "sum(headrace_operator_leading)",
+            "operators": "count(headrace_operator_leading)",
+            "pools with nothing to do": "sum(headrace_operator_resting_pools)",
+        }),
         Panel("Errors", {
             "steps that failed, in an hour": "sum(increase(headrace_operator_reconcile_errors_total[1h]))",
             "steps that no tick waited for": "sum(increase(headrace_operator_reconcile_overruns_total[1h]))",
@@ -254,6 +266,13 @@ OPERATOR: Final = Dashboard("operator", "headrace / Operator and API", {
             "{{command}}": "histogram_quantile(0.95, sum by (command, le) ("
                            "rate(headrace_redis_command_duration_seconds_bucket{NS}[RATE]))) >= 0"}, "s"),
         Panel("Errors of Redis", {"{{job}}": "sum by (job) (rate(headrace_redis_errors_total{NS}[RATE]))"}, "cps"),
+        Panel("Bulk jobs", {
+            "running": "sum(headrace_bulk_jobs_running{NS})",
+            "{{action}} {{outcome}}, in an hour":
+                "sum by (action, outcome) (increase(headrace_bulk_jobs_total{NS}[1h]))",
+        }),
+        Panel("Tasks of bulk jobs", {
+            "{{action}} {{outcome}}": "sum by (action, outcome) (rate(headrace_bulk_tasks_total{NS}[RATE]))"}, "cps"),
         Panel("Processes whose file of tokens cannot be read", {"processes": "sum(headrace_tokens_stale{NS})"}),
     ],
 }, {"pool": "headrace_operator_max_workers"})  # fmt: skip

@@ -69,6 +69,16 @@ def test_dashboards_ask_for_metrics_that_exist(name: str) -> None:
     assert set().union(*asked) <= known()
 
 
+def test_every_metric_of_ours_is_shown_or_watched() -> None:
+    """By a dashboard or a rule: what nobody looks at need not be measured."""
+    asked = [*(query for board in BOARDS.values() for query in queries(board)), *(rule["expr"] for rule in rules())]
+    seen = set().union(*map(names, asked))
+    for registry in (api_registry(), worker_registry(), operator_registry()):
+        for family in registry.collect():
+            if not family.name.startswith(("process_", "python_")):
+                assert {family.name + suffix for suffix in SUFFIXES.get(family.type, ("",))} & seen, family.name
+
+
 # -- alerts and their pages
 
 

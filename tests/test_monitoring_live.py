@@ -18,6 +18,7 @@ from command_line import Command, http
 from doc_blocks import blocks
 from headrace.redis_settings import RedisSettings
 from headrace_cli.ports import free_port
+from headrace_operator import patience
 from headrace_operator.caps import Caps
 from headrace_operator.kube import KubeCluster, Watched
 from headrace_operator.looker import Looker
@@ -82,16 +83,17 @@ QUERIES_OF_THE_ORIGINAL = (
 
 @contextmanager
 def operator(redis_url: str) -> Iterator[str]:
-    """Gives the address of the metrics of a control loop with one pool, on the queue `idle` and a cluster in memory."""
+    """Gives the address of the metrics of a control loop with one pool on both queues, and a cluster in memory."""
     told: list[str] = []
     ready, end = threading.Event(), asyncio.Event()
 
     async def work() -> None:
         looker = Looker({"default": RedisSettings.parse(redis_url, "the test")})
         loop = ControlLoop(MemoryCluster(), looker, tick_s=0.5, caps=Caps())
-        loop.saw_pool(resource(queues=[{"name": "idle"}]))
+        loop.saw_pool(resource(queues=[{"name": "idle"}, {"name": "default"}]))
         requests = Requests(cast(Any, None))
         requests.made["GET", "pods", 200] += 1
+        patience.restarts["pods"] += 0
         running.append(asyncio.get_running_loop())
         registry = registry_of(loop, KubeCluster(requests, Watched()))
         async with serving("127.0.0.1", 0, registry, Health) as port:
@@ -119,7 +121,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "tasks.py").write_text(TASKS)
     with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(BINARIES[-1], maxmemory="100mb"))
+        redis = stack.enter_context(RedisServer(BINARIES[-1], maxmemory="100mb", appendfsync="everysec"))
         port, metrics_port = free_port(), free_port()
         stack.enter_context(Command("api", cwd=folder, PORT=str(port), HEADRACE_URL=redis.url))
         worker = ("worker", "--app", "tasks", "--metrics-port", str(metrics_port))

@@ -119,6 +119,14 @@ CASES = [
     rests("HeadraceRedisMemoryHigh", "85 of 100", 20, {USED: "85+0x20", MAX: "100+0x20"}),
     rests("HeadraceRedisMemoryHigh", "without a bound", 20, {USED: "86+0x20", MAX: "0+0x20"}),
 
+    fires("HeadraceRedisMayLoseTasks", "API and worker say that it drops keys", 15, {
+        'headrace_redis_risk{job="api",risk="eviction"}': "1+0x20",
+        'headrace_redis_risk{job="worker",risk="eviction"}': "1+0x20",
+        'headrace_redis_risk{job="api",risk="persistence"}': "0+0x20"}, risk="eviction"),
+    rests("HeadraceRedisMayLoseTasks", "until somebody set it right", 20, {
+        'headrace_redis_risk{risk="persistence"}': "1+0x9 0+0x20"}),
+    rests("HeadraceRedisMayLoseTasks", "it does not say", 20, {'headrace_redis_risk{risk="untold"}': "1+0x20"}),
+
     fires("HeadraceOperatorReconcileErrors", "again and again", 17, {STEP_ERRORS: "0+1x30"}),
     rests("HeadraceOperatorReconcileErrors", "once", 20, {STEP_ERRORS: "0 1+0x30"}),
 

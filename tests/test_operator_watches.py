@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -188,6 +190,18 @@ async def test_a_watch_that_tells_an_error_begins_anew(
         server.cut.set()
         await sees(made, "a", "b", "c", "d")
         assert patience.restarts["workerpools"] > before
+
+
+def test_a_watch_that_never_began_anew_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 0: Prometheus sees no growth in a series that begins with 1."""
+    monkeypatch.setattr(patience, "restarts", Counter())
+    monkeypatch.setattr(patience, "_began", set())
+    begin = patience.counted(lambda **_: None)
+    begin(resource=SimpleNamespace(plural="pods"), namespace="shop")
+    assert dict(patience.restarts) == {"pods": 0}
+    begin(resource=SimpleNamespace(plural="pods"), namespace="mail")
+    begin(resource=SimpleNamespace(plural="pods"), namespace="shop")
+    assert dict(patience.restarts) == {"pods": 1}
 
 
 @pytest.mark.parametrize(

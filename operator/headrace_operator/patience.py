@@ -66,8 +66,7 @@ def counted(watch: Watch) -> Watch:
 
     def begun(**given: Any) -> AsyncIterator[Any]:
         resource, of = given["resource"].plural, str(given["namespace"] or "")
-        if (resource, of) in _began:
-            restarts[resource] += 1
+        restarts[resource] += (resource, of) in _began  # 0 is told too: only then does Prometheus see the first one
         _began.add((resource, of))
         stream: AsyncIterator[Any] = watch(**given)
         return stream
