@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import kopf
 
-from . import patience
+from . import kopf_logs, patience
 from .fleet import Key, Pod
 from .kube import Watched
+from .logins import PAUSE_S, Logins, credentials
 from .loop import ControlLoop
 from .manifests import MANAGED, POOL
-from .requests import in_cluster
-
-logger = logging.getLogger("headrace.operator")
 
 ENDLESS: Final = (1, 1, 2, 3, 5) + (8,) * 100_000
 """Seconds between tries of a request of kopf's: days without an API server must not end the process, and the watches
@@ -40,15 +37,12 @@ def watchers(
     `on_pool`: this pool is known.
     """
     patience.install()
-    # It says of every object that it was handled: at a thousand pools that is all there would be to read.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    registry = kopf.OperatorRegistry()
+    kopf_logs.calm()
+    registry, logins = kopf.OperatorRegistry(), Logins()
 
-    @kopf.on.login(registry=registry)
-    def login(**given: Any) -> kopf.ConnectionInfo | None:
-        if in_cluster():
-            return kopf.login_with_service_account(**given)
-        return kopf.login_with_kubeconfig(**given)
+    @kopf.on.login(registry=registry, backoff=PAUSE_S)
+    async def login(**given: Any) -> kopf.ConnectionInfo:
+        return await logins.next(lambda: credentials(**given))
 
     @kopf.on.event("headrace.dev", "v1alpha1", "workerpools", registry=registry)
     async def pool(type: str | None, body: kopf.Body, **_: Any) -> None:
