@@ -86,6 +86,15 @@ class Yard:
             beat = WorkerBeat(self._beats, self.running.get(pod, 0), f"{pod}:1" in asked)
             await self.client.call(Queue(queue).beat(f"{pod}:1", beat.text()))
 
+    async def staffed(self, number: int) -> bool:
+        """Whether so many pods are there. They beat, and are ready: else the controllers may stop any of them first."""
+        await self.work()
+        names = await self.pods()
+        if len(names) == number:
+            for name in names:
+                await self.make_ready(name)
+        return len(names) == number
+
     # what people see
 
     def path(self, kind: str, name: str = "") -> str:
