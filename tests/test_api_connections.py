@@ -98,6 +98,21 @@ async def test_an_address_has_so_many_connections_and_others_have_theirs(redis_u
             pass
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For: 127.0.0.9", "X-Real-IP: 127.0.0.9", "Forwarded: for=127.0.0.9"])
+async def test_no_header_gives_a_client_another_address(redis_url: str, header: str) -> None:
+    """Anybody can write one, so none counts: neither for who has too many, nor against the one that it names."""
+    forged = GET.replace(b"\r\n\r\n", f"\r\n{header}\r\n\r\n".encode())
+    assert forged != GET
+    async with running(redis_url, max_connections_per_address=2) as api, connected(api, 2, "127.0.0.2") as others:
+        for reader, writer in others:
+            writer.write(forged)
+            await reader.readuntil(b"ok")
+        late = await asyncio.open_connection("127.0.0.1", api.port, local_addr=("127.0.0.2", 0))
+        assert problem_in(await answer_of(late, forged)) == (429, "too_many_of_address")
+        async with connected(api, 2, "127.0.0.9"):
+            pass
+
+
 async def test_those_who_wait_for_a_refusal_are_few(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of connections that say nothing keeps no more than those."""
     monkeypatch.setattr("headrace_api.connections.MAX_REFUSED", 2)
