@@ -32,6 +32,7 @@ class Invalid:
         """Write it down, unless that was done. A failure is tried again with the next tick."""
         if self.told:
             return
+        name = f"{self.ref.namespace}/{self.ref.name}"
         fresh = Condition("Ready", False, "InvalidSpec", self.why).json(rfc3339(now), self.generation)
         others = [each for each in self.status.get("conditions", ()) if each["type"] != "Ready"]
         shown = {"observedGeneration": self.generation, "conditions": [*others, fresh]}
@@ -40,7 +41,7 @@ class Invalid:
             await cluster.show(self.ref, shown)
             await cluster.tell(self.ref, News(Event.INVALID_SPEC, self.why))
         except ClusterError as error:
-            name = f"{self.ref.namespace}/{self.ref.name}"
             logger.warning("pool %s: what is wrong with it was not told: %s", name, error)
             return
+        logger.warning("pool %s: %s: %s", name, Event.INVALID_SPEC, self.why)
         self.told = True

@@ -122,6 +122,7 @@ class ControlLoop:
         ref, before = Ref(key.namespace, key.name, metadata["uid"]), self.invalid.get(key)
         if before is None or (before.ref, before.generation) != (ref, metadata["generation"]):
             self.invalid[key] = Invalid(ref, metadata["generation"], why, self._shown(key, raw))
+            self.wake.set()
 
     def _shown(self, key: Key, raw: dict[str, Any]) -> dict[str, Any]:
         """The status as it is now, also if the watch has not shown yet what was written."""
