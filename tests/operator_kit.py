@@ -188,9 +188,13 @@ AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies
 """`scaling` of a pool that shrinks without waiting."""
 
 
+FIFTY_EACH = {"targetQueueWaitSeconds": 10}
+"""`scaling` of a pool with a replica for each 50 tasks of a second, whatever the default is."""
+
+
 def resource(generation: int = 1, **spec: Any) -> dict[str, Any]:
     """A WorkerPool object as the API server shows it."""
-    scaling = {"maxReplicas": 20, **spec.pop("scaling", {})}
+    scaling = {"maxReplicas": 20, **FIFTY_EACH, **spec.pop("scaling", {})}
     template = {"spec": {"containers": [{"name": "worker", "image": "shop:1.4"}]}}
     return {
         "apiVersion": "headrace.dev/v1alpha1",

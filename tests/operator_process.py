@@ -23,7 +23,10 @@ from worker_harness import eventually
 
 DEPLOY: Final = Path(__file__).parent.parent / "deploy"
 USER: Final = "system:serviceaccount:headrace:headrace-operator"
-AT_ONCE = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0}
+AT_ONCE = {
+    "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0, "policies": []}}, "idleSeconds": 0,
+    "targetQueueWaitSeconds": 10,
+}  # fmt: skip
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from headrace.broker.client import AsyncClient
 from headrace.broker.demand import WorkerBeat
 from headrace.redis_settings import RedisSettings
 from headrace_operator.requests import APPLY, MERGE, NotThere, Requests, connect, query
-from operator_kit import AT_ONCE, submit_to
+from operator_kit import AT_ONCE, FIFTY_EACH, submit_to
 
 Json = dict[str, Any]
 PATHS: Final = {
@@ -49,7 +49,7 @@ class Yard:
 
     async def pool(self, name: str = "emails", *, queue: str = "default", **spec: Any) -> Json:
         """Apply a WorkerPool that shrinks at once."""
-        scaling = {"maxReplicas": 5, **AT_ONCE, **spec.pop("scaling", {})}
+        scaling = {"maxReplicas": 5, **FIFTY_EACH, **AT_ONCE, **spec.pop("scaling", {})}
         body = {
             "apiVersion": "headrace.dev/v1alpha1", "kind": "WorkerPool", "metadata": {"name": name},
             "spec": {"queues": [{"name": queue}], "template": TEMPLATE, **spec, "scaling": scaling},

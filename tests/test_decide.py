@@ -42,11 +42,11 @@ def replicas(spec: PoolSpec, observed: Observed, history: History = LONG_AGO, at
 
 
 def test_the_arithmetic_is_told_in_words() -> None:
-    """42 tasks of 1.4 s within half of 10 s need 11.76 slots, beside 3 that run."""
+    """42 tasks of 1.4 s within half of 5 s need 23.52 slots, beside 3 that run."""
     decision = decide(pool(), seen(42, 3, replicas=1, task_s=1.4), LONG_AGO, moment())
-    assert decision.replicas == 2
+    assert decision.replicas == 3
     assert decision.reason is Reason.QUEUE_WAIT
-    assert decision.message == "42 pending × 1.4 s / 5 s + 3 processing = 14.76 slots, 10 a replica"
+    assert decision.message == "42 pending × 1.4 s / 2.5 s + 3 processing = 26.52 slots, 10 a replica"
 
 
 def test_from_zero_to_all_in_one_step() -> None:
@@ -166,7 +166,7 @@ def test_modes() -> None:
     assert replicas(pool(mode="Paused"), seen(1_000, replicas=3)) == 3
     assert replicas(pool(mode="External", replicas=4), seen(1_000, replicas=9)) == 4
     dry = decide(pool(mode="DryRun"), seen(1_000, replicas=3), LONG_AGO, moment())
-    assert (dry.replicas, dry.needed, dry.reason) == (3, 20, Reason.DRY_RUN)
+    assert (dry.replicas, dry.needed, dry.reason) == (3, 40, Reason.DRY_RUN)
 
 
 def test_a_grant_caps() -> None:
@@ -290,7 +290,7 @@ def test_the_words_say_what_the_mix_is_made_of() -> None:
     now = Observed((QueueLoad("default", 100, task_s=1.2, types=types),), 1)
     decision = decide(pool(), now, LONG_AGO, moment())
     assert decision.message.startswith(
-        "100 pending × 1.2 s (80 % resize of 0.25 s, 20 % video of 5 s) / 5 s = 24 slots, 10 a replica"
+        "100 pending × 1.2 s (80 % resize of 0.25 s, 20 % video of 5 s) / 2.5 s = 48 slots, 10 a replica"
     )
 
 

@@ -172,7 +172,7 @@ class PoolSpec(Camel, frozen=True, kw_only=True):
         return given if given is not None else int(self.worker.task_timeout_seconds) + EXTRA_GRACE_S
 
 
-DEFAULT_WAIT_S: Final = 10.0
+DEFAULT_WAIT_S: Final = 5.0
 
 
 class InvalidSpec(ValueError):  # noqa: N818 - the condition's own word
