@@ -135,6 +135,16 @@ def test_programs_are_those_that_ci_installs_elsewhere() -> None:
     assert [name for name in packages if f"echo {name}" not in script] == []
 
 
+def test_what_ci_runs_as_the_users_of_redis_is_a_part_of_make_acl() -> None:
+    """Files that are there; a change of the list in one place only shows here."""
+    run = re.search(r"^AS_USERS=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
+    every = subprocess.run(["make", "-n", "acl"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert run
+    part = run[1].split()
+    assert part and [name for name in part if not (ROOT / name).exists()] == []
+    assert {name for name in part if not name.startswith("tests/test_api_")} <= set(every.split())
+
+
 # -- .github/release.py
 
 CHANGELOG: Final = """# Changelog
