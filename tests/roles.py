@@ -30,6 +30,7 @@ MANAGERS: Final = {"test_managing"}
 """Modules whose application manages queues and bulk jobs, for which it needs the rights of the API."""
 OWN_USERS: Final = {
     "test_journal_that_may_not_be_read_is_said": "makes a user of its own",
+    "test_redis_that_was_never_there_is_said_at_once": "expects an address without a login",
     "test_a_look_at_many_sees_what_a_look_at_each_sees": "claims and reports by the application's own connection",
     "test_what_the_journal_holds_no_more_is_a_gap": "trims the journal by the application's own connection",
     "test_a_connection_that_is_lost_loses_no_task": "lists clients by the application's own connection",
