@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model model-mutants schemathesis chaos acl soak bench frontier hostile lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model model-mutants mutants schemathesis chaos acl soak bench frontier hostile lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster bench-image
 
 help: ## List what there is
@@ -38,6 +38,10 @@ model: $(VENV)/.test ## Run the model tests of the broker and of the operator fo
 
 model-mutants: $(VENV)/.test ## Put known faults into the operator one by one, and see how soon its model test notices
 	$(PY) -m pytest tests/test_operator_model.py -k faulty -q -s $(PYTEST_ARGS)
+
+MUTANTS_ARGS ?=
+mutants: $(VENV)/.test ## Seed the faults of docs/guarantees.md one by one, and print what notices each; MUTANTS_ARGS=--write keeps the table
+	PYTHONPATH=tests $(PY) tests/seeded_faults.py $(MUTANTS_ARGS)
 
 schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
 	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)

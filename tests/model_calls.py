@@ -86,6 +86,9 @@ class Calls:
     def depth(self) -> Request:
         return Request("depth", self.queue.depth(), self.model.depth, shape=_lengths)
 
+    def demand(self) -> Request:
+        return Request("demand", self.queue.demand(0), self.model.depth, shape=_lengths)
+
 
 def _sorted_asked(raw: list[Any]) -> list[Any]:
     paused, due, asked, oldest, *rest = raw

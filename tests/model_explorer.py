@@ -34,8 +34,19 @@ PROFILES: Final[dict[str, dict[str, float]]] = {
         "finish": 0.1,
     },
     "late": {"cut": 12, "execute": 0.4, "deliver": 0.6, "execute_late": 0.15, "lose": 0.1, "beat": 2, "finish": 0.3},
+    "late passes": {
+        "cut": 20,
+        "execute": 0.3,
+        "execute_late": 2,
+        "lose": 0.1,
+        "promote": 8,
+        "pass_time": 4,
+        "cycle": 0.5,
+    },
+    "pills": {"crash": 14, "start": 4, "hand_on": 8, "promote": 6, "pass_time": 4, "submit": 0.2, "finish": 0.02},
+    "piles": {"submit": 3, "cycle": 0.15, "pause": 4, "resume": 0.2, "cancel": 0.3, "purge": 3, "ask": 20},
     "requests": {"report_again": 4, "cancel": 6, "replay": 8, "expire": 2, "again": 4, "purge": 2, "pass_time": 3},
-    "stops": {"stop": 8, "drain": 2, "start": 3, "pause": 3, "arm": 3, "stop_waiting": 4},
+    "stops": {"stop": 8, "drain": 3, "finish": 0.15, "start": 3, "pause": 3, "arm": 3, "stop_waiting": 4},
     "server": {"destroy_group": 6, "fill_memory": 6, "write_foreign": 5, "init": 3, "make_again": 2},
     "swarm": {},
 }
@@ -115,6 +126,8 @@ def _one(wire: Wire, seed: int, profile: str, total: Statistics, queue: Queue | 
         wander(world, dice, STEPS, weights, trace)
         heal(world)
     except AssertionError as error:
+        total.steps += len(trace)
+        world.set_memory(False)  # the report tries the steps again
         raise FailedError(_report(wire, seed, profile, trace, error, queue)) from error
     finally:
         world.set_memory(False)

@@ -398,7 +398,7 @@ def purge(world: World, dice: Dice) -> bool:
 def ask(world: World, dice: Dice) -> bool:
     """Looks that change nothing."""
     calls = world.calls
-    _send(world, pick(dice, (calls.depth(), calls.workers(), calls.get(pick(dice, IDS)))))
+    _send(world, pick(dice, (calls.depth(), calls.demand(), calls.workers(), calls.get(pick(dice, IDS)))))
     return True
 
 

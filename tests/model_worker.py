@@ -244,10 +244,13 @@ class Worker:
 
     def drain(self, leave_to_redis: bool) -> None:
         """One step: hand back what runs, and sign off when nothing is left to say."""
-        if self.running:
-            places = list(self.running)
+        if self.running and leave_to_redis:
             self.running.clear()
-            self.hand_back(["*"] if leave_to_redis else places)
+            self.hand_back(["*"])
+        elif self.running:
+            # One, and it says each time that it leaves: as long as it holds another, it must not be signed off.
+            place, _ = self.running.popitem()
+            self.hand_back([place], leave=True)
         elif not (self.finished or self.sent or self.unsure or self.debt or self.wait or self.handing):
             self.hand_back(["*"], leave=True)
 

@@ -12,7 +12,6 @@ from headrace.broker.broker import Queue
 from model_explorer import PROFILES, STEPS, FailedError, explore
 from model_mutants import LAPSES, MUTANTS, Lapse, Mutant
 from model_redis import Wire
-from model_worker import Worker
 from redis_server import RedisServer
 
 LONG = settings.get_current_profile_name() == "long"
@@ -47,5 +46,5 @@ def test_a_faulty_script_is_caught(wire: Wire, mutant: Mutant) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lapse", LAPSES if LONG else LAPSES[1:2], ids=str)
 def test_a_careless_worker_is_caught(wire: Wire, lapse: Lapse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, lapse.attribute, lapse.instead)
+    monkeypatch.setattr(lapse.of, lapse.attribute, lapse.instead)
     assert rounds_until_caught(wire)
