@@ -17,7 +17,7 @@ from headrace.broker import group_commit
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.replies import NewTask
-from headrace.errors import DurabilityUnconfirmed, StoreUnavailable
+from headrace.errors import DurabilityUnconfirmed, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Envelope, encode_envelope, new_id
@@ -68,8 +68,11 @@ def refused(answers: Sequence[Answer], *codes: str) -> None:
 # -- group commit
 
 
-async def test_who_comes_while_calls_are_out_goes_in_the_next_one(redis_url: str) -> None:
+async def test_who_comes_while_calls_are_out_goes_in_the_next_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """200 at once take 3 calls, not 200; each gets the answer for its own task."""
+    monkeypatch.setattr("headrace_api.store.DEADLINE_S", 30.0)  # for a machine that is busy
     async with door(redis_url) as way:
         await way.submit([new()])
         commands = Commands(way)
@@ -205,6 +208,21 @@ async def test_a_frozen_redis_is_503_within_a_second(redis_server: RedisServer, 
         refused([*answers, *more, read], "store_timeout", "store_unavailable")
         assert max(seconds, again, reading) < SOON
         assert (await api.submit()).status == 201
+
+
+async def test_the_deadline_is_the_one_that_holds_when_the_store_is_made(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests on a busy machine lengthen it."""
+    monkeypatch.setattr("headrace_api.store.DEADLINE_S", 0.05)
+    store = Store(RedisSettings.parse(redis_url, "the test"))
+    redis_server.freeze()
+    try:
+        with pytest.raises(StoreTimeout, match=r"within 0\.05 s"):
+            await store.command("PING")
+    finally:
+        redis_server.thaw()
+        await store.aclose()
 
 
 async def test_those_behind_the_calls_that_hang_wait_no_longer_than_they(

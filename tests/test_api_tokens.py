@@ -32,6 +32,12 @@ def subjects(file: TokenFile) -> list[str]:
     return [token.subject for token in file.tokens]
 
 
+@pytest.fixture(autouse=True)
+def _patient_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a machine that is busy."""
+    monkeypatch.setattr("headrace_api.store.DEADLINE_S", 30.0)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

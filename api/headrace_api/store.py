@@ -43,10 +43,10 @@ MAX_READS: Final = 2_000
 class Store:
     """The connections of one API process, and what is counted about them."""
 
-    def __init__(self, settings: RedisSettings, confirm_s: float = 1.0, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, settings: RedisSettings, confirm_s: float = 1.0, deadline_s: float | None = None) -> None:
         self.settings = settings
         self._confirm_s = confirm_s
-        self._deadline_s = deadline_s
+        self._deadline_s = DEADLINE_S if deadline_s is None else deadline_s
         self._reads = AsyncClient(settings, "headrace-api")
         self._submits = AsyncClient(settings, "headrace-api-submit")
         self._confirming = [AsyncClient(settings, "headrace-api-confirm") for _ in range(CONFIRMING)]
