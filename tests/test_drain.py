@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,16 @@ def test_one_that_claimed_in_the_last_moment_finishes_first() -> None:
     """It was idle when it was asked, and its answer says that it has a task."""
     late = Replica("late", 1.0, 1, asked_s=0.0, answered=True)
     assert step([late, Replica("idle", 0.0, 0)], 1) == Shrink(), "and nobody else is asked in its stead"
+
+
+def test_what_the_cluster_may_still_take_away_is_not_set_to_work_again() -> None:
+    """The number was lowered for it and raised again; only the cluster knows by which of both it acts."""
+    marked = Replica("marked", 1.0, 0, asked_s=0.0, answered=True, cheap=True)
+    other = replace(marked, name="other", cheap=False)
+    given: Any = {"wanted": 5, "asked_for": 5, "policy": "IdleOnly", "now_s": 1.0, "timeout_s": 60.0}
+    early = shrink([replace(marked, doomed=True), other], **given)
+    assert (early.release, early.leave, early.remove) == (("other",), ("marked",), ())
+    assert shrink([marked, other], **given).release == ("marked", "other")
 
 
 def test_what_is_needed_after_all_is_released() -> None:

@@ -33,6 +33,8 @@ class Replica:
     """It is ready, and nothing was heard of it yet: it may work all the same."""
     cheap: bool = False
     """It is marked to go first, and may be on its way out already."""
+    doomed: bool = False
+    """So marked while the cluster may still act by a lower number of before: it is not set to work again."""
 
     @property
     def began(self) -> bool:
@@ -93,12 +95,13 @@ def shrink(
     missing = min(surplus, max(0, asked_for - len(replicas) - unseen))
     chosen = sorted(replicas, key=_rank)[: surplus - missing + extra]
     chosen = [each for each in chosen if policy == "Graceful" or not each.busy or each.asked_s is not None]
-    left = {each.name for each in chosen}
+    held = [each for each in replicas if each.doomed and each.asked_s is not None]
+    left = {each.name for each in (*chosen, *held)}
     remove, missing = _safe(replicas, [each for each in chosen if each.removable], missing)
     return Shrink(
         ask=_names(each for each in chosen if surplus and each.asked_s is None),
         release=_names(each for each in replicas if each.asked_s is not None and each.name not in left),
-        leave=_names(chosen),
+        leave=_names([*chosen, *(each for each in held if each not in chosen)]),
         remove=_names(remove),
         missing=missing,
         extra=extra,

@@ -69,6 +69,8 @@ class Fleet:
     """The Deployment is there."""
     rollout: bool = False
     """Pods of two templates run side by side."""
+    behind: bool = False
+    """The cluster has not taken note of the present number yet, and may still act by the one before."""
     version: str = ""
     """Changes whenever the Deployment changed: a write based on an older one is refused."""
     uid: str = ""
@@ -154,7 +156,7 @@ def read_deployment(raw: Raw) -> Fleet:
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     version, uid = metadata.get("resourceVersion", ""), metadata.get("uid", "")
-    return Fleet(asked_for, rollout=not seen or old > 0, version=version, uid=uid)
+    return Fleet(asked_for, rollout=not seen or old > 0, behind=not seen, version=version, uid=uid)
 
 
 def unix(text: str | None) -> float:

@@ -30,6 +30,8 @@ logger = logging.getLogger("headrace.operator")
 
 DECIDING: Final = {Mode.AUTO, Mode.EXTERNAL}
 """Modes in which the number is ours to write."""
+SETTLED_S: Final = 1.0
+"""After the cluster took note of a number, what acts by the one before is over within that time."""
 CONFLICT_S: Final = 60.0
 """Another writer of the number stays in the conditions for so long."""
 
@@ -57,6 +59,8 @@ class Hands:
         self._expected: int | None = None
         """The number as this process last wrote or saw it."""
         self._conflict_s = float("-inf")
+        self._unsettled_s = float("-inf")
+        """When the cluster was last known to act by an earlier number, or may have."""
         self._unsure = False
         """The last write of the number had no answer: nobody knows whether it was done."""
         self.last_scale: datetime | None = None
@@ -70,7 +74,9 @@ class Hands:
             self._unsure = False
 
     def watch_number(self, mode: Mode, fleet: Fleet, at: Moment) -> None:
-        """Whether somebody else wrote it."""
+        """Whether somebody else wrote it, and whether the cluster goes by it."""
+        if self._expected != fleet.asked_for or fleet.behind:
+            self._unsettled_s = at.s
         expected, self._expected = self._expected, fleet.asked_for
         if expected is not None and expected != fleet.asked_for and mode in DECIDING:
             self._conflict_s = at.s
@@ -86,7 +92,7 @@ class Hands:
             # Without Redis nobody can be asked to drain, so the number only ever grows.
             target = max(wanted, fleet.asked_for) if writes else fleet.asked_for
             return await self._write(target, decision, fleet, step)
-        plan = _plan(pool, seen, wanted, step.at)
+        plan = _plan(pool, seen, wanted, step.at, settled=step.at.s - self._unsettled_s >= SETTLED_S)
         await self._handshake(plan, seen.demands, step.looker)
         if not writes:
             return fleet.asked_for
@@ -110,7 +116,7 @@ class Hands:
             raise
         await self._tell(step.cluster, scaled(fleet.asked_for, target, decision), step.at)
         self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
-        self.last_scale, self._expected = step.at.wall, target
+        self.last_scale, self._expected, self._unsettled_s = step.at.wall, target, step.at.s
         return target
 
     async def _handshake(self, plan: Shrink, demands: Mapping[Place, Demand], looker: Looker) -> None:
@@ -156,10 +162,11 @@ class Hands:
             logger.warning("pool %s: busy pods were not marked as such: %s", self._key, error)
 
 
-def _plan(pool: Pool, seen: Seen, wanted: int, at: Moment) -> Shrink:
+def _plan(pool: Pool, seen: Seen, wanted: int, at: Moment, *, settled: bool) -> Shrink:
     drain = pool.spec.drain
+    replicas = seen.replicas if settled else [replace(each, doomed=each.cheap) for each in seen.replicas]
     plan = shrink(
-        seen.replicas, wanted=wanted, asked_for=seen.fleet.asked_for, policy=drain.policy, now_s=at.s,
+        replicas, wanted=wanted, asked_for=seen.fleet.asked_for, policy=drain.policy, now_s=at.s,
         timeout_s=drain.timeout_seconds, unseen=seen.unseen,
     )  # fmt: skip
     # Deletion costs do not reach across the ReplicaSets of a rollout: the wrong pod would go.
