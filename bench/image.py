@@ -49,11 +49,21 @@ def first_claim_s(image: Image, server: RedisServer, *, cold: bool) -> float:
     return claimed - started
 
 
+PARTS: Final = {
+    "Pillow": ("PIL", "pillow.libs"),
+    "kopf, Kubernetes client": ("kopf", "kubernetes", "pydantic", "pydantic_core"),
+    "headrace itself": ("headrace", "headrace_api", "headrace_operator", "headrace_cli"),
+}
+"""What docs/how-to/image.md tells apart, by its folders in the image."""
+
+
 def sizes(root: Path) -> dict[str, float]:
-    """What the Dockerfile adds to its base, in MB."""
+    """What the Dockerfile adds to its base, in MB, and parts of that. Raises FileNotFoundError if one is not there."""
     [packages] = (root / "opt/headrace/lib").glob("python3.*/site-packages")
-    own = [packages / name for name in ("headrace", "headrace_api", "headrace_operator", "headrace_cli")]
-    return {"all that is added": megabytes(root / "opt/headrace", root / "app"), "headrace itself": megabytes(*own)}
+    found = {"all that is added": megabytes(root / "opt/headrace", root / "app")}
+    for part, names in PARTS.items():
+        found[part] = megabytes(*((packages / name).resolve(strict=True) for name in names))
+    return found
 
 
 def main() -> int:
