@@ -146,9 +146,9 @@ class ControlPlane:
             )  # fmt: skip
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """The API server is there, and answers nothing."""
-        process = self._running["kube-apiserver"]
+    def frozen(self, name: str = "kube-apiserver") -> Iterator[None]:
+        """The API server is there, and answers nothing; or the controllers do nothing."""
+        process = self._running[name]
         process.send_signal(signal.SIGSTOP)
         try:
             yield
