@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from headrace_operator import requests
+from headrace_operator import requests, slots
 from headrace_operator.cluster import ClusterError, Conflict, Refused
 from headrace_operator.requests import NotThere, Requests, connect, resource_of
 
@@ -136,7 +136,7 @@ async def test_a_thousand_at_once_are_not_a_flood(sender: tuple[FakeApi, Request
     fake, made = sender
     await asyncio.gather(*(made.send("GET", PATH) for _ in range(200)))
     assert len(fake.seen) == 200
-    assert 1 < fake.most <= requests.AT_ONCE
+    assert 1 < fake.most <= slots.AT_ONCE
 
 
 @pytest.mark.parametrize(
