@@ -62,6 +62,8 @@ def _keda() -> dict[str, Policy]:
     }
 
 
+CONTENDERS: Final = ("target 10 s, window 30 s, idle 60 s", "target 2 s, window 0 s, idle 10 s")
+"""What else might be the defaults: the former ones, and those of least cost."""
 KEDA_USUAL: Final = "target 1, window 15 s, cooldown 30 s"
 """One setting of KEDA at its best for all patterns: that of the measured runs."""
 

@@ -28,6 +28,7 @@ LOOKS: Final = {
 LEAST_S: Final = 0.05
 """Waits below it are drawn on the axis."""
 STEPS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+FINE: Final = tuple(digit * 10**power for power in (-1, 0, 1, 2) for digit in range(1, 10))
 STYLE: Final = {
     "svg.hashsalt": "headrace", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#e8e8e8", "grid.linewidth": 0.6, "axes.axisbelow": True,
@@ -50,6 +51,7 @@ def draw(points: Points, folder: Path) -> list[Path]:
         for panel, pattern in zip(panels, patterns, strict=False):
             _panel(panel, points, pattern)
         handles, labels = panels[0].get_legend_handles_labels()
+        handles, labels = handles[-1:] + handles[:-1], labels[-1:] + labels[:-1]
         for panel in panels[len(patterns) :]:
             panel.axis("off")
         panels[len(patterns)].legend(handles, labels, loc="center", frameon=False, fontsize=11, labelspacing=0.8)
@@ -72,10 +74,10 @@ def _panel(panel: Axes, points: Points, pattern: str) -> None:
     panel.set_yscale("log")
     panel.set_xlim(*view.costs)
     panel.set_ylim(*view.waits_s)
-    shown = [s for s in STEPS if view.waits_s[0] <= s <= view.waits_s[1]]
+    shown = view.ticks_s
     panel.set_yticks(shown, [f"{s:g}" if s > LEAST_S else f"≤ {s:g}" for s in shown])
     panel.set_yticks([], minor=True)
-    panel.set_title(fill(f"{pattern}: {PATTERNS[pattern].words}", 46), fontsize=10, loc="left")
+    panel.set_title(f"{pattern}\n{fill(PATTERNS[pattern].words, 50)}", fontsize=9, loc="left")
     panel.set_xlabel("cost: slot-seconds paid ÷ seconds of work")
     panel.set_ylabel("wait, 95th percentile (s)")
 
@@ -86,6 +88,12 @@ class View:
 
     costs: tuple[float, float]
     waits_s: tuple[float, float]
+
+    @property
+    def ticks_s(self) -> list[float]:
+        """Finer ones where there would be few."""
+        coarse, fine = ([s for s in steps if self.waits_s[0] <= s <= self.waits_s[1]] for steps in (STEPS, FINE))
+        return coarse if len(coarse) > 2 else fine
 
     @staticmethod
     def of(ours: Points, keda: Points, oracle: Point) -> View:
@@ -103,11 +111,12 @@ class View:
 def _line(panel: Axes, policy: str, points: Points) -> None:
     """Who no other knobs beat, as steps; between its points a policy can do no better than the cheaper one."""
     (colour, marker), best, rival = LOOKS[policy], front(points), policy in RIVALS
+    label = f"{policy}, over its knobs" if rival else policy
     if rival:
         dots = [each.mean.cost for each in points], [_wait_s(each) for each in points]
         panel.scatter(*dots, s=9, color=colour, marker=marker, alpha=0.3, linewidths=0.8)
     panel.plot(
-        [each.mean.cost for each in best], [_wait_s(each) for each in best], drawstyle="steps-post", label=policy,
+        [each.mean.cost for each in best], [_wait_s(each) for each in best], drawstyle="steps-post", label=label,
         color=colour, marker=marker, markersize=4.5 if rival else 3, linewidth=1.8 if rival else 0.9,
         alpha=1.0 if rival else 0.75, zorder=4 if rival else 3,
     )  # fmt: skip

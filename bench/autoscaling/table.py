@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Final
 
-from .catalogue import DEFAULT, ORACLE
+from .catalogue import CONTENDERS, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS
 from .frontier import Comparison, Point, Points, ahead_everywhere, compare, of
 from .metrics import Figures
 from .workloads import PATTERNS
 
 BEGIN: Final = "<!-- made by `make frontier`: begin -->"
+LEAST_S: Final = 0.05
+"""Less counts as this in a mean of waits."""
 END: Final = "<!-- made by `make frontier`: end -->"
 
 
@@ -39,6 +42,10 @@ def markdown(points: Points) -> str:
         "of the time missing / too many |",
         "|---|---|---|---|---|---|---|",
         *(_steadiness(each) for each in compared),
+        "",
+        "| all patterns | wait p95 s, geometric mean | cost, geometric mean | pods started | writes | interrupted |",
+        "|---|---|---|---|---|---|",
+        *_overall(points),
         "",
         _sum(compared, ahead_everywhere(points, patterns)),
     ]
@@ -97,6 +104,21 @@ def _steadiness(compared: Comparison) -> str:
             both(lambda mean: f"{100 * mean.under_time:.0f} / {100 * mean.over_time:.0f}"),
         ]
     )
+
+
+def _overall(points: Points) -> list[str]:
+    """The defaults, what else they might be, and KEDA."""
+    shown = [(OURS, DEFAULT, "as it comes"), *((OURS, knobs, knobs) for knobs in CONTENDERS)]
+    shown.append((KEDA_BEST, KEDA_USUAL, "one good setting"))
+    lines = []
+    for policy, knobs, words in shown:
+        means = [each.mean for each in points if (each.policy, each.knobs) == (policy, knobs)]
+        if means:
+            waits = geometric_mean(max(LEAST_S, mean.wait_p95_s) for mean in means)
+            sums = [number(sum(getattr(mean, name) for mean in means)) for name in ("made", "writes", "interrupted")]
+            name = f"{policy}, {words}" if policy == OURS else f"KEDA, {words}"
+            lines.append(_line([name, number(waits), number(geometric_mean(mean.cost for mean in means)), *sums]))
+    return lines
 
 
 def _sum(compared: list[Comparison], everywhere: list[str]) -> str:
