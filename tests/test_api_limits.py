@@ -25,7 +25,7 @@ BATCH = {"tasks": [EMAIL] * 5}
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    store = Store(RedisSettings.parse(redis_url, "the test"))
+    store = Store(RedisSettings.parse(redis_url, "the test"), deadline_s=30.0)  # for a machine that is busy
     yield store
     await store.aclose()
 
