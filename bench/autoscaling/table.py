@@ -47,7 +47,7 @@ def markdown(points: Points) -> str:
         "|---|---|---|---|---|---|",
         *_overall(points),
         "",
-        _sum(compared, ahead_everywhere(points, patterns)),
+        _sum(compared, ahead_everywhere(points, patterns), seeds[0]),
     ]
     return "\n".join(lines)
 
@@ -121,12 +121,12 @@ def _overall(points: Points) -> list[str]:
     return lines
 
 
-def _sum(compared: list[Comparison], everywhere: list[str]) -> str:
+def _sum(compared: list[Comparison], everywhere: list[str], seeds: int) -> str:
     behind = [f"`{each.ours.pattern}`" for each in compared if not each.ahead]
     count = f"headrace as it comes is ahead in both on {len(compared) - len(behind)} of {len(compared)} patterns."
     worse = f" It is not on {', '.join(behind)}." if behind else ""
     others = "; ".join(knobs for knobs in everywhere if knobs != DEFAULT)
-    return f"{count}{worse}\n\nOther knobs with which it is ahead on all of them: {others or 'none'}."
+    return f"{count}{worse}\n\nOther knobs with which it is ahead on all of them (seeds: {seeds}): {others or 'none'}."
 
 
 def _sure(point: Point, name: str) -> str:
