@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Unpack
 
@@ -76,6 +76,14 @@ class StartRedis(Protocol):
     """Starts a server of a test's own, with the options of :class:`redis_server.Options`."""
 
     def __call__(self, **options: Unpack[Options]) -> RedisServer: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged may be no text that can be sent: xdist would end with the first lone surrogate."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
