@@ -20,6 +20,7 @@ from headrace_operator.fleet import Key
 from headrace_operator.history import History, remember, rested
 from headrace_operator.looker import Looker
 from headrace_operator.loop import ControlLoop
+from headrace_operator.manifests import Ref
 from headrace_operator.observed import Observed, QueueLoad
 from headrace_operator.spec import read_spec
 from operator_kit import KEY, MemoryCluster, Opener, Scene, resource
@@ -222,3 +223,18 @@ def test_a_lost_group_is_told_also_after_a_good_look() -> None:
     lost[0] = [b"1", 0, b"", b""]
     with pytest.raises(GroupMissingError, match="lost its consumer group"):
         read(lost)
+
+
+async def test_a_resource_that_changes_while_its_status_is_written_is_carried_on(scene: Opener) -> None:
+    """Else the pool would rest as it was decided before, and nothing would wake it."""
+    pool = scene(mode="External", replicas=0)
+    shown = pool.cluster.show
+
+    async def show(ref: Ref, status: dict[str, Any]) -> None:
+        await shown(ref, status)
+        if pool.generation == 1:
+            pool.change(mode="External", replicas=2)
+
+    pool.cluster.show = show  # type: ignore[assignment,method-assign] # the moment that matters
+    await pool.ticks(3)
+    assert pool.replicas == 2

@@ -119,6 +119,7 @@ class Steering:
         if self._rested_s is not None:
             self.history = rested(self.history, self.pool.spec.scaling, self._rested_s)
             self._rested_s = None
+        begun = self.pool, self.granted  # either may be another before this step is over
         try:
             await self._hands.make_sure(cluster)
             await self._applied.bring_about(self.pool, cluster, at.s)
@@ -136,7 +137,7 @@ class Steering:
             seen = self._see(look, cluster.fleet(self.key), at)
         told = await self._show(seen, cluster, at)
         quiet = told and not (self.troubles or self._resumed or self.display.teller.owes())
-        self._rest = rest(self.pool, self.granted, seen.fleet, seen.demands, self.decision) if quiet else None
+        self._rest = rest(*begun, seen.fleet, seen.demands, self.decision) if quiet else None
 
     def _see(self, look: Look, fleet: Fleet, at: Moment) -> Seen:
         seen = self._sight.see(self.pool, look, fleet, at)
