@@ -34,6 +34,7 @@ class Program:
         self.log = folder / f"{name}.log"
         self._arguments = arguments
         self._environ = dict(clean_environ(environ))
+        self._given_path = environ.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         self.prefer("")
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
@@ -51,7 +52,7 @@ class Program:
 
     def prefer(self, path: str) -> None:
         """From its next start on code is looked for in `path` first, before where this process would look."""
-        parts = (path, str(TESTS), os.environ.get("PYTHONPATH", ""))
+        parts = (path, str(TESTS), self._given_path)
         self._environ["PYTHONPATH"] = os.pathsep.join(filter(None, parts))
 
     def start(self) -> None:
