@@ -18,8 +18,10 @@ import roles
 from cluster import choice
 from cluster.choice import Cluster
 from cluster_kit import World
-from headrace_cli.redis_binary import RedisBinary
+from control_plane import ControlPlane, running
+from headrace_cli.redis_binary import RedisBinary, find
 from operator_kit import Opener, Scene
+from operator_yard import Yard, yard
 from redis_server import Missing, Options, RedisServer, real_servers, supports_tls
 from worker_harness import Desk
 
@@ -168,6 +170,27 @@ def cluster() -> Iterator[Cluster]:
 async def world(cluster: Cluster) -> AsyncIterator[World]:
     """A fresh namespace of the cluster, with a Redis and an API."""
     async with cluster_kit.world(cluster) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane without nodes, for one module of tests."""
+    with running(tmp_path_factory.mktemp("plane")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plane_redis() -> Iterator[str]:
+    """The Redis beside it. One does: what is asked of Kubernetes is the same with every Redis."""
+    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def at(plane: ControlPlane, plane_redis: str) -> AsyncIterator[Yard]:
+    """A namespace of the control plane, and its queues."""
+    async with yard(plane, plane_redis) as made:
         yield made
 
 

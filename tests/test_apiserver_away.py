@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,11 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from chaos.proxy import FaultProxy
-from control_plane import ControlPlane, running
+from control_plane import ControlPlane
 from headrace_cli.ports import free_port
-from headrace_cli.redis_binary import RedisBinary, find
 from operator_process import Shop, operator_process
-from redis_server import RedisServer
 from worker_harness import eventually
 
 pytestmark = pytest.mark.slow
@@ -31,30 +29,18 @@ OUT_S = 60.0
 """Patience: a Lease is over after 15 s, and a busy machine is slow to say so."""
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
 @pytest.fixture
-async def shop(plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(plane: ControlPlane, plane_redis: str, tmp_path: Path) -> AsyncIterator[Shop]:
     """A pool that runs one replica, with an operator that must outlive whatever comes."""
-    async with shop_of(plane, redis_url) as made:
-        with operator_process(plane.kubeconfig(), redis_url, tmp_path / "log"):
+    async with shop_of(plane, plane_redis) as made:
+        with operator_process(plane.kubeconfig(), plane_redis, tmp_path / "log"):
             await begins(made)
             yield made
 
 
 @asynccontextmanager
-async def shop_of(plane: ControlPlane, redis_url: str) -> AsyncIterator[Shop]:
-    made = Shop(plane, redis_url, f"shop-{uuid.uuid4().hex[:8]}")
+async def shop_of(plane: ControlPlane, plane_redis: str) -> AsyncIterator[Shop]:
+    made = Shop(plane, plane_redis, f"shop-{uuid.uuid4().hex[:8]}")
     plane.kubectl("create", "namespace", made.namespace)
     try:
         yield made
@@ -155,12 +141,12 @@ class Probe:
 
 
 async def test_a_holder_of_the_lease_stands_by_while_it_cannot_renew_it(
-    plane: ControlPlane, redis_url: str, tmp_path: Path
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
     """It does not end, it says that it does not lead, and it goes on by itself when the server is back."""
     probe, lease = Probe(), {"lease": "true", "lease_namespace": "default"}
-    async with shop_of(plane, redis_url) as shop:
-        with operator_process(plane.kubeconfig(), redis_url, tmp_path / "log", probe.port, **lease):
+    async with shop_of(plane, plane_redis) as shop:
+        with operator_process(plane.kubeconfig(), plane_redis, tmp_path / "log", probe.port, **lease):
             await begins(shop)
             assert probe.get("/readyz") == (200, '{"status": "ok"}') and probe.leading()
             with plane.frozen():
@@ -176,20 +162,20 @@ async def test_a_holder_of_the_lease_stands_by_while_it_cannot_renew_it(
 
 
 async def test_one_that_is_cut_off_leaves_the_work_to_another_and_comes_back_as_its_spare(
-    plane: ControlPlane, redis_url: str, tmp_path: Path
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
     """Only the first one's line to the API server is dead: the second takes over, and both are never leading."""
     kubeconfig = json.loads(plane.kubeconfig().read_text())
     server = kubeconfig["clusters"][0]["cluster"]
-    async with shop_of(plane, redis_url) as shop, FaultProxy(urlsplit(server["server"]).port or 0) as line:
+    async with shop_of(plane, plane_redis) as shop, FaultProxy(urlsplit(server["server"]).port or 0) as line:
         server["server"] = f"https://127.0.0.1:{line.port}"
         path = tmp_path / "through-the-line.kubeconfig"
         path.write_text(json.dumps(kubeconfig))
         first, second, lease = Probe(), Probe(), {"lease": "true", "lease_namespace": shop.namespace}
-        with operator_process(path, redis_url, tmp_path / "1", first.port, identity="first", **lease):
+        with operator_process(path, plane_redis, tmp_path / "1", first.port, identity="first", **lease):
             await first.until('"ok"')
             with operator_process(
-                plane.kubeconfig(), redis_url, tmp_path / "2", second.port, identity="second", **lease
+                plane.kubeconfig(), plane_redis, tmp_path / "2", second.port, identity="second", **lease
             ):
                 await second.until("first holds the Lease")
                 assert second.get("/readyz")[0] == 200 and not second.leading()

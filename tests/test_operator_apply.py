@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
 
-from control_plane import ControlPlane, running
+from control_plane import ControlPlane
 from headrace_operator import kube
 from headrace_operator.cluster import Conflict
 from headrace_operator.fleet import Key
@@ -144,12 +144,6 @@ def test_the_request_that_made_it_keeps_the_number_and_no_other_field() -> None:
 
 
 # on a real API server
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
 
 
 @pytest.fixture

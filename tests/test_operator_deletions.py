@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from chaos.rounds import tell
-from control_plane import CRDS, ControlPlane, running
+from control_plane import CRDS, ControlPlane
 from headrace.broker.broker import Queue
-from headrace_cli.redis_binary import RedisBinary, find
 from headrace_operator.requests import NotThere, connect
 from operator_yard import Yard, operating, seconds_until, yard
-from redis_server import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 CONVERGED_S: Final = 15.0
 CRD: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/workerpools.headrace.dev"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
-@pytest.fixture
-async def at(plane: ControlPlane, redis_url: str) -> AsyncIterator[Yard]:
-    async with yard(plane, redis_url) as made:
-        yield made
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "one namespace"])
@@ -115,10 +94,10 @@ async def _no_pods(at: Yard) -> bool:
 
 
 async def test_a_namespace_is_deleted_with_the_operator_gone(
-    at: Yard, plane: ControlPlane, redis_url: str, tmp_path: Path
+    at: Yard, plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
     """No finalizer waits for anybody."""
-    async with yard(plane, redis_url) as other:
+    async with yard(plane, plane_redis) as other:
         async with operating(plane.kubeconfig(), other, tmp_path / "log", ends=True) as process:
             await other.pool(scaling={"minReplicas": 1})
             await other.at(1)
@@ -132,9 +111,9 @@ async def test_a_namespace_is_deleted_with_the_operator_gone(
 
 
 async def test_a_namespace_is_deleted_under_the_operator_which_makes_nothing_in_it_again(
-    at: Yard, plane: ControlPlane, redis_url: str, tmp_path: Path
+    at: Yard, plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
-    async with yard(plane, redis_url) as other, operating(plane.kubeconfig(), other, tmp_path / "log"):
+    async with yard(plane, plane_redis) as other, operating(plane.kubeconfig(), other, tmp_path / "log"):
         await other.pool(scaling={"minReplicas": 1})
         await other.at(1)
         path = f"/api/v1/namespaces/{other.namespace}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +12,11 @@ import pytest
 
 from api_proxy import ApiProxy
 from chaos.rounds import dice, rounds, tell
-from control_plane import ControlPlane, running
+from control_plane import ControlPlane
 from headrace.broker.broker import NewTask, Queue
 from headrace.task import Envelope, encode_envelope, new_id
-from headrace_cli.redis_binary import RedisBinary, find
 from operator_pods import Pods
 from operator_yard import Yard, operating, seconds_until, yard
-from redis_server import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(840, func_only=True)]
 POOLS: Final = 4
@@ -27,20 +24,8 @@ DOWN: Final = rounds(12, 100)
 """Times that a number is lowered, of all pools together."""
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
 async def test_no_running_task_is_cut_however_often_it_goes_down(
-    plane: ControlPlane, redis_url: str, tmp_path: Path
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
     """Bursts of short tasks with a few long ones among them: the pools shrink around those that are busy.
 
@@ -48,7 +33,7 @@ async def test_no_running_task_is_cut_however_often_it_goes_down(
     """
     luck = dice("drains")
     async with (
-        yard(plane, redis_url) as at,
+        yard(plane, plane_redis) as at,
         ApiProxy(plane) as proxy,
         operating(proxy.kubeconfig(tmp_path), at, tmp_path / "log"),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,37 +13,17 @@ from aiohttp import web
 
 from api_proxy import ApiProxy, Write
 from chaos.rounds import tell
-from control_plane import ControlPlane, running
-from headrace_cli.redis_binary import RedisBinary, find
+from control_plane import ControlPlane
 from headrace_operator import handlers
 from headrace_operator.requests import connect
 from headrace_operator.settings import OperatorSettings
 from headrace_operator.term import Term
-from operator_yard import Yard, operating, seconds_until, yard
-from redis_server import RedisServer
+from operator_yard import Yard, operating, seconds_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 CONVERGED_S: Final = 15.0
 TAKEN_OVER_S: Final = 20.0
 SCALE: Final = "/scale"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
-@pytest.fixture
-async def at(plane: ControlPlane, redis_url: str) -> AsyncIterator[Yard]:
-    async with yard(plane, redis_url) as made:
-        yield made
 
 
 @pytest.fixture

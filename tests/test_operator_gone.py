@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from chaos.rounds import FULL, tell
-from control_plane import ControlPlane, running
-from headrace_cli.redis_binary import RedisBinary, find
-from operator_yard import Yard, operating, yard
-from redis_server import RedisServer
+from control_plane import ControlPlane
+from operator_yard import Yard, operating
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 660 * FULL, func_only=True)]
 CONVERGED_S: Final = 15.0
 AWAY_S: Final = (1, 30, *([600] if FULL else []))
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
-@pytest.fixture
-async def at(plane: ControlPlane, redis_url: str) -> AsyncIterator[Yard]:
-    async with yard(plane, redis_url) as made:
-        yield made
 
 
 @pytest.mark.parametrize("seconds", AWAY_S)

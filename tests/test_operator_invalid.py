@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from control_plane import ControlPlane, running
-from headrace_cli.redis_binary import RedisBinary, find
+from control_plane import ControlPlane
 from operator_yard import Yard, operating, seconds_until, yard
-from redis_server import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, func_only=True)]
 TOLD_S: Final = 5.0
@@ -20,23 +17,11 @@ BAD: Final[dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
 async def test_a_bad_cron_is_told_of_the_first_pool_after_the_start(
-    plane: ControlPlane, redis_url: str, tmp_path: Path
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
     """By a condition and an Event, as of one that comes later; once it is mended the pool works."""
-    async with yard(plane, redis_url) as at, operating(plane.kubeconfig(), at, tmp_path / "log"):
+    async with yard(plane, plane_redis) as at, operating(plane.kubeconfig(), at, tmp_path / "log"):
         await at.pool(scaling=BAD)
         await seconds_until(lambda: _told(at, "emails"), "a condition and an Event of the first pool", 30)
         assert "0 25 * * *" in (await at.condition("Ready"))["message"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,25 +11,11 @@ from aiohttp import web
 
 from api_proxy import ApiProxy, Write
 from chaos.rounds import FULL, dice, tell
-from control_plane import ControlPlane, running
-from headrace_cli.redis_binary import RedisBinary, find
+from control_plane import ControlPlane
 from operator_yard import Yard, operating, seconds_until, yard
-from redis_server import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 1500 * FULL, func_only=True)]
 SCALE: Final = "/scale"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
 
 
 class Killing:
@@ -99,15 +84,15 @@ async def _end(at: Yard) -> Any:
 
 
 async def test_an_operator_that_is_killed_at_any_write_ends_where_an_undisturbed_one_does(
-    plane: ControlPlane, redis_url: str, tmp_path: Path
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
 ) -> None:
-    calm, writes = await life_of_a_pool(plane, redis_url, tmp_path, Killing())
+    calm, writes = await life_of_a_pool(plane, plane_redis, tmp_path, Killing())
     assert writes > 8
     moments = [(number, when) for number in range(1, writes + 1) for when in ("before", "after")]
     killed = 0
     for moment in moments if FULL else dice("killed at a write").sample(moments[:16], 3):
         killing = Killing(*moment)
-        end, _ = await life_of_a_pool(plane, redis_url, tmp_path, killing)
+        end, _ = await life_of_a_pool(plane, plane_redis, tmp_path, killing)
         assert end == calm, f"killed {moment}"
         killed += killing.done
     tell(f"{writes} writes of an undisturbed run; killed {killed} times")

@@ -9,10 +9,8 @@ from typing import Any, Final
 import pytest
 
 from control_plane import ControlPlane, running
-from headrace_cli.redis_binary import RedisBinary, find
 from headrace_operator.rbac import RIGHTS, Right, for_cluster, for_namespaces, main, rules
 from operator_process import DEPLOY, USER, Shop, account, check_rights, operator_process, use_every_right
-from redis_server import RedisServer
 
 
 @pytest.mark.parametrize(("file", "arguments"), [("rbac.yaml", []), ("rbac-namespace.yaml", ["--namespaces", "shop"])])
@@ -46,13 +44,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    """One server does: what is asked of Kubernetes is the same with every Redis."""
-    with RedisServer(next(each for each in find() if isinstance(each, RedisBinary))) as server:
-        yield server.url
-
-
 def token(plane: ControlPlane, file: str) -> Path:
     """A kubeconfig for an account that has exactly the rights of this file."""
     return plane.kubeconfig(account(plane, file), "operator")
@@ -61,17 +52,17 @@ def token(plane: ControlPlane, file: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["rbac.yaml", "rbac-namespace.yaml"])
 async def test_what_is_asked_for_is_what_is_granted(
-    plane: ControlPlane, file: str, redis_url: str, tmp_path: Path
+    plane: ControlPlane, file: str, plane_redis: str, tmp_path: Path
 ) -> None:
     """By the API server's audit log: no verb is missing, and none is unused."""
     everywhere = file == "rbac.yaml"
     before = len(list(plane.requests()))
     kubeconfig = token(plane, file)
     namespaces: dict[str, Any] = {} if everywhere else {"namespaces": "shop"}
-    shop = Shop(plane, redis_url)
+    shop = Shop(plane, plane_redis)
     lease: dict[str, Any] = {"lease": "true", "lease_namespace": "headrace"}
     try:
-        with operator_process(kubeconfig, redis_url, tmp_path / "log", **lease, **namespaces) as operator:
+        with operator_process(kubeconfig, plane_redis, tmp_path / "log", **lease, **namespaces) as operator:
             await use_every_right(shop, operator, before)
     finally:
         shop.kubectl("delete", "workerpool,deployment,pdb", "--all")
@@ -86,16 +77,16 @@ HIDDEN: Final = [right for right in RIGHTS if right.asked_by == "admission"]
 @pytest.mark.slow
 @pytest.mark.parametrize("right", HIDDEN, ids=[right.resource for right in HIDDEN])
 async def test_what_only_admission_asks_for_is_needed(
-    plane: ControlPlane, right: Right, redis_url: str, tmp_path: Path
+    plane: ControlPlane, right: Right, plane_redis: str, tmp_path: Path
 ) -> None:
     """Without it the API server refuses what the operator asks for, and the pool says so."""
     kubeconfig = token(plane, "rbac.yaml")
     role = plane.get("clusterrole", "headrace-operator")
     role["rules"] = [rule for rule in role["rules"] if rule not in rules([right])]
     plane.kubectl("apply", "-f", "-", given=role)
-    shop = Shop(plane, redis_url, "other")
+    shop = Shop(plane, plane_redis, "other")
     try:
-        with operator_process(kubeconfig, redis_url, tmp_path / "log"):
+        with operator_process(kubeconfig, plane_redis, tmp_path / "log"):
             shop.apply()
             await shop.until(lambda: "Refused" in shop.kubectl("get", "wp", "emails", "-o", "jsonpath={.status}"))
     finally:
