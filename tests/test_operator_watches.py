@@ -22,7 +22,7 @@ from headrace_operator.term import Term
 from operator_kit import resource
 
 Json = dict[str, Any]
-POOLS = "/apis/headrace.dev/v1alpha1/namespaces/shop/workerpools"
+POOLS = {"/apis/headrace.dev/v1alpha1/namespaces/shop/workerpools", "/apis/headrace.dev/v1alpha1/workerpools"}
 VERBS = ["list", "watch", "patch"]
 PAGE = 2
 PATIENCE_S = 20.0
@@ -69,6 +69,8 @@ class ApiServer:
         """What the next watch says first."""
         self.cut = asyncio.Event()
         """The watches that are out end."""
+        self.untold = 0
+        """Questions what is served, of which the answers leave out WorkerPools."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith("/apis/headrace.dev") and (status := self.refuse(request)):
@@ -79,13 +81,19 @@ class ApiServer:
             body, status, headers = self.instead
             return web.Response(body=body, status=status, headers=headers)
         if request.path in DISCOVERY:
-            return web.json_response(DISCOVERY[request.path])
+            return web.json_response(self._served(request.path))
         if request.method != "GET":
             return web.json_response({"message": "no"}, status=403)
         return await self._watch(request) if "watch" in request.query else self._list(request)
 
+    def _served(self, path: str) -> Any:
+        if path != "/apis" or not self.untold:
+            return DISCOVERY[path]
+        self.untold -= 1
+        return {"groups": [each for each in DISCOVERY["/apis"]["groups"] if each["name"] != "headrace.dev"]}
+
     def _list(self, request: web.Request) -> web.Response:
-        items, start = self.pools if request.path == POOLS else [], int(request.query.get("continue") or 0)
+        items, start = self.pools if request.path in POOLS else [], int(request.query.get("continue") or 0)
         more = str(start + PAGE) if start + PAGE < len(items) else ""
         metadata = {"resourceVersion": "1", "continue": more}
         return web.json_response({"items": items[start : start + PAGE], "metadata": metadata})
@@ -93,7 +101,7 @@ class ApiServer:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         stream = web.StreamResponse()
         await stream.prepare(request)
-        if request.path == POOLS and self.event is not None:
+        if request.path in POOLS and self.event is not None:
             event, self.event = self.event, None
             self.refused += 1
             await stream.write(json.dumps(event).encode() + b"\n")
@@ -107,10 +115,12 @@ async def server() -> ApiServer:
 
 
 @asynccontextmanager
-async def operating(server: ApiServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Term]:
-    """A term of an operator of the namespace `shop`, which must not end by itself."""
+async def operating(
+    server: ApiServer, folder: Path, monkeypatch: pytest.MonkeyPatch, namespaces: tuple[str, ...] = ("shop",)
+) -> AsyncIterator[Term]:
+    """A term of an operator of these namespaces, none for all, which must not end by itself."""
     monkeypatch.setattr(patience, "PAUSE_S", 0.05)
-    monkeypatch.setattr(term, "UNDEFINED_S", 0.05, raising=False)
+    monkeypatch.setattr(term, "UNDEFINED_S", 0.05)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
@@ -124,7 +134,7 @@ async def operating(server: ApiServer, folder: Path, monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     requests, stop = Requests(client.ApiClient(client.Configuration(host=url))), asyncio.Event()
-    made = Term(OperatorSettings(namespaces=("shop",)), {}, requests, lambda: True)
+    made = Term(OperatorSettings(namespaces=namespaces), {}, requests, lambda: True)
     running = asyncio.create_task(made.run(stop, None, "me", lambda: None))
     try:
         yield made
@@ -173,6 +183,16 @@ async def test_a_definition_that_comes_after_the_operator_is_waited_for(
 ) -> None:
     server.refuse = lambda _: 404 if server.refused < 5 else 0
     async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+
+
+@pytest.mark.parametrize("namespaces", [(), ("shop",)], ids=["everywhere", "one namespace"])
+async def test_pools_that_are_served_and_not_yet_told_of_are_waited_for(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: tuple[str, ...]
+) -> None:
+    """An API server takes a new kind some time before it lists it, and kopf looks at the list once."""
+    server.untold = 5
+    async with operating(server, tmp_path, monkeypatch, namespaces) as made:
         await sees(made, "a", "b", "c")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING
 
 import click
 
 from .command import Command
 from .options import redis_option
-
-if TYPE_CHECKING:
-    from headrace_operator.main import Operator
 
 
 @click.command(
@@ -46,15 +43,11 @@ def command(url: str | None, kubeconfig: str | None, **flags: str | None) -> int
     from headrace_operator.main import Operator
     from headrace_operator.settings import OperatorSettings, connections
 
-    from .worker import run_loop
-
     settings = OperatorSettings.from_env(os.environ, **flags)
     setup_logging(settings.log_level, None if settings.log_format == "auto" else settings.log_format == "json")
     environ = os.environ | ({"HEADRACE_URL": url} if url else {})
     operator = Operator(settings, connections(environ))
-    return run_loop(_run(operator, kubeconfig))
-
-
-async def _run(operator: Operator, kubeconfig: str | None) -> int:
-    await operator.run(kubeconfig)
+    # Not in uvloop, where a connection that is given up at the wrong moment leaves a descriptor that no later one can
+    # use (https://github.com/MagicStack/uvloop/issues/653). Watches and requests are given up for years here.
+    asyncio.run(operator.run(kubeconfig))
     return 0

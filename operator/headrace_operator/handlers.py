@@ -72,13 +72,15 @@ def watchers(
     return registry
 
 
-def kopf_settings(*, everywhere: bool = True) -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
     """Server-side filters, endless patience, no posting, names of our own.
 
-    An operator of some namespaces has no right to watch what is not in one: definitions of resources, and namespaces.
+    kopf watches no definitions: at an event of one it asks once what the API server serves, whose answer may lag
+    behind the event, and then a definition that was deleted and made again is not served before another event. Terms
+    wait for it themselves, and a watch of what is gone is tried until it is back.
     """
     settings = kopf.OperatorSettings()
-    settings.scanning.disabled = not everywhere
+    settings.scanning.disabled = True
     managed = ",".join(f"{name}={value}" for name, value in MANAGED.items())
     settings.watching.label_selectors["apps", "deployments"] = managed
     settings.watching.label_selectors["", "pods"] = managed

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 
 import yaml
 
-Scope = Literal["namespace", "cluster", "own"]
-"""Where a right is needed: in each watched namespace, in the cluster as a whole, in the operator's own namespace."""
+Scope = Literal["namespace", "own"]
+"""Where a right is needed: in each watched namespace, in the operator's own namespace."""
 
 NAME: Final = "headrace-operator"
 
@@ -73,11 +73,6 @@ RIGHTS: Final = (
         asked_by="admission",
     ),
     Right("", "events", {"create": "what happened, for kubectl describe"}),
-    Right(
-        "apiextensions.k8s.io", "customresourcedefinitions",
-        {"list": "whether WorkerPools are known to the cluster", "watch": "their definition may come later"},
-        scope="cluster",
-    ),
     Right("coordination.k8s.io", "leases", {"create": "the first of several operators makes it"}, scope="own"),
     Right(
         "coordination.k8s.io", "leases", {"get": "which of them works", "update": "to take it, and to keep it"},

@@ -134,12 +134,12 @@ def _object(content: bytes) -> Json:
 
 
 def resource_of(path: str) -> str:
-    """`deployments/scale` of `/apis/apps/v1/namespaces/shop/deployments/emails/scale`."""
+    """`deployments/scale` of `/apis/apps/v1/namespaces/shop/deployments/emails/scale`; `apis` of what tells them."""
     parts = path.partition("?")[0].strip("/").split("/")
     parts = parts[2:] if parts[0] == "api" else parts[3:]
     if len(parts) > 2 and parts[0] == "namespaces":
         parts = parts[2:]
-    return "/".join(parts[0::2])
+    return "/".join(parts[0::2]) or "apis"
 
 
 def _refusal(status: int, content: bytes) -> ClusterError:

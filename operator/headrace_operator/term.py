@@ -18,24 +18,24 @@ import kopf
 from headrace.redis_settings import RedisSettings
 
 from .caps import Caps
-from .cluster import ClusterError
+from .cluster import ClusterError, Refused
 from .defaults import House
 from .fleet import Key, Pod
 from .hand_on import HandOn
 from .handlers import kopf_settings, watchers
-from .kube import POOLS, KubeCluster, Watched
+from .kube import API_VERSION, KubeCluster, Watched
 from .lease import Lease
 from .looker import Looker
 from .loop import ControlLoop, this_moment
 from .recount import Recount
-from .requests import NotThere, Requests, query
+from .requests import NotThere, Requests
 from .settings import OperatorSettings
 from .wake import Waker
 
 logger = logging.getLogger("headrace.operator")
 
 
-UNDEFINED_S = 5.0
+UNDEFINED_S = 2.0
 """Between two looks whether WorkerPools are defined."""
 
 
@@ -112,7 +112,7 @@ class Term:
         named: Any = identity
         parts = await kopf.spawn_tasks(
             registry=watchers(self.loop, self.watched, self._saw_pod, self._saw_pool, self.recount.soon),
-            settings=kopf_settings(everywhere=not namespaces),
+            settings=kopf_settings(),
             identity=named,
             standalone=True,
             clusterwide=not namespaces,
@@ -132,19 +132,28 @@ class Term:
             ending.cancel()
 
     async def _defined(self, stop: asyncio.Event) -> None:
-        """Wait for the definition of WorkerPools. kopf looks for it once if it may not watch definitions."""
-        for namespace in self._settings.namespaces[:1]:
-            while not stop.is_set():
-                try:
-                    await self._requests.send("GET", query(POOLS.format(namespace, "").rstrip("/"), {"limit": "1"}))
-                except NotThere:
-                    logger.warning("the cluster does not know WorkerPools yet: headrace's crds/ define them")
-                except ClusterError:
-                    return  # it is away, which kopf waits for
-                else:
-                    return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), UNDEFINED_S)
+        """Wait until WorkerPools are defined. kopf looks for them once, where this looks too."""
+        while not stop.is_set() and not await self._serves_pools():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), UNDEFINED_S)
+
+    async def _serves_pools(self) -> bool:
+        """Whether the API server tells everyone that it knows WorkerPools, which is some time after it does."""
+        group, _, version = API_VERSION.partition("/")
+        try:
+            groups = (await self._requests.send("GET", "/apis")).get("groups", ())
+            if any(each["name"] == group and version in str(each["versions"]) for each in groups):
+                served = (await self._requests.send("GET", f"/apis/{API_VERSION}")).get("resources", ())
+                if any(each["name"] == "workerpools" for each in served):
+                    return True
+        except NotThere:
+            pass
+        except Refused:
+            return True  # kopf is refused too, and says so
+        except ClusterError:
+            return False  # it is away, which was said
+        logger.warning("the cluster does not know WorkerPools yet: headrace's crds/ define them")
+        return False
 
     # what watches tell beyond the store
 

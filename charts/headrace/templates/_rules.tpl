@@ -11,10 +11,6 @@
 - {apiGroups: [""], resources: [events], verbs: [create]}
 {{- end -}}
 
-{{- define "headrace.clusterRules" -}}
-- {apiGroups: [apiextensions.k8s.io], resources: [customresourcedefinitions], verbs: [list, watch]}
-{{- end -}}
-
 {{- define "headrace.leaseRules" -}}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
 # Of all Leases of this namespace only its own.
