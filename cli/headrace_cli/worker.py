@@ -64,7 +64,7 @@ def command(url: str | None, **flags: str | None) -> int:
     from .load import start_error
 
     try:
-        return run_loop(serve(app, settings, redis))
+        return run_loop(serve(app, settings, redis), settings.event_loop)
     except Exception as error:
         raise start_error(settings.app, error) or error from error
 
@@ -93,15 +93,16 @@ def _fitted(settings: WorkerSettings, app: App[Any], flags: dict[str, str | None
     return settings
 
 
-def run_loop(main: Coroutine[Any, Any, R]) -> R:
-    """Run it in the quickest event loop there is."""
+def run_loop(main: Coroutine[Any, Any, R], event_loop: str = "auto") -> R:
+    """Run it in the quickest event loop there is, or in that of `asyncio`."""
     import asyncio
 
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    factory = asyncio.new_event_loop if event_loop == "asyncio" else _quickest
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 
 
-def _new_event_loop() -> AbstractEventLoop:
+def _quickest() -> AbstractEventLoop:
     try:
         import uvloop
     except ImportError:

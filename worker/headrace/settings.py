@@ -147,6 +147,8 @@ class WorkerSettings(ClientSettings):
     """Seconds of the first backoff, for a type that does not say; doubled each time, with full jitter."""
     backoff_cap_s: float = setting(300.0, number(0.001, 7 * DAY))
     """Seconds that a backoff never exceeds."""
+    event_loop: str = setting("auto", choice("auto", "asyncio"))
+    """What handlers run in: `auto` is uvloop where it is installed, which takes less CPU; `asyncio` is Python's own."""
     host: str = setting(
         "0.0.0.0",  # noqa: S104 - probes and Prometheus come from outside
         text(r"[A-Za-z0-9.:-]{1,253}", "an address or host name"),
