@@ -17,14 +17,15 @@ from .run import BrokenError, simulate
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m system_model", description=__doc__)
-    parser.add_argument("--seed", type=int, help="run this one, and no other")
+    parser.add_argument("--seed", type=int, help="the first one; it alone, unless --runs says how many")
     parser.add_argument("--profile", default="", choices=[each.name for each in PROFILES])
-    parser.add_argument("--runs", type=int, default=len(PROFILES))
+    parser.add_argument("--runs", type=int)
     given = parser.parse_args()
     first = secrets.randbelow(10**6) if given.seed is None else given.seed
+    runs = given.runs or (len(PROFILES) if given.seed is None else 1)
     binary = next(each for each in real_servers().values() if isinstance(each, RedisBinary))
     with RedisServer(binary) as server, Tap(server.socket) as tap:
-        for seed in range(first, first + (given.runs if given.seed is None else 1)):
+        for seed in range(first, first + runs):
             began = time.monotonic()
             try:
                 outcome = simulate(seed, tap, given.profile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import os
@@ -10,6 +11,7 @@ import random
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
@@ -48,9 +50,8 @@ class _Log(logging.Handler):
 @contextmanager
 def ruled_by(world: World) -> Iterator[None]:
     """Time, chance and threads are the world's until the block ends; then the world is over."""
-    before, hooks = random.getstate(), sys.get_asyncgen_hooks()
-    # Generators of processes that are gone are left as they are; else Python would try to close them, later.
-    sys.set_asyncgen_hooks(finalizer=lambda generator: None)
+    before = random.getstate()
+    gc.disable()  # it comes at moments that no seed decides
     with pytest.MonkeyPatch.context() as patch:
         _rule_time(world, patch)
         _rule_chance(world, patch)
@@ -61,11 +62,23 @@ def ruled_by(world: World) -> Iterator[None]:
                     yield
                 finally:
                     world.close()
+                    progress_listeners.clear()
+                    _bury()
         finally:
-            progress_listeners.clear()
             task._random_pool.clear()
             random.setstate(before)
-            sys.set_asyncgen_hooks(*hooks)
+            gc.enable()
+
+
+def _bury() -> None:
+    """What processes were in the middle of is collected now, and what it says at that is not told."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def _rule_time(world: World, patch: pytest.MonkeyPatch) -> None:

@@ -7,14 +7,13 @@ import errno
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from .net import Link, LoopServer, Transport, latency
 from .world import Process
 
 R = TypeVar("R")
 Factory = Callable[[], Any]
-MAX_AWAITS: Final = 50
 
 
 class Loop(asyncio.BaseEventLoop):
@@ -68,7 +67,6 @@ class Loop(asyncio.BaseEventLoop):
             return
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined] # private, and what asyncio itself uses
-            _end(task.get_coro())
         super().close()
         if self in self.process.actors:
             self.process.actors.remove(self)
@@ -120,19 +118,6 @@ class InnerLoop(Loop):
         return task.result()
 
 
-def _end(coroutine: Any) -> None:
-    """Close it. What awaits something even then is closed there again."""
-    for _ in range(MAX_AWAITS):
-        try:
-            coroutine.close()
-        except RuntimeError:
-            continue
-        except BaseException:
-            return
-        else:
-            return
-
-
 def start(process: Process, main: Callable[[], Coroutine[Any, Any, object]]) -> Loop:
     """Give a process its loop and let it run `main`; it exits when that ends."""
     loop = Loop(process)
@@ -145,7 +130,8 @@ def start(process: Process, main: Callable[[], Coroutine[Any, Any, object]]) -> 
 
     process.world.current = process
     try:
-        loop.create_task(main()).add_done_callback(ended)
+        process.main = loop.create_task(main())
+        process.main.add_done_callback(ended)
     finally:
         process.world.current = None
     return loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 
 from chaos.checker import Verdict
@@ -58,12 +59,14 @@ def simulate(seed: int, tap: Tap, name: str = "") -> Outcome:
     """Raises BrokenError."""
     profile, world = profile_of(seed, name), World(seed)
     with ruled_by(world):
+        # An exception would keep all processes as they are.
         try:
             return _run(world, profile, tap)
         except Exception as error:
-            raise BrokenError(_told(world, profile, error)) from error
+            said = _told(world, profile, error)
         finally:
             Link.weather = CALM
+    raise BrokenError(said)
 
 
 def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
@@ -96,7 +99,8 @@ def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
 
 def _told(world: World, profile: Profile, error: Exception) -> str:
     lines = "\n".join(list(world.lines)[-60:])
+    where = "".join(traceback.format_exception(error)[-6:])
     return (
-        f"{type(error).__name__}: {error}\n{lines}\n"
+        f"{type(error).__name__}: {error}\n{lines}\n{where}\n"
         f"Again: PYTHONPATH=tests python -m system_model --seed {world.seed} --profile {profile.name}"
     )

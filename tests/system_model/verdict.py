@@ -29,7 +29,8 @@ def judge(system: System, profile: Profile, lost: Iterable[tuple[float, float]])
     seen = _ends(system, dump)
     facts = Facts(
         acked=[task_id for task_id, times in system.heard.acked.items() if not _excused(profile, times, lost)],
-        unsure=(),
+        # What was run in moments that Redis lost may be known to nobody.
+        unsure={note.task_id for note in system.ledger.begun} if profile.forgetful else (),
         seen=seen,
         ledger=system.ledger,
         completions=_counted(dump),

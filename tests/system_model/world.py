@@ -67,6 +67,8 @@ class Process:
         """Its ends of connections, in the order in which they were made."""
         self.addresses: list[tuple[str, int]] = []
         self.on_exit: Action = lambda: None
+        self.main: Any = None
+        """Its main task; who is dead must not be collected, for that would run what stands behind `finally`."""
 
     def kill(self) -> None:
         """It is gone, in the middle of whatever it did; what it had sent may still arrive."""
@@ -209,3 +211,6 @@ class World:
         for process in self.processes:
             for actor in list(process.actors):
                 actor.close()
+        self.processes.clear()
+        self.servers.clear()
+        self._events.clear()
