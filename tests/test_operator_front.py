@@ -139,6 +139,7 @@ async def test_a_frozen_leader_is_followed_and_writes_nothing_when_it_awakes(
             took_s = await at.at(3, timeout_s=60)
             tell(f"taken over within {took_s:.1f} s")
             assert took_s < TAKEN_OVER_S
+            await seconds_until(lambda: at.staffed(3), "three pods that work")
             before = len(one.writes)
             first.send_signal(signal.SIGCONT)
             await at.pool(scaling={"minReplicas": 2})
