@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -207,6 +208,16 @@ async def fine(x: int) -> int:
         (lambda app: App("x", queue="Bad"), ["'Bad'"]),
         (lambda app: App("x", namespace="a/b"), ["'a/b'"]),
         (lambda app: App("x", middleware=cast(Any, ("nothing",))), ["middleware 'nothing'"]),
+        (lambda app: App("x", deps=cast(Any, "nothing")), ["deps 'nothing'", "async generator function"]),
+        (lambda app: app.task(timeout=cast(Any, "30"))(fine), ["timeout is '30'. Give seconds, more than 0."]),
+        (lambda app: app.task(timeout=cast(Any, timedelta(seconds=30)))(fine), ["timeout is datetime.timedelta"]),
+        (lambda app: app.task(retention=cast(Any, "1d"))(fine), ["retention is '1d'. Give seconds"]),
+        (lambda app: app.task(max_retries=cast(Any, "3"))(fine), ["max_retries is '3'. Give a whole number"]),
+        (lambda app: app.task(max_retries=True)(fine), ["max_retries is True"]),
+        (lambda app: app.task(retry=cast(Any, 5))(fine), ["retry is 5. Write retry=Retry(5, …)."]),
+        (lambda app: app.task(queue=cast(Any, 5))(fine), ["queue is 5. Give a text."]),
+        (lambda app: app.task(cast(Any, 5))(fine), ["name is 5. Give a text."]),
+        (lambda app: app.task(priority=cast(Any, 1.5))(fine), ["priority is 1.5. Give a name"]),
     ],
 )
 def test_bad_declaration_is_refused_at_import(declare_it: Callable[[App[None]], Any], words: list[str]) -> None:
@@ -410,6 +421,9 @@ def test_too_many_queues_is_said(redis_url: str, monkeypatch: pytest.MonkeyPatch
         ({"unique": "x" * 256}, "/unique"),
         ({"max_retries": 101}, "/max_retries"),
         ({"queue": "Bad"}, "/queue"),
+        ({"queue": 5}, "/queue"),
+        ({"id": uuid4()}, "/id"),
+        ({"tags": 5}, "/tags"),
     ],
 )
 def test_bad_option_is_refused_before_redis_is_asked(options: dict[str, Any], pointer: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
+from typing import Any, cast
 
 import pytest
 
@@ -86,9 +88,15 @@ def test_handler_decides() -> None:
         lambda: Retry(base_s=2, cap_s=1),
         lambda: Retry(cap_s=float("inf")),
         lambda: Retry(base_s=float("nan")),
+        lambda: Retry(base_s=cast(Any, "1")),
+        lambda: Retry(cap_s=cast(Any, timedelta(minutes=5))),
+        lambda: Retry(on=cast(Any, OSError)),
+        lambda: Retry(on=cast(Any, ("OSError",))),
+        lambda: Retry(per=cast(Any, {OSError: 5})),
+        lambda: Retry(per=cast(Any, [OSError])),
     ],
 )
-def test_refuses_numbers_that_make_no_sense(make: object) -> None:
+def test_refuses_what_makes_no_sense(make: object) -> None:
     """Found at import, not at the first failure in production."""
     assert callable(make)
     with pytest.raises(BadDefinition, match="Retry"):

@@ -97,6 +97,10 @@ class App(Generic[D]):
                 check_queue(self.namespace)
         except ValueError as error:
             raise BadDefinition(where, str(error).removesuffix("."), "Correct it in App(…)") from None
+        deps: object = self._deps
+        if deps is not None and not callable(deps):
+            remedy = "Pass an async generator function with one yield, as in deps=open_deps"
+            raise BadDefinition(where, f"deps {deps!r} cannot be called", remedy)
         for each in self.middleware:
             if not callable(each):
                 raise BadDefinition(

@@ -38,9 +38,16 @@ class Retry:
     def __post_init__(self) -> None:
         if type(self.max) is not int or not 0 <= self.max <= 100:
             raise BadDefinition("Retry", f"max is {self.max!r}", "Give a whole number from 0 to 100")
-        if not (0 < self.base_s <= self.cap_s and math.isfinite(self.cap_s)):
+        numbers = _are_numbers(self.base_s, self.cap_s)
+        if not (numbers and 0 < self.base_s <= self.cap_s and math.isfinite(self.cap_s)):
             raise BadDefinition(
                 "Retry", f"base_s is {self.base_s!r} and cap_s {self.cap_s!r}", "Give 0 < base_s ≤ cap_s, in seconds"
+            )
+        if not _are_errors(self.on):
+            raise BadDefinition("Retry", f"on is {self.on!r}", "Give a tuple of exceptions, as in on=(OSError,)")
+        if not _are_rules(self.per):
+            raise BadDefinition(
+                "Retry", f"per is {self.per!r}", "Give each exception its Retry, as in per={OSError: Retry(5)}"
             )
 
     def rule_for(self, error: BaseException) -> Retry:
@@ -74,3 +81,22 @@ class Retry:
                 return seconds
             case _:
                 return rule.delay(failures, rng) if isinstance(error, rule.on) else None
+
+
+# What checkers refuse, too; but not all programs are checked, and else it would show at the first failure.
+
+
+def _are_numbers(*given: object) -> bool:
+    return all(isinstance(each, int | float) for each in given)
+
+
+def _are_errors(given: object) -> bool:
+    return isinstance(given, tuple) and all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in given
+    )
+
+
+def _are_rules(given: object) -> bool:
+    return (
+        isinstance(given, Mapping) and _are_errors(tuple(given)) and all(isinstance(r, Retry) for r in given.values())
+    )

@@ -57,6 +57,7 @@ class Batch(Sequence[Handle[R]], Generic[R]):
         TaskCancelled, ResultTimeout or UnknownTask, with a note of how many they are. Also StoreUnavailable, and
         WrongCaller in a running event loop.
         """
+        forbid_running_loop("Batch.results()", "await batch.aresults()")
         return _all_or_raise(self.outcomes(timeout))
 
     async def aresults(self, timeout: float | None = None) -> list[R]:
@@ -68,7 +69,7 @@ class Batch(Sequence[Handle[R]], Generic[R]):
 
         Raises StoreUnavailable, and WrongCaller in a running event loop.
         """
-        forbid_running_loop("Batch.results()", "await batch.aresults()")
+        forbid_running_loop("Batch.outcomes()", "await batch.aoutcomes()")
         return self._read(self._connections.wait_all_blocking(self._ids(), timeout), timeout)
 
     async def aoutcomes(self, timeout: float | None = None) -> list[R | HeadraceError]:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -158,7 +158,7 @@ class _Maker:
 
     def queue(self) -> str:
         try:
-            return check_queue(self.options.queue or self.definition.queue)
+            return check_queue(self._text("/queue", self.options.queue or self.definition.queue))
         except ValueError as error:
             raise self.refuse("/queue", str(error).removesuffix(".")) from None
 
@@ -187,10 +187,11 @@ class _Maker:
                 )
         if options.id is None:
             return new_id(queue)
-        if queue_of(options.id) != queue:
+        given = self._text("/id", options.id)
+        if queue_of(given) != queue:
             form = "a UUID in lower case" if queue == "default" else f"{queue}. and a UUID in lower case"
-            raise self.refuse("/id", f"{options.id!r} is no id of queue {queue!r}", f"it is {form}")
-        return options.id
+            raise self.refuse("/id", f"{given!r} is no id of queue {queue!r}", f"it is {form}")
+        return given
 
     def unique(self) -> tuple[str | None, str]:
         """For the envelope the hash of a key that is held until the end; else `NewTask.once`."""
@@ -209,8 +210,8 @@ class _Maker:
 
     def tags(self) -> tuple[str, ...]:
         given = self.options.tags
-        if isinstance(given, str):
-            raise self.refuse("/tags", f"is the text {given!r}", f"give a tuple, as in tags=({given!r},)")
+        if isinstance(given, str) or not isinstance(given, Collection):
+            raise self.refuse("/tags", f"is {given!r}", f"give a tuple, as in tags=({given!r},)")
         if len(given) > MAX_TAGS:
             raise self.refuse("/tags", f"are {len(given)}", f"give at most {MAX_TAGS}")
         try:
@@ -235,10 +236,14 @@ class _Maker:
         return expires_ms
 
     def _key(self, pointer: str, given: object) -> str:
+        key = self._text(pointer, given)
+        if not 0 < len(key.encode("utf-8", "surrogatepass")) <= self.settings.max_key_bytes:
+            raise self.refuse(pointer, f"has to have 1 to {self.settings.max_key_bytes} bytes")
+        return key
+
+    def _text(self, pointer: str, given: object) -> str:
         if not isinstance(given, str):
             raise self.refuse(pointer, f"is {given!r}", "give a text")
-        if not 0 < len(given.encode("utf-8", "surrogatepass")) <= self.settings.max_key_bytes:
-            raise self.refuse(pointer, f"has to have 1 to {self.settings.max_key_bytes} bytes")
         return given
 
     def _seconds(self, pointer: str, given: object) -> float:

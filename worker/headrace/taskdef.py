@@ -196,7 +196,30 @@ def _kind(fn: Callable[..., Any], process: bool, where: str) -> Kind:
     return "async"
 
 
+_SECONDS: Final = "Give seconds, more than 0"
+_RETENTION: Final = f"{_SECONDS}, up to ten years"
+_RETRIES: Final = "Give a whole number from 0 to 100"
+_TYPES: Final[tuple[tuple[str, tuple[type, ...], str], ...]] = (
+    ("name", (str,), "Give a text"),
+    ("queue", (str,), "Give a text"),
+    ("priority", (int, str), "Give a name, as 'high', or 0 to 3"),
+    ("max_retries", (int,), _RETRIES),
+    ("retry", (Retry,), "Write retry=Retry(5, …)"),
+    ("timeout", (int, float), _SECONDS),
+    ("retention", (int, float), _RETENTION),
+)
+"""What checkers refuse, too; but not all programs are checked."""
+
+
+def _check_types(declared: Declaration, where: str) -> None:
+    for name, types, remedy in _TYPES:
+        given = getattr(declared, name)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, types)):
+            raise BadDefinition(where, f"{name} is {given!r}", remedy)
+
+
 def _check_declaration(name: str, declared: Declaration, where: str) -> None:
+    _check_types(declared, where)
     try:
         check_type(name)
         if declared.queue is not None:
@@ -205,7 +228,7 @@ def _check_declaration(name: str, declared: Declaration, where: str) -> None:
     except ValueError as error:
         raise BadDefinition(where, str(error).removesuffix("."), "Correct it in @app.task(…)") from None
     if declared.max_retries is not None and not 0 <= declared.max_retries <= 100:
-        raise BadDefinition(where, f"max_retries is {declared.max_retries!r}", "Give a whole number from 0 to 100")
+        raise BadDefinition(where, f"max_retries is {declared.max_retries!r}", _RETRIES)
     if declared.retry is not None and declared.max_retries not in {None, declared.retry.max}:
         whose = ", Retry's default" if declared.retry.max == Retry().max else ""
         said = f"max_retries is {declared.max_retries}, but its retry is for {declared.retry.max}{whose}"
@@ -214,10 +237,10 @@ def _check_declaration(name: str, declared: Declaration, where: str) -> None:
         raise BadDefinition(where, f"on_failure is {declared.on_failure!r}", "Pass a function of ctx and error")
     kept = declared.retention
     if kept is not None and not 0 < kept <= MAX_RETENTION_S:
-        raise BadDefinition(where, f"retention is {kept!r}", "Give seconds, more than 0, up to ten years")
+        raise BadDefinition(where, f"retention is {kept!r}", _RETENTION)
     timeout = declared.timeout
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
-        raise BadDefinition(where, f"timeout is {timeout!r}", "Give seconds, more than 0")
+        raise BadDefinition(where, f"timeout is {timeout!r}", _SECONDS)
 
 
 __all__ = ["Declaration", "Kind", "TaskDef", "define", "place_of"]
