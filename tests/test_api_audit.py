@@ -112,10 +112,13 @@ async def test_pages_are_newest_first_and_complete(redis_url: str) -> None:
             if page["next"] is None:
                 break
             cursor = f"&cursor={page['next']}"
-        wrong = [await api.get(f"/api/v1/audit?{each}") for each in ("limit=0", "limit=201", "cursor=x", "who=me")]
+        wrong = [await api.get(f"/api/v1/audit?{each}") for each in ("limit=0", "limit=201", "who=me")]
+        cut = [await api.get(f"/api/v1/audit?cursor={each}") for each in ("", "x", "%21", "17-")]
     assert [each["target"] for each in seen] == [f"q{number}" for number in reversed(range(25))]
     assert (seen[0]["status"], seen[0]["request_id"]) == (None, None)
     assert {(each.status, each.code) for each in wrong} == {(400, "bad_query")}
+    assert {(each.status, each.code) for each in cut} == {(400, "bad_cursor")}
+    assert {each.json["hint"] for each in cut} == {"Send `next` as it was answered, or begin without a cursor."}
 
 
 async def test_a_token_of_some_queues_sees_their_entries(redis_url: str) -> None:

@@ -107,7 +107,9 @@ async def test_parameters_and_text_are_the_same_filter(redis_url: str, query: st
         ("limit=0", "bad_query", "limit"),
         ("limit=201", "bad_query", "limit"),
         ("fields=all", "bad_query", "fields"),
-        ("cursor=", "bad_query", "cursor"),
+        ("cursor=", "bad_cursor", "begin without a cursor"),
+        ("cursor=%21", "bad_cursor", "begin without a cursor"),
+        ("cursor=%C3%A9.%C3%A9", "bad_cursor", "begin without a cursor"),
     ],
 )
 async def test_a_wrong_question_is_answered_with_what_to_write(
@@ -198,7 +200,7 @@ async def test_errors_are_grouped_and_name_the_filter_that_finds_them(redis_url:
         found = [await get(api, "/tasks", params={"q": group["filter"]}) for group in answer["errors"]]
         none = await get(api, "/errors?type=other")
     first, second = answer["errors"]
-    shown = [first[name] for name in ("type", "error", "place", "count")]
+    shown = [first[name] for name in ("type", "exception", "place", "count")]
     assert shown == ["send_email", "SMTPError", "shop/mail.py:send", 3]
     assert first["sample_id"] in often
     assert len(first["message"]) == 200

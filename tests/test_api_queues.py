@@ -11,6 +11,7 @@ from api_kit import EMAIL, TOKEN, Api, running
 from headrace import App
 from headrace.errors import QueueFull
 from headrace.redis_settings import RedisSettings
+from headrace.task import LABEL_WORDS
 from headrace_api.overview import Lookout
 from headrace_api.store import Store, queue_of_namespace
 
@@ -175,20 +176,25 @@ async def test_a_wrong_limit_is_refused_at_its_place(redis_url: str, body: Any, 
         ("PATCH", "/api/v1/queues/{}"),
         ("POST", "/api/v1/queues/{}:pause"),
         ("POST", "/api/v1/queues/{}:resume"),
+        ("POST", "/api/v1/queues/{}:purge"),
     ],
 )
 async def test_managing_makes_no_queue(redis_url: str, method: str, path: str) -> None:
     """A slip of the pen is answered with the name that was meant, and leaves nothing in Redis but the audit entry."""
-    options: dict[str, Any] = {"json": {"max_depth": 5}} if method == "PATCH" else {}
+    bodies = {"PATCH": {"max_depth": 5}, "POST": {"tasks": "dead"}}
+    options: dict[str, Any] = {"json": bodies[method]} if method == "PATCH" or path.endswith("purge") else {}
     async with running(redis_url) as api:
         await api.submitted(ORDERS)
         before = set(await api.worker.keys())
         answer = await api.ask(method, path.format("ordres"), **options)
-        strange = await api.ask(method, path.format("No_Queue"), **options)
+        strange = [await api.ask(method, path.format(name), **options) for name in ("No_Queue", "q" * 64, "q" * 2_000)]
         after = set(await api.worker.keys())
     assert (answer.status, answer.code) == (404, "unknown_queue")
     assert "Did you mean 'orders'?" in answer.json["detail"]
-    assert (strange.status, strange.code) == (404, "unknown_queue")
+    for each in strange:
+        assert (each.status, each.code) == (404, "unknown_queue")
+        assert each.json["detail"].endswith(f"is no queue name: use {LABEL_WORDS}."), "no task can make it"
+        assert len(each.json["detail"]) < 300
     assert after - before <= {"hr:{default}:audit"}
 
 

@@ -82,8 +82,13 @@ async def test_a_queue_shows_who_serves_it(redis_url: str) -> None:
         await eventually(served)
 
 
-@pytest.mark.parametrize("name", ["maill", "No Queue!", ""])
-async def test_a_queue_that_is_not_there_is_not_made_by_a_look_or_a_change(redis_url: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("maill", "worker makes it"), ("No Queue!", "use 1 to 63"), ("q" * 64, "use 1 to 63"), ("", "'' is no")],
+)
+async def test_a_queue_that_is_not_there_is_not_made_by_a_look_or_a_change(
+    redis_url: str, name: str, said: str
+) -> None:
     app, _ = shop(redis_url)
     async with app:
         for change in (
@@ -92,7 +97,7 @@ async def test_a_queue_that_is_not_there_is_not_made_by_a_look_or_a_change(redis
             app.queues.resume,
             lambda name: app.queues.limit(name, rate=None),
         ):
-            with pytest.raises(UnknownQueue):
+            with pytest.raises(UnknownQueue, match=said):
                 await change(name)
         assert await app.queues.list() == []
         assert await written_down(app) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 import msgspec
@@ -14,10 +15,12 @@ from headrace.queues import at
 from .created import JSON
 from .endpoint import Doc, Route
 from .examples import AUDITED
+from .problems import HttpProblem
 from .reading import read_query
 from .services import Request, Services
 
 MAX_PAGE: Final = 200
+_CURSOR: Final = r"[1-9][0-9]{0,18}-[0-9]{1,19}"
 
 
 class AuditQuery(msgspec.Struct, frozen=True):
@@ -25,8 +28,8 @@ class AuditQuery(msgspec.Struct, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="entries of a page")] = 50
     cursor: Annotated[
-        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}-[0-9]{1,19}$")] | None,
-        Meta(description="`next` of the page before"),
+        str | None,
+        Meta(description="`next` of the page before", extra_json_schema={"pattern": f"^{_CURSOR}$"}),
     ] = None
 
 
@@ -73,6 +76,9 @@ def _shown(recorded: audit.Recorded) -> AuditEntry:
 async def show_audit(services: Services, request: Request) -> web.Response:
     """Show who changed what, newest first."""
     query = read_query(request.http.query, AuditQuery)
+    if query.cursor is not None and not re.fullmatch(_CURSOR, query.cursor):
+        detail = "The cursor is none of the audit log: it was cut or changed, or is of another list."
+        raise HttpProblem(400, "bad_cursor", detail, "Send `next` as it was answered, or begin without a cursor.")
     found = await audit.page(services.store, request.caller.namespace, query.limit, query.cursor)
     covered = [
         _shown(each)
@@ -84,5 +90,13 @@ async def show_audit(services: Services, request: Request) -> web.Response:
 
 
 ROUTES: Final = (
-    Route("GET", "/api/v1/audit", show_audit, "admin", query=AuditQuery, answer=AuditList, doc=Doc(answer=AUDITED)),
+    Route(
+        "GET",
+        "/api/v1/audit",
+        show_audit,
+        "admin",
+        query=AuditQuery,
+        answer=AuditList,
+        doc=Doc(answer=AUDITED, problems=("bad_cursor",)),
+    ),
 )

@@ -12,10 +12,9 @@ from msgspec import Meta
 from headrace import audit
 from headrace.bulk import MAX_IDS, Count, Order, Purged, purge_order
 from headrace.bulk_job import Action, BulkJob
-from headrace.errors import FieldError, InvalidRequest, UnknownBulk, UnknownQueue
+from headrace.errors import FieldError, InvalidRequest, UnknownBulk
 from headrace.filters import Filter, InvalidFilter
 from headrace.queues import names, require
-from headrace.task import check_queue
 
 from .auditing import note
 from .created import JSON
@@ -105,10 +104,7 @@ async def purge_queue(services: Services, request: Request) -> web.Response:
     name = request.require_queue(request.http.match_info["queue"])
     body = await read_struct(request.http, PurgeBody, services.settings.max_body)
     note(request.http, tasks=body.tasks)
-    try:
-        queue = services.namespace(request.caller.namespace).queue(check_queue(name))
-    except ValueError:
-        raise UnknownQueue(name[:63]) from None
+    queue = services.namespace(request.caller.namespace).queue(name)
     await require(services.store, queue)
     return await _answer(services, request, purge_order(queue.name, body.tasks, request.caller.subject), body)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from typing import Final
 
 from headrace.filters import Filter
@@ -17,7 +18,8 @@ from headrace.listing import Position
 from .problems import HttpProblem
 
 MAC_BYTES: Final = 16
-PATTERN: Final = r"^[A-Za-z0-9_.-]{1,4096}$"
+FORM: Final = r"[A-Za-z0-9_.-]{1,4096}"
+"""Of any cursor; told to readers of the OpenAPI document, and checked here, where an error gets a sentence."""
 
 
 def seal(secret: bytes, namespace: str, filter: Filter, position: Position) -> str:
@@ -29,7 +31,8 @@ def seal(secret: bytes, namespace: str, filter: Filter, position: Position) -> s
 def unseal(secret: bytes, namespace: str, filter: Filter, cursor: str) -> Position:
     """The position of a cursor. Raises HttpProblem (400) if it is none of this list."""
     text, _, mac = cursor.rpartition(".")
-    if hmac.compare_digest(mac.encode(), _mac(secret, namespace, filter, text).encode()):
+    formed = re.fullmatch(FORM, cursor)
+    if formed and hmac.compare_digest(mac.encode(), _mac(secret, namespace, filter, text).encode()):
         return Position.parse(text)
     detail = "The cursor is none of this list: it was cut or changed, or belongs to another filter or namespace."
     raise HttpProblem(400, "bad_cursor", detail, "Send the same filter with each `next`, or begin without a cursor.")

@@ -134,7 +134,7 @@ GROUPED: Final[dict[str, Any]] = {
         "errors": [
             {
                 "type": "resize",
-                "error": "TimeoutError",
+                "exception": "TimeoutError",
                 "place": "shop/tasks.py:fetch",
                 "count": 12,
                 "first_at": "2026-01-15T10:30:06Z",

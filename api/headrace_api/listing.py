@@ -21,7 +21,8 @@ from headrace.summaries import ErrorGroup, TaskSummary, WorkerSummary, error_gro
 from headrace.task import LABEL, TAG, TYPE_NAME
 
 from .created import JSON
-from .cursors import PATTERN, seal, unseal
+from .cursors import FORM as CURSOR
+from .cursors import seal, unseal
 from .endpoint import Doc, Route
 from .examples import GROUPED, LISTED, WORKERS
 from .reading import read_query
@@ -64,7 +65,11 @@ class ListQuery(FilterQuery, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="tasks of a page")] = listing.LIMIT
     cursor: Annotated[
-        Annotated[str, Meta(pattern=PATTERN)] | None, Meta(description="`next` of the page before, of the same filter")
+        str | None,
+        Meta(
+            description="`next` of the page before, of the same filter",
+            extra_json_schema={"pattern": f"^{CURSOR}$"},
+        ),
     ] = None
     fields: Annotated[Literal["payload"] | None, Meta(description="what else to show of each task")] = None
 
@@ -105,7 +110,7 @@ async def list_tasks(services: Services, request: Request) -> web.Response:
     queues = await _queues(services, request, filter)
     namespace = services.namespace(request.caller.namespace)
     secret = await namespace.keys.secret()
-    cursor = unseal(secret, namespace.name, filter, query.cursor) if query.cursor else None
+    cursor = unseal(secret, namespace.name, filter, query.cursor) if query.cursor is not None else None
     payload, settings = query.fields == "payload", services.settings
     ask = listing.Ask(filter, cursor, query.limit, settings.scan_budget, payload, settings.scan_s)
     async with services.looks:

@@ -237,13 +237,17 @@ _ROUTER: Final[Mapping[int, tuple[str, str]]] = {
     413: ("too_large", "The body is too large."),
     417: ("expectation_failed", "Of Expect only 100-continue is understood."),
 }
+_HINTS: Final[Mapping[int, str]] = {
+    404: "See the paths that there are at /docs, or in /openapi.json.",
+    417: "Leave the header out.",
+}
 
 
 def problem_of_http(error: web.HTTPException) -> Problem:
     """aiohttp's own errors: no such route, wrong method, …"""
     code, detail = _ROUTER.get(error.status, ("http", error.reason))
     headers = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
-    hint = f"It takes {headers['Allow']}." if "Allow" in headers else None
+    hint = f"It takes {headers['Allow']}." if "Allow" in headers else _HINTS.get(error.status)
     return Problem(error.status, code, HTTPStatus(error.status).phrase, detail, hint, headers=headers)
 
 

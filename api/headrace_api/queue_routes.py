@@ -10,7 +10,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headrace import queues, rates
 from headrace.broker.broker import Queue
-from headrace.errors import UnknownQueue
 from headrace.queues import QueueState, QueueView
 
 from .auditing import note
@@ -57,11 +56,8 @@ def _json(body: Any) -> web.Response:
 
 def _queue(services: Services, request: Request) -> Queue:
     """The queue of the path. Raises UnknownQueue for what cannot be one, HttpProblem (403)."""
-    name = request.http.match_info["queue"]
-    try:
-        return services.namespace(request.caller.namespace).queue(request.require_queue(name))
-    except ValueError:
-        raise UnknownQueue(name[:63]) from None
+    name = request.require_queue(request.http.match_info["queue"])
+    return services.namespace(request.caller.namespace).queue(name)
 
 
 async def _look(services: Services, queue: Queue) -> QueueView:

@@ -84,7 +84,7 @@ class Namespace:
         self._waits: Counter[str] = Counter()
 
     def queue(self, name: str) -> Queue:
-        """The transitions of a queue."""
+        """The transitions of a queue. Raises UnknownQueue for what can be no queue's name."""
         return queue_of_namespace(self.name, name)
 
     def door(self, queue: str) -> Door:

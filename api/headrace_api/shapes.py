@@ -18,7 +18,6 @@ _TYPE_WORDS: Final = {
 _SHAPE: Final = 'send an object, as in {"type": "send_email", "payload": {}}'
 _EXAMPLES: Final = {"type": 'as in {"type": "send_email"}', "tasks": 'as in {"tasks": [{"type": "send_email"}]}'}
 _BOUND: Final = re.compile(r"Expected `(?P<kind>\w+)` (?P<length>of length )?(?P<sign><=|>=) (?P<limit>\d+)(?:\.0)?")
-_PATTERN: Final = re.compile(r"Expected `str` matching regex '(?P<form>.*)'", re.DOTALL)
 
 
 def explain_shape(message: str, fields: Sequence[str]) -> FieldError:
@@ -41,9 +40,7 @@ def explain_shape(message: str, fields: Sequence[str]) -> FieldError:
 
 
 def _explain_bound(what: str) -> str:
-    """What is beyond a limit, or of another form; the message itself if it is about something else."""
-    if form := _PATTERN.fullmatch(what):
-        return f"is not of the form {form['form']}"
+    """What is beyond a limit; the message itself if it is about something else."""
     bound = _BOUND.fullmatch(what)
     if bound is None:
         return what

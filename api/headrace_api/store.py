@@ -18,6 +18,7 @@ from headrace.broker.broker import Call, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
 from headrace.errors import DurabilityUnconfirmed, HeadraceError, StoreFull, StoreTimeout, StoreUnavailable
+from headrace.queues import named
 from headrace.redis_settings import RedisSettings
 from headrace.settings import Durability, Local
 
@@ -145,5 +146,8 @@ class Store:
 
 @lru_cache(maxsize=2_048)
 def queue_of_namespace(namespace: str, name: str) -> Queue:
-    """The transitions of one queue. Cached, because an id names its queue and making one costs more than a call."""
-    return Queue(name, namespace)
+    """The transitions of one queue. Cached, because an id names its queue and making one costs more than a call.
+
+    Raises UnknownQueue for what can be no queue's name.
+    """
+    return named(name, namespace)

@@ -113,7 +113,12 @@ PYTHON: Final = (
         "no task has this id any more",
         "check the id; records are kept for `HEADRACE_RETENTION_S`",
     ),
-    Raised("UnknownQueue", "unknown_queue", "the namespace has no such queue", "see `headrace queue ls`"),
+    Raised(
+        "UnknownQueue",
+        "unknown_queue",
+        "the namespace has no such queue, or none can be called so",
+        "see `headrace queue ls`",
+    ),
     Raised("UnknownType", "unknown_type", "no worker has published such a type", "see `headrace types`"),
     Raised("UnknownBulk", "unknown_bulk", "no bulk job has this id any more", "see `GET /api/v1/bulk`"),
     Raised(

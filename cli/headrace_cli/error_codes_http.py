@@ -73,8 +73,8 @@ HTTP: Final = (
     ),
     Told(
         "unknown_queue",
-        "the namespace has no such queue",
-        "`detail` names one that is close; `GET /api/v1/queues` has all",
+        "the namespace has no such queue, or none can be called so",
+        "`detail` names one that is close, or the characters of a name; `GET /api/v1/queues` has all",
         404,
     ),
     Told(

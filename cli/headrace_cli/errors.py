@@ -46,7 +46,7 @@ def command(words: tuple[str, ...], budget: int, output: str, **_: Any) -> None:
     columns: list[Column[ErrorGroup]] = [
         Column("COUNT", lambda each: each.count),
         Column("TYPE", lambda each: each.type),
-        Column("ERROR", lambda each: each.error),
+        Column("EXCEPTION", lambda each: each.exception),
         Column("PLACE", lambda each: each.place),
         Column("FIRST", lambda each: each.first_at, wide=True),
         Column("LAST", lambda each: each.last_at),

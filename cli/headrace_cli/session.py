@@ -21,6 +21,7 @@ from headrace.broker.client import AsyncClient
 from headrace.connections import Connections
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
+from headrace.queues import named
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import queue_of
@@ -55,8 +56,8 @@ class Session:
         self._doors: dict[str, Door] = {}
 
     def queue(self, name: str) -> Queue:
-        """The transitions of a queue."""
-        return Queue(name, self.settings.namespace)
+        """The transitions of a queue. Raises UnknownQueue for what can be no queue's name."""
+        return named(name, self.settings.namespace)
 
     def door(self, queue: str) -> Door:
         """The way into a queue."""

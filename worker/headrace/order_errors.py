@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.error_base import FieldError, HeadraceError
+from headrace.task import check_queue
 
 
 class InvalidRequest(HeadraceError):
@@ -31,7 +32,7 @@ class InvalidFilter(InvalidRequest):
 
 
 class UnknownQueue(HeadraceError):
-    """The namespace has no such queue; `meant` is the name of one that is close."""
+    """The namespace has no such queue, or none can be called so; `meant` is the name of one that is close."""
 
     code = "unknown_queue"
 
@@ -40,6 +41,10 @@ class UnknownQueue(HeadraceError):
         self.queue, self.meant = queue, meant
 
     def __str__(self) -> str:
+        try:
+            check_queue(self.queue)
+        except ValueError as error:  # nothing will ever make it
+            return str(error)
         hint = f"Did you mean {self.meant!r}?" if self.meant else "Its first task or worker makes it."
         return f"There is no queue {self.queue!r}. {hint}"
 

@@ -13,7 +13,7 @@ from headrace.broker.client import AsyncClient
 from headrace.bulk import BulkJob, Purged, purge_order
 from headrace.bulk_order import Ordered, Watched, carry_out, record
 from headrace.connections import Connections
-from headrace.errors import FieldError, InvalidRequest, UnknownQueue
+from headrace.errors import FieldError, InvalidRequest
 from headrace.handle import forbid_running_loop
 from headrace.queues import QueueState, QueueView
 
@@ -117,10 +117,7 @@ class QueueControl:
 
     def _of(self, name: str) -> tuple[AsyncClient, Queue]:
         client, settings = self._connections.reach()
-        try:
-            return client, Queue(name, settings.namespace)
-        except ValueError:  # no queue can have this name
-            raise UnknownQueue(name[:63]) from None
+        return client, queues.named(name, settings.namespace)
 
     async def _record(self, client: AsyncClient, queue: Queue, action: str, **detail: int | str | None) -> None:
         entry = audit.Entry(self._who(), action, queue.name, queue.name, detail={**detail})

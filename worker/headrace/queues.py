@@ -16,6 +16,7 @@ from headrace.broker.broker import Call, Depth, Queue, StreamDepth
 from headrace.broker.keys import NamespaceKeys
 from headrace.errors import FieldError, InvalidRequest, UnknownQueue, nearest
 from headrace.rates import Rate
+from headrace.task import MAX_LABEL
 
 R = TypeVar("R")
 
@@ -126,6 +127,14 @@ def describe(name: str, depth: Depth, workers: Iterable[str] = ()) -> QueueView:
 def _priority(stream: StreamDepth, now_ms: int) -> PriorityView:
     oldest = None if stream.oldest_ms is None else round(max(0, now_ms - stream.oldest_ms) / 1000, 1)
     return PriorityView(stream.waiting, stream.pending, oldest)
+
+
+def named(name: str, namespace: str) -> Queue:
+    """The queue of this name, whether it is there or not. Raises UnknownQueue for what can be no queue's name."""
+    try:
+        return Queue(name, namespace)
+    except ValueError:
+        raise UnknownQueue(name[: MAX_LABEL + 1]) from None
 
 
 async def names(client: Caller, namespace: str) -> list[str]:

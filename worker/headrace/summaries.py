@@ -65,7 +65,7 @@ class ErrorGroup(msgspec.Struct, frozen=True):
     """Failures that are most likely one fault."""
 
     type: Annotated[str, Meta(description="task type; empty for entries that headrace did not write")]
-    error: Annotated[str, Meta(description="class of the exception; `Crashed`: their worker died")]
+    exception: Annotated[str, Meta(description="its class; `Crashed`: their worker died")]
     place: Annotated[str, Meta(description="`folder/file.py:function` of the application; `-` without a traceback")]
     count: Annotated[int, Meta(description="tasks, of those that were looked at")]
     first_at: Moment | None
@@ -148,7 +148,7 @@ def error_group(group: FailureGroup) -> ErrorGroup:
     failure = last_failure(group.sample)
     return ErrorGroup(
         type=group.type,
-        error=group.exception,
+        exception=group.exception,
         place=group.place,
         count=group.count,
         first_at=at(group.first_ms),

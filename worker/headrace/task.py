@@ -89,6 +89,7 @@ def parse_priority(value: int | str) -> Priority:
     raise ValueError(f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'.")
 
 
+MAX_LABEL: Final = 63
 LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """What queues and namespaces may be called: a DNS label."""
 LABEL_WORDS: Final = "1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends, as in image-resize"
