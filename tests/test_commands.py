@@ -321,6 +321,8 @@ def test_lines_to_be_left_out_that_are_none_are_refused(skip: str, headrace: Hea
     "args",
     [
         ("submit", "greet", "{}", "--batch", "-"),
+        ("submit", "greet", "--batch", "-", "--key", "order-17"),
+        ("submit", "greet", "--key", "order-17", "--id", "550e8400-e29b-41d4-a716-446655440000"),
         ("submit", "--batch", "-", "--priority", "low"),
         ("submit", "greet", "--batch", "nowhere.ndjson"),
         ("submit",),
@@ -532,6 +534,17 @@ def test_jobs_are_listed_shown_and_aborted(headrace: Headrace, redis_server: Red
     assert (unknown.code, "unknown_bulk" in unknown.err) == (main.FAILED, True)
 
 
+@pytest.mark.parametrize("words", ["get", "pause", "resume", "limit --max-depth 5", "purge --yes"])
+@pytest.mark.parametrize("name", ["No Queue!", "q" * 64, ""])
+def test_a_name_that_no_queue_can_have_is_told_with_what_may_be_in_one(
+    headrace: Headrace, words: str, name: str
+) -> None:
+    command, *options = words.split()
+    done = headrace("queue", command, name, *options)
+    assert (done.code, done.out) == (main.FAILED, "")
+    assert done.err.startswith(f"Error: {name!r} is no queue name: use 1 to 63 of a-z, 0-9 and '-'")
+
+
 def test_limits_of_a_queue_are_set_and_removed(headrace: Headrace) -> None:
     submitted(headrace, 1)
     assert headrace("queue", "limit", "default", "--max-depth", "10", "--rate", "5/s").code == main.OK
@@ -638,6 +651,10 @@ def test_a_watch_goes_on_behind_what_was_seen(headrace: Headrace) -> None:
     seen = [json.loads(line) for line in lines]
     assert [(each["id"], each["status"], each["gap"]) for each in seen] == [(each, "cancelled", False) for each in ids]
     assert headrace("watch", "-n", "2", "--last-id", seen[0]["last_id"], "-o", "name").out.split() == ids[1:]
+    documents = headrace("watch", "-n", "3", "--last-id", "0-0/default", "-o", "yaml").out.split("---\n")
+    assert [msgspec.yaml.decode(each) for each in documents[1:]] == seen
+    first = headrace("watch", "-n", "1", "--last-id", "0-0/default", "-o", "wide").out.split()
+    assert first == [seen[0]["at"], "cancelled", "greet", "default", ids[0]]
     refused = headrace("watch", "--last-id", "nonsense")
     assert (refused.code, "/last_id" in refused.err) == (main.USAGE, True)
 
@@ -799,6 +816,24 @@ def test_a_submission_says_all_that_a_request_may(headrace: Headrace) -> None:
     beside = headrace("submit", "greet", "--batch", "-", "--unique", "ada", stdin='{"name": "x"}\n')
     assert beside.out == f"{task_id}\n"
     assert headrace("submit", "greet", "--unique-for", "5").code == main.USAGE
+
+
+def test_the_same_key_is_the_same_task_and_another_payload_under_it_is_refused(headrace: Headrace) -> None:
+    first = headrace("submit", "greet", '{"name": "Ada"}', "--key", "order-17")
+    again = headrace("submit", "greet", '{ "name":"Ada" }', "--key", "order-17")
+    assert again.out == first.out != ""
+    assert "submitted before; it is pending" in again.err
+    others = [
+        headrace("submit", "greet", '{"name": "Ada"}', "--key", "order-18"),
+        headrace("submit", "greet", '{"name": "Ada"}', "--key", "order-17", "--queue", "orders"),
+        headrace("submit", "hello", '{"name": "Ada"}', "--key", "order-17"),
+    ]
+    assert len({first.out, *(each.out for each in others)}) == 4
+    refused = headrace("submit", "greet", '{"name": "Eve"}', "--key", "order-17")
+    assert (refused.code, refused.out) == (main.USAGE, "")
+    assert "exists already with another type or payload" in refused.err
+    for key in ("", "ü" * 128):
+        assert "/key: has to have 1 to 255 bytes" in headrace("submit", "greet", "--key", key).err
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,10 @@ def test_two_applications_and_what_was_saved(tmp_path: Path) -> None:
             "what": "is gone, and unknown fields are refused",
         }
     ]
+    as_yaml = run("schema", "diff", "old", "less", "-o", "yaml", cwd=tmp_path)
+    assert msgspec.yaml.decode(as_yaml.stdout) == json.loads(data.stdout)
+    names = [run("schema", "diff", "old", new, "-o", "name", cwd=tmp_path).stdout for new in ("less", "old")]
+    assert names == ["resize\n", ""]
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,11 @@ def more_about(code: str) -> str:
     return f"headrace explain {code} says more."
 
 
-def print_json(value: Any) -> None:
-    """Indented JSON. Texts of strangers in it stay escaped where they could deceive a terminal."""
+def print_json(value: Any, *, lines: bool = True) -> None:
+    """JSON, indented or in one line. Texts of strangers in it stay escaped where they could deceive a terminal."""
     import msgspec
 
-    _print_data(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    _print_data(msgspec.json.format(msgspec.json.encode(value), indent=2 if lines else -1).decode())
 
 
 def print_yaml(value: Any) -> None:

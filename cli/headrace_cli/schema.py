@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import Command, LazyGroup
-from .options import report_option
+from .options import output_option
+
+if TYPE_CHECKING:
+    from .schema_compare import Change
 
 _TIMEOUT_S = 60.0
 
@@ -57,12 +61,13 @@ def dump(app: str) -> None:
     examples="""
         headrace schema diff types.json shop.tasks
         headrace schema diff types.json shop.tasks -o json | jq '.[] | select(.kind == "breaking")'
+        headrace schema diff types.json shop.tasks -o name    # the types that changed
         git show main:types.json | headrace schema diff - shop.tasks
     """,
 )
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
-@report_option
+@output_option
 def diff(old: str, new: str, output: str) -> int:
     """Name what NEW takes no longer of what OLD took. The exit code is 1 if anything is breaking.
 
@@ -70,34 +75,34 @@ def diff(old: str, new: str, output: str) -> int:
     input.
     Breaking is what makes workers of NEW refuse a task that was submitted for OLD and still waits.
     """
+    from .records import show_one
     from .schema_compare import compare
 
-    changes = compare(_types(old), _types(new))
-    if output == "json":
-        from .output import print_json
-
-        print_json(changes)
+    changes = sorted(compare(_types(old), _types(new)), key=lambda each: each.kind != "breaking")
+    if output == "name":
+        click.echo("".join(f"{each}\n" for each in dict.fromkeys(each.type for each in changes)), nl=False)
     else:
-        _tell(changes)
+        show_one(changes, "", _lines(changes), output)
     from . import main
 
     return main.FAILED if any(each.kind == "breaking" for each in changes) else main.OK
 
 
-def _tell(changes: Any) -> None:
+def _lines(changes: Sequence[Change]) -> Iterator[str]:
+    """For people: what is breaking stands first."""
     from headrace.logs import clean
 
-    breaking = [each for each in changes if each.kind == "breaking"]
-    for each in [*breaking, *(each for each in changes if each.kind != "breaking")]:
+    for each in changes:
         place = f"{each.type} {each.pointer}" if each.pointer else each.type
-        click.echo(clean(f"{each.kind + ':':<11} {place} {each.what}", 2_000))
+        yield clean(f"{each.kind + ':':<11} {place} {each.what}", 2_000)
+    breaking = sum(each.kind == "breaking" for each in changes)
     if not changes:
-        click.echo("Nothing changed.")
+        yield "Nothing changed."
     elif not breaking:
-        click.echo("Nothing is breaking.")
+        yield "Nothing is breaking."
     else:
-        click.echo(
-            f"{len(breaking)} breaking: let the workers of both versions run side by side until what was submitted for "
+        yield (
+            f"{breaking} breaking: let the workers of both versions run side by side until what was submitted for "
             "the old one is done, or give the changed type a new name."
         )
 

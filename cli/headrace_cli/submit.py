@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from .options import output_option, session_options
 from .skip import parse as parse_skip
 
 if TYPE_CHECKING:
+    from headrace_api.submissions import Origin
+
     from .session import Session
 
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
         headrace submit export_data @filters.json --priority low --delay 60
         echo '{"name": "world"}' | headrace submit hello - --wait
         headrace submit hello --id 550e8400-e29b-41d4-a716-446655440000      # sent twice, it is one task
+        headrace submit report --key 2026-11-29                              # the same by any text
         headrace submit hello --batch names.ndjson > ids                     # one payload a line
         generate | headrace submit --batch - --wait                          # {"type": …, "payload": …} a line
     """,
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--unique-for", metavar="SECONDS", type=float, help="Hold the key so long. [until it has ended]")
 @click.option("--max-retries", metavar="N", type=int, help="[as the type says]")
 @click.option("--id", "task_id", metavar="UUID", help="Its id; repeated with the same id, it stays one task.")
+@click.option("--key", metavar="KEY", help="Instead of --id, any text: repeated with the same key, it stays one task.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended, and print its result.")
 @click.option("--timeout", metavar="SECONDS", type=float, default=60.0, show_default=True, help="For --wait.")
 @session_options
@@ -112,9 +118,8 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     """The id, and what the sender should know. Raises what the API would answer with."""
     from headrace.errors import QueueFull, TaskConflict
 
-    accepted = await session.desk.read(
-        body_of(options, _payload(options["payload"] or "{}")), _origin(options["task_id"])
-    )
+    origin = await _origin(session, options)
+    accepted = await session.desk.read(body_of(options, _payload(options["payload"] or "{}")), origin)
     [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
         raise QueueFull(accepted.queue, answer.limit)
@@ -185,18 +190,39 @@ def _payload(given: str) -> bytes:
         raise click.UsageError(f"The payload's file cannot be read ({error}).") from None
 
 
-def _origin(task_id: str | None) -> Any:
-    from headrace.errors import FieldError, InvalidTask
-    from headrace.task import queue_of
+async def _origin(session: Session, options: dict[str, Any]) -> Origin:
+    """What makes the task's id. Raises InvalidTask, StoreUnavailable."""
     from headrace_api.submissions import Origin, fingerprint
 
-    if task_id is None:
-        return Origin()
+    task_id, key = options["task_id"], options["key"]
+    if task_id is not None and key is not None:
+        raise click.UsageError("Give --id or --key, not both: a key makes the id.")
+    if key is not None:
+        return Origin(await _id_of_key(session, options["type"], key), fingerprint)
+    return Origin() if task_id is None else Origin(partial(_id_in, task_id), fingerprint)
 
-    def given(queue: str) -> str:
-        if queue_of(task_id) != queue:
-            form = "a UUID in lower case" if queue == "default" else f"{queue}. and a UUID in lower case"
-            raise InvalidTask(task_id, [FieldError("/id", f"is no id of queue {queue!r}", f"it is {form}")])
-        return task_id
 
-    return Origin(given, fingerprint)
+def _id_in(task_id: str, queue: str) -> str:
+    """The id, if it is one of this queue."""
+    from headrace.errors import FieldError, InvalidTask
+    from headrace.task import queue_of
+
+    if queue_of(task_id) != queue:
+        form = "a UUID in lower case" if queue == "default" else f"{queue}. and a UUID in lower case"
+        raise InvalidTask(task_id, [FieldError("/id", f"is no id of queue {queue!r}", f"it is {form}")])
+    return task_id
+
+
+async def _id_of_key(session: Session, type: str, key: str) -> Callable[[str], str]:
+    """From a queue to the id that the key makes there; as in the library, the type goes into it."""
+    import secrets
+
+    from headrace.broker.shared import shared_call
+    from headrace.errors import FieldError, InvalidTask
+    from headrace.submission import key_id
+
+    namespace, limit = session.settings.namespace, session.settings.max_key_bytes
+    if not 0 < len(key.encode("utf-8", "surrogateescape")) <= limit:
+        raise InvalidTask(type, [FieldError("/key", f"has to have 1 to {limit} bytes")])
+    secret = await session.store.read(shared_call("secret", namespace, (secrets.token_hex(32),), bytes))
+    return lambda queue: key_id(secret, queue, "headrace/command", namespace, queue, type, key)

@@ -71,8 +71,8 @@ _NOTHING_STORED: Final = (QueueFull, StoreFull, InvalidTask)
 
 
 def _check(options: dict[str, Any]) -> None:
-    if options["payload"] is not None or options["task_id"] is not None:
-        raise click.UsageError("With --batch the lines are the payloads, so there is no other, and no --id.")
+    if any(options[name] is not None for name in ("payload", "task_id", "key")):
+        raise click.UsageError("With --batch the lines are the payloads, so there is no other, and no --id or --key.")
     said = said_in(options)
     if said and options["type"] is None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in said).replace("--tags", "--tag")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command
-from .options import session_options
+from .options import output_option, session_options
 
 if TYPE_CHECKING:
     from headrace.filters import Filter
@@ -29,19 +29,13 @@ if TYPE_CHECKING:
 @click.argument("filter", metavar="[FILTER]…", nargs=-1)
 @click.option("-n", "count", metavar="COUNT", type=click.IntRange(min=1), help="End after so many.")
 @click.option("--last-id", metavar="ID", default="", help="Go on behind the task of which `-o json` said this last_id.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "name"]),
-    default="text",
-    show_default=True,
-    help="For people, for programs (a JSON object a line), or ids alone.",
-)
 @session_options
+@output_option
 def command(filter: tuple[str, ...], count: int | None, last_id: str, output: str, **_: Any) -> None:
     """Follow the tasks that end: when, how, which type, which id. Filters are state:, type: and queue:.
 
-    One task is followed by `headrace task get ID --watch`.
+    Each is told at once: with `-o json` as an object on a line of its own, with `-o yaml` as a document. One task is
+    followed by `headrace task get ID --watch`.
     """
     from headrace.filters import Filter
 
@@ -72,19 +66,30 @@ async def _follow(session: Session, wanted: Filter, count: int | None, last_id: 
                 note("Others may have ended before this one that are not told: the journals hold them no more.")
             if wanted.states and task.status not in wanted.states:
                 continue
-            click.echo(_line(task, output))
+            _tell(task, output)
             count = None if count is None else count - 1
             if count == 0:
                 return
 
 
-def _line(task: EndedTask, output: str) -> str:
-    import msgspec
+def _tell(task: EndedTask, output: str) -> None:
+    """Each by itself: nobody knows which is the last."""
+    from .output import print_json, print_yaml
 
+    if output == "json":
+        print_json(task, lines=False)
+    elif output == "yaml":
+        click.echo("---")
+        print_yaml(task)
+    else:
+        click.echo(_line(task, output))
+
+
+def _line(task: EndedTask, output: str) -> str:
     from headrace.logs import clean
 
+    id_ = clean(task.id, 200)
     if output == "name":
-        return clean(task.id, 200)
-    if output == "json":
-        return msgspec.json.encode(task).decode()
-    return f"{task.at:<24}  {task.status:<9}  {task.type or '-':<20}  {clean(task.id, 200)}"
+        return id_
+    queue = f"{task.queue:<20}  " if output == "wide" else ""
+    return f"{task.at or '-':<24}  {task.status:<9}  {clean(task.type, 200) or '-':<20}  {queue}{id_}"
