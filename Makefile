@@ -43,8 +43,8 @@ MUTANTS_ARGS ?=
 mutants: $(VENV)/.test ## Seed the faults of docs/guarantees.md one by one, and print what notices each; MUTANTS_ARGS=--write keeps the table
 	PYTHONPATH=tests $(PY) tests/seeded_faults.py $(MUTANTS_ARGS)
 
-schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document, good and bad ones
-	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$$$$ $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
+schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its OpenAPI document; SCHEMATHESIS_SEED=1 repeats a run
+	SCHEMATHESIS_EXAMPLES=300 SCHEMATHESIS_SEED=$${SCHEMATHESIS_SEED:-$$$$} $(PY) -m pytest tests/test_schemathesis.py -s $(PYTEST_ARGS)
 
 chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of docs/guarantees.md; takes half an hour
 	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and not cluster" --timeout=900 $(PYTEST_ARGS)

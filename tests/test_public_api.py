@@ -18,7 +18,7 @@ import headrace.errors
 import headrace.testing
 from doc_blocks import ROOT
 from headrace.bulk_control import BulkControl
-from headrace.inspection import Inspector
+from headrace.inspection import FailureGroup, Failures, Inspector, Page, TaskView, TypeView, WorkerInfo
 from headrace.queue_control import QueueControl
 
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -95,6 +95,13 @@ def test_the_page_lists_each_word_of_what_an_app_gives(attribute: str, cls: type
     assert row
     listed = set(re.findall(r"`(\w+)\(", row[1]))
     assert listed == {name for name, _ in methods(cls) if not name.endswith("_sync")}
+
+
+@pytest.mark.parametrize("cls", [TaskView, Page, Failures, FailureGroup, WorkerInfo, TypeView])
+def test_the_page_lists_each_field_of_what_inspection_gives(cls: type[Any]) -> None:
+    rows = [row for row in section(REFERENCE, "Python").splitlines() if f"`headrace.inspection.{cls.__name__}`" in row]
+    assert len(rows) == 1
+    assert set(cls.__annotations__) <= set(re.findall(r"`(\w+)`", rows[0]))
 
 
 @pytest.mark.parametrize("cls", public_classes(), ids=lambda cls: cls.__name__)

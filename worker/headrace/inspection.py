@@ -12,13 +12,15 @@ from headrace.broker.shared import shared_call
 from headrace.client import Client, Run, Steps
 from headrace.connections import Connections
 from headrace.errors import UnknownTask
-from headrace.failures import Failures
+from headrace.failures import FailureGroup, Failures
 from headrace.filters import Filter
 from headrace.handle import forbid_running_loop
 from headrace.known_types import TypeView
 from headrace.listing import BUDGET, LIMIT, Ask, Page, Position, look_through
 from headrace.roster import LOOK_AGAIN_S, WorkerInfo
 from headrace.task import queue_of
+
+__all__ = ["FailureGroup", "Failures", "Inspector", "Page", "Position", "TaskView", "TypeView", "WorkerInfo"]
 
 R = TypeVar("R")
 Asked = Callable[[Sequence[Queue]], Steps[R]]
