@@ -395,6 +395,17 @@ def test_a_filter_finds_tasks_and_its_names_go_into_other_commands(headrace: Hea
     assert "did you mean 'state'?" in wrong.err
 
 
+@pytest.mark.parametrize("command", [("task", "ls"), ("errors",)], ids=" ".join)
+def test_a_filter_that_names_no_queue_of_those_there_are_is_told(headrace: Headrace, command: tuple[str, ...]) -> None:
+    """Else a slip of the pen looks as if all went well."""
+    submitted(headrace, 1)
+    done = headrace(*command, "queue:defualt,orders,default", "-o", "json")
+    assert done.code == main.OK
+    assert "There is no queue 'defualt'. Did you mean 'default'?\n" in done.err
+    assert "There is no queue 'orders'. " in done.err
+    assert "'default'. " not in done.err
+
+
 async def test_dead_letters_are_grouped_and_start_over(headrace: Headrace, redis_url: str) -> None:
     app: App[None] = App("t")
 
@@ -563,6 +574,7 @@ def test_what_changes_a_queue_prints_what_the_api_answers(headrace: Headrace) ->
         for changed in (True, False):
             told = headrace("queue", word, "default", "-o", "json").data
             assert told == {"queue": "default", "paused": paused, "changed": changed}
+    assert headrace("queue", "purge", "default", "--yes").code == main.OK  # what waits grows older between two looks
     limited = headrace("queue", "limit", "default", "--max-depth", "10", "-o", "json").data
     assert limited == headrace("queue", "get", "default", "-o", "json").data
     assert limited["limits"] == {"max_depth": 10, "rate": None}
