@@ -113,6 +113,7 @@ class Store:
         except TimeoutError:
             error = StoreTimeout(str(self.settings), f"no answer within {limit_s:.2g} s")
             self._failed(error)
+            self._give_up_stalled(limit_s)
             raise error from None
         except HeadraceError as error:
             self._failed(error)
@@ -120,6 +121,15 @@ class Store:
         self.up = True
         self._buckets(name).observe(time.perf_counter() - began)
         return result
+
+    def _give_up_stalled(self, limit_s: float) -> None:
+        """What swallows all that is sent tells nobody. Half of the time, for the rest may have gone by connecting."""
+        for client in self._clients:
+            client.give_up(limit_s / 2)
+
+    @property
+    def _clients(self) -> tuple[AsyncClient, ...]:
+        return (self._reads, self._submits, *self._confirming)
 
     def _buckets(self, name: str) -> Buckets:
         if name not in self.durations:
@@ -140,7 +150,7 @@ class Store:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in (self._reads, self._submits, *self._confirming):
+        for client in self._clients:
             await client.aclose()
 
 

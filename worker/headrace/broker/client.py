@@ -61,6 +61,15 @@ class AsyncClient:
         """One plain command."""
         return await (await self.connection()).command(*args, timeout_s=timeout_s)
 
+    def give_up(self, seconds: float) -> None:
+        """Close the connection if what was asked on it has had no answer for so long. A later call opens another.
+
+        For callers with a deadline of their own, at which a call is cancelled before its time-out would notice.
+        """
+        connection = self._connection
+        if connection is not None and connection.stalled_s() >= seconds:
+            connection.close(f"no answer within {seconds:g} s")
+
     async def aclose(self) -> None:
         """Close the connection; a later call opens another."""
         if self._connection is not None:
