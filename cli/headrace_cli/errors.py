@@ -64,10 +64,11 @@ async def _failures(session: Session, text: str, budget: int) -> Failures:
     from headrace.filters import Filter
     from headrace.listing import queues_of
 
-    from .looking import Looking
+    from .looking import Looking, tell_of_unknown
     from .progress import Bar
 
     filter = Filter.parse(text)
     queues = await queues_of(session.client, session.settings.namespace)
+    tell_of_unknown(filter, queues)
     with Bar("looked at", None, passing=True) as bar:
         return await failures(Looking(session.client, bar), queues, filter, budget)

@@ -67,11 +67,13 @@ async def _found(session: Session, text: str, limit: int | None, output: str) ->
     from headrace.filters import Filter
     from headrace.listing import MAX_LIMIT, Ask, page, queues_of
 
+    from .looking import tell_of_unknown
     from .output import note
     from .progress import Bar
 
     filter, position, given, scanned = Filter.parse(text), None, 0, 0
     queues = await queues_of(session.client, session.settings.namespace)
+    tell_of_unknown(filter, queues)
     payloads = output in {"json", "yaml"}
     with Bar("looked at", None, beside_data=output == "name", passing=True) as bar:
         while limit is None or given < limit:
