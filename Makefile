@@ -12,7 +12,7 @@ UPGRADE ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help dev deps test quick test-coverage model model-mutants mutants schemathesis chaos acl soak bench frontier hostile lint docs build lock clean \
-	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster bench-image
+	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster bench-operator bench-image
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,10 @@ cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has bu
 
 bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
 	PYTHONPATH=tests $(PY) -m bench.cluster
+
+BENCH_OPERATOR_ARGS ?=
+bench-operator: $(VENV)/.test ## Measure what 1, 50 and 1,000 pools cost the operator, and its lag; more options: BENCH_OPERATOR_ARGS=--help
+	PYTHONPATH=tests $(PY) -m bench.operator_pools $(BENCH_OPERATOR_ARGS)
 
 bench-image: $(VENV)/.test ## Build the image, and measure its size and its start; as root, with buildah and runc
 	PYTHONPATH=tests $(PY) -m bench.image

@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.errors import MeasureError
 from bench.floor_client import HERE, Floor, find_floor
 from bench.harness import SMOKE, Bench, Measure, Reading, Result, Round, run_row
-from bench.operator_pools import caught_up
 from bench.report import number
 from bench.rows import ROWS
 from bench.rows_latency import quantile
@@ -167,13 +165,3 @@ def test_quantile_is_a_value_that_occurred() -> None:
 )
 def test_numbers_show_what_matters(value: float, text: str) -> None:
     assert number(value) == text
-
-
-def test_idle_pools_are_measured_when_the_controllers_have_seen_them_all() -> None:
-    def shown(generation: int, **status: int) -> dict[str, Any]:
-        return {"metadata": {"generation": generation}, "status": status}
-
-    assert caught_up([shown(1, observedGeneration=1), shown(2, observedGeneration=2)], 2)
-    assert not caught_up([shown(1, observedGeneration=1)], 2), "one is not made yet"
-    assert not caught_up([shown(1, observedGeneration=1), shown(2, observedGeneration=1)], 2)
-    assert not caught_up([shown(1, observedGeneration=1), shown(1)], 2)
