@@ -52,13 +52,13 @@ def markdown(points: Points) -> str:
     return "\n".join(lines)
 
 
-def insert(page: Path, text: str) -> None:
+def insert(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Put it between the marks. Raises ValueError if the page has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no marks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    before, begun, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (begun and ended):
+        raise ValueError(f"{page} has no marks {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _row(points: Points, compared: Comparison) -> str:
