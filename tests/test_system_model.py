@@ -1,7 +1,7 @@
 """The real worker, API and scripts in virtual time, under faults drawn from a seed: no run may break a promise.
 
-Quick as it stands; `make model` does many runs. HEADRACE_SYSTEM_RUNS sets how many, HEADRACE_MODEL_SEED the first
-seed; a failure prints the command that repeats it.
+Quick as it stands; `make model` does many runs, and seeds all faults. HEADRACE_SYSTEM_RUNS sets how many,
+HEADRACE_MODEL_SEED the first seed; a failure prints the command that repeats it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from redis_server import RedisServer
+from headrace_cli.redis_binary import RedisBinary
+from redis_server import RedisServer, real_servers
 from system_model.faults import FAULTS, Fault
 from system_model.nemesis import PROFILES
 from system_model.redis_double import Tap
@@ -24,8 +25,11 @@ from system_model.run import EACH, BrokenError, simulate
 LONG = settings.get_current_profile_name() == "long"
 RUNS = int(os.environ.get("HEADRACE_SYSTEM_RUNS", "400" if LONG else len(PROFILES)))
 SEED = int(os.environ.get("HEADRACE_MODEL_SEED", time.time() if LONG else 0))
-TRIES = 12
+TRIES = 20
 """Runs within which a fault must be noticed."""
+QUICK = {"acknowledged before the record", "a failure is no attempt", "beats are not heeded"}
+"""Faults that every CI seeds."""
+SEEDED = [fault for fault in FAULTS if LONG or fault.name in QUICK]
 
 
 @pytest.fixture
@@ -34,9 +38,17 @@ def tap(redis_server: RedisServer, redis_url: str) -> Iterator[Tap]:
         yield tap
 
 
+@pytest.fixture(scope="module")
+def one_tap() -> Iterator[Tap]:
+    """To one Redis: what is looked for is the same with every one."""
+    binary = next(each for each in real_servers().values() if isinstance(each, RedisBinary))
+    with RedisServer(binary) as server, Tap(server.socket) as tap:
+        yield tap
+
+
 @pytest.mark.slow
 def test_no_run_breaks_a_promise(tap: Tap) -> None:
-    """And the runs met what they are for: tasks that ran again, were taken from the dead, and were sent again."""
+    """And the runs met what they are for: tasks that ran again, were taken from the dead, and were handed back."""
     total: Counter[str] = Counter()
     for seed in range(SEED, SEED + RUNS):
         outcome = simulate(seed, tap)
@@ -48,17 +60,17 @@ def test_no_run_breaks_a_promise(tap: Tap) -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_run_again(tap: Tap) -> None:
-    first, second = (simulate(4, tap) for _ in range(2))
+def test_a_seed_gives_the_same_run_again(one_tap: Tap) -> None:
+    first, second = (simulate(SEED, one_tap, "all") for _ in range(2))
     assert first == second
-    assert simulate(4 + len(PROFILES), tap).history != first.history
+    assert simulate(SEED + 1, one_tap, "all").history != first.history
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_is_noticed(tap: Tap, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", SEEDED, ids=str)
+def test_a_fault_is_noticed(one_tap: Tap, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     fault.into(monkeypatch)
     with pytest.raises(BrokenError) as broken:
         for seed in range(TRIES):
-            simulate(seed, tap, fault.profile)
+            simulate(seed, one_tap, fault.profile)
     sys.stdout.write(f"{fault}: {str(broken.value).splitlines()[0]}\n")

@@ -105,7 +105,7 @@ FAULTS: Final = (
     Fault("acknowledged before the record", "deaths", into_scripts("acknowledged when claimed")),
     Fault("a failure is no attempt", "calm", counts_one_less),
     Fault("beats are not heeded", "calm", judges_by_idle_time),
-    Fault("no fence", "deaths", into_scripts("no fence")),
+    Fault("no fence", "frozen", into_scripts("no fence")),
     Fault("submitted without a look at loc", "network", into_scripts("live tasks are not looked up")),
     Fault("no bound of crashes", "deaths", into_scripts("no bound of crashes")),
     Fault("what was sent is forgotten with the connection", "network", _forgets_what_was_sent),

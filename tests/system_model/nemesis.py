@@ -41,6 +41,7 @@ PROFILES: Final = (
     Profile("restarts", CALM, ("restart_redis", "restart_redis", "kill_worker", *_CLOCKS)),
     Profile("all", ROUGH, (*_PROCESSES, *_NETWORK, *_CLOCKS, "restart_redis"), pills=0.03),
     Profile("failover", ROUGH, ("lag", "fail_over", "fail_over", "kill_worker"), durability="replicated:1"),
+    Profile("frozen", CALM, ("freeze_worker", "freeze_worker", "freeze_api"), every_s=(0.3, 1.5)),
     Profile("everysec", ROUGH, ("lose_moments", "kill_worker", "freeze_worker"), forgetful=True),
 )
 
