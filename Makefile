@@ -33,8 +33,8 @@ test-coverage: $(VENV)/.test ## Run all tests and write coverage.html
 	sed -E 's,(href|src)="([^"#:]+)",\1="htmlcov/\2",g' htmlcov/index.html > coverage.html \
 		&& echo "Open coverage.html." && exit $$result
 
-model: $(VENV)/.test ## Run the model tests of the broker and of the operator for a long time
-	$(PY) -m pytest tests/test_model*.py tests/test_operator_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
+model: $(VENV)/.test ## Run the model tests of the broker, of whole processes and of the operator for a long time
+	$(PY) -m pytest tests/test_model*.py tests/test_system_model.py tests/test_operator_model.py --hypothesis-profile=long --timeout=0 -s $(PYTEST_ARGS)
 
 model-mutants: $(VENV)/.test ## Put known faults into the operator one by one, and see how soon its model test notices
 	$(PY) -m pytest tests/test_operator_model.py -k faulty -q -s $(PYTEST_ARGS)

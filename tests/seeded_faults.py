@@ -17,22 +17,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pytest
 
 import model_explorer
 from headrace.broker.broker import Queue
-from headrace.broker.replies import WorkerSeen
-from headrace.runtime import attempt, reclaimer, worker
-from headrace.task import Counters, Envelope, encode_envelope
+from headrace.runtime import worker
+from headrace.task import Envelope, encode_envelope
 from headrace_api import submissions
 from headrace_cli.redis_binary import RedisBinary
 from model_explorer import PROFILES, STEPS, FailedError, Statistics, explore
 from model_mutants import LAPSES, MUTANTS, Lapse, Mutant
 from model_redis import Wire
 from redis_server import RedisServer, real_servers
+from system_model.faults import counts_one_less, into_scripts, judges_by_idle_time
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs/guarantees.md"
@@ -93,26 +93,10 @@ class Noticed:
 
 
 BY_MODEL: Final = "test_any_order_of_anything_keeps_every_promise"
+BY_SYSTEM: Final = "test_system_model::test_no_run_breaks_a_promise"
 
 
 # -- functions in the place of ours
-
-
-def _judges_by_idle_time(patch: pytest.MonkeyPatch) -> None:
-    """Since it was first seen to hold something, whether it beats or not."""
-
-    def judge(self: reclaimer.Watch, now: float, answered: float, seen: WorkerSeen, last: Any) -> Any:
-        return sound(self, now, answered, seen, last and reclaimer._Last(seen.beat, last.since))
-
-    sound = reclaimer.Watch._judge
-    patch.setattr(reclaimer.Watch, "_judge", judge)
-
-
-def _counts_one_less(patch: pytest.MonkeyPatch) -> None:
-    def fewer(attempts: int, failures: int, crashes: int, interruptions: int) -> Counters:
-        return Counters(attempts - 1, failures, crashes, interruptions)
-
-    patch.setattr(attempt, "Counters", fewer)
 
 
 def _writes_payloads_anew(patch: pytest.MonkeyPatch) -> None:
@@ -147,6 +131,12 @@ SEEDED: Final = (
         _OF_MODEL["acknowledges, then reports"],
     ),
     _in_script("acknowledged before the record", "acknowledged when claimed", "XREADGROUP with NOACK"),
+    Seeded(
+        "acknowledged before the record",
+        "cycle.lua",
+        "the same, under whole workers",
+        Patch("whole workers acknowledge when they claim", into_scripts("acknowledged when claimed"), BY_SYSTEM),
+    ),
     _in_script(
         "consumers are deleted blindly", "consumers deleted unseen", "XGROUP DELCONSUMER before a look at its beat"
     ),
@@ -169,7 +159,13 @@ SEEDED: Final = (
         "reclaimed by idle time",
         "runtime/reclaimer.py",
         "time counts from the first look, beats or none",
-        Patch("the watch does not heed beats", _judges_by_idle_time, "test_passes::test_a_live_worker_keeps_its_tasks"),
+        Patch("the watch does not heed beats", judges_by_idle_time, "test_passes::test_a_live_worker_keeps_its_tasks"),
+    ),
+    Seeded(
+        "reclaimed by idle time",
+        "runtime/reclaimer.py",
+        "the same, in virtual time",
+        Patch("whole workers do not heed beats", judges_by_idle_time, BY_SYSTEM),
     ),
     _in_script("submitted without a look at `loc`", "loc is not looked at", "no HMGET of `loc`"),
     _in_script("submitted without a look at `loc`", "live tasks are not looked up", "what it answers does not count"),
@@ -178,7 +174,13 @@ SEEDED: Final = (
         "attempts are one off",
         "runtime/attempt.py",
         "a failure adds no attempt",
-        Patch("a failure is no attempt", _counts_one_less, "test_worker::test_a_failure_is_retried_until_it_works"),
+        Patch("a failure is no attempt", counts_one_less, "test_worker::test_a_failure_is_retried_until_it_works"),
+    ),
+    Seeded(
+        "attempts are one off",
+        "runtime/attempt.py",
+        "the same, in virtual time",
+        Patch("whole workers count no failure", counts_one_less, BY_SYSTEM),
     ),
     _in_script("the payload is encoded anew", "payloads are written anew", "cjson.encode(cjson.decode(payload))"),
     Seeded(
