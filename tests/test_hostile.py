@@ -77,6 +77,14 @@ PASSED_ON: dict[str, tuple[bytes, int]] = {
         404,
     ),
     "TRACE": (b"TRACE /api/v1/tasks HTTP/1.1\r\nHost: x\r\nCookie: secret\r\nConnection: close\r\n\r\n", 405),
+    "an Expect that is no text": (
+        b"GET /health HTTP/1.1\r\nHost: x\r\nExpect: 200\xb0ok\r\nConnection: close\r\n\r\n",
+        417,
+    ),
+    "an Expect that is no text, for what is not there": (
+        b"GET /api/nowhere HTTP/1.1\r\nHost: x\r\nExpect: 200\xb0ok\r\nConnection: close\r\n\r\n",
+        417,
+    ),
     "OPTIONS from a browser": (
         b"OPTIONS /api/v1/tasks HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n",
         405,

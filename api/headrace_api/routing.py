@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
 
@@ -25,9 +25,17 @@ class Router(web.UrlDispatcher):
         self._whole = {(route.method, resource.canonical): route for resource in plain for route in resource}
 
     async def resolve(self, request: web.Request) -> UrlMappingMatchInfo:
-        """The route, or what tells that there is none."""
+        """The route, or what tells that there is none. Raises HTTPExpectationFailed."""
+        if hdrs.EXPECT in request.headers:
+            _check_expectation(request)
         route = self._whole.get((request.method, request.raw_path))
         return UrlMappingMatchInfo({}, route) if route is not None else await super().resolve(request)
+
+
+def _check_expectation(request: web.Request) -> None:
+    """aiohttp refuses it in the client's own words, and fails (500) where these are no text."""
+    if request.version == HttpVersion11 and request.headers[hdrs.EXPECT].lower() not in {"", "100-continue"}:
+        raise web.HTTPExpectationFailed
 
 
 def application(max_bytes: int) -> web.Application:
