@@ -18,7 +18,7 @@ from headrace_cli.ports import free_port
 
 from .errors import MeasureError
 from .operator_figures import milliseconds, reachable, waves
-from .operator_rig import NAMESPACE, Rig
+from .operator_rig import NAMESPACE, Cluster, Rig
 
 EACH: Final = 20
 """Submissions to one pool at most: it has to come back to zero in between."""
@@ -57,9 +57,9 @@ class Numbers:
 
 
 @asynccontextmanager
-async def watching(rig: Rig) -> AsyncIterator[Numbers]:
-    """All Deployments are known when the block begins."""
-    command = rig.cluster.command("-n", NAMESPACE, "get", "deployments", "--watch", "-o", SHOWN)
+async def watching(cluster: Cluster) -> AsyncIterator[Numbers]:
+    """It tells all that there are first. Of a list in pages kubectl would show the first few, and no more."""
+    command = cluster.command("-n", NAMESPACE, "get", "deployments", "--watch", "--chunk-size=0", "-o", SHOWN)
     watch = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert watch.stdout is not None
     numbers = Numbers()
@@ -89,7 +89,7 @@ async def lags(rig: Rig, names: Sequence[str], submissions: int, what: str) -> l
     found: list[float] = []
     client = AsyncClient(rig.redis.tcp, "headrace-bench")
     try:
-        async with watching(rig) as numbers:
+        async with watching(rig.cluster) as numbers:
             await numbers.until(names, zero=True)
             for wave in waves(names, submissions, EACH):
                 rig.say(f"{rig.pools.count} pools, {what}: {len(found)} submissions")

@@ -82,7 +82,7 @@ async def busy(rig: Rig, names: Sequence[str]) -> AsyncIterator[None]:
 async def _posts(rig: Rig, client: AsyncClient, names: Sequence[str]) -> list[Post]:
     """A task wakes each pool; the cluster's controllers make its pod."""
     first = {name: await submit(client, Queue(name)) for name in names}
-    async with watching(rig) as numbers:
+    async with watching(rig.cluster) as numbers:
         await numbers.until(names, zero=False)
     end_s, pods = time.monotonic() + 60, dict[str, str]()
     while not pods.keys() >= first.keys():

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from bench.operator_figures import (
     waves,
     within,
 )
-from bench.operator_lag import Numbers
+from bench.operator_lag import Numbers, watching
 from bench.operator_pools import PARTS, Plan
-from bench.operator_rig import OTHER, Pools, labelled_pods
+from bench.operator_rig import NAMESPACE, OTHER, Cluster, Pools, labelled_pods
 from cluster import programs
 from control_plane import ControlPlane
 
 ROOT = Path(__file__).parent.parent
+MANY = 520
 METRICS = """\
 # HELP headrace_operator_api_requests_total Requests to the API server; code 0 = no answer.
 headrace_operator_api_requests_total{verb="GET",resource="apis",code="200"} 2.0
@@ -172,6 +174,34 @@ def test_numbers_of_pools_that_are_none_are_refused(given: str) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "write it as in 1,50,1000" in done.stderr
+
+
+@pytest.fixture
+def cluster_of_many(plane: ControlPlane) -> Iterator[Cluster]:
+    """More Deployments than kubectl asks for in one page."""
+    made = Cluster(str(plane.kubeconfig()), str(programs.folder() / "kubectl"), own=True)
+    made.kubectl("create", "namespace", NAMESPACE)
+    try:
+        items = [deployment(name) for name in Pools(MANY).names]
+        made.kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": items})
+        yield made
+    finally:
+        made.kubectl("delete", "namespace", NAMESPACE)
+
+
+def deployment(name: str) -> Any:
+    labels, containers = {"of": name}, [{"name": "worker", "image": "shop:1.4"}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_the_watch_tells_all_of_more_than_a_page(cluster_of_many: Cluster) -> None:
+    async with watching(cluster_of_many) as numbers:
+        await numbers.until(Pools(MANY).names, zero=True, timeout_s=30)
 
 
 @pytest.mark.slow
