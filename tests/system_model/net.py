@@ -235,6 +235,10 @@ class Transport(asyncio.Transport):
     def cut(self) -> None:
         self._link.reset("by a fault")
 
+    @property
+    def is_deaf(self) -> bool:
+        return self._link.swallows
+
     def swallow(self) -> None:
         self._link.swallows = True
 

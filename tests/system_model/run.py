@@ -24,6 +24,10 @@ PEACE_S = 120.0
 """Within this time after them everything has come to its end."""
 
 
+REST_S = 2.0
+"""Long enough for everybody to be connected again."""
+
+
 class BrokenError(AssertionError):
     """A promise was broken; the message says which, and how to see it again."""
 
@@ -87,6 +91,8 @@ def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
     world.run(system.is_served, PEACE_S, "the end of all tasks")
     system.observer.look()
     world.run(system.is_tidy, PEACE_S, "the end of who is dead")
+    rested = world.now + REST_S
+    world.run(lambda: world.now > rested, 2 * REST_S, "rest")
     system.stop_workers()
     world.run(system.has_left, 30, "the end of all workers")
     verdict = judge(system, profile, nemesis.lost)

@@ -126,7 +126,10 @@ class System:
         return not any(client.alive for client in self.clients) and not self.tap.command("HLEN", QUEUE.keys["loc"])
 
     def is_tidy(self) -> bool:
-        """Whether the dead are cleared away."""
+        """Whether the dead are cleared away and the living can sign off: Redis is there, no connection swallows all."""
+        deaf = any(link.is_deaf for place in self.workers for link in place.process.links)
+        if deaf or not self.redis.is_up:
+            return False
         dump = look(self.tap, QUEUE)
         living = {place.worker.name for place in self.workers if place.worker and place.process.alive}
         return all(stream.consumers <= living for stream in dump.streams.values()) and dump.hashes["w"].keys() <= living
