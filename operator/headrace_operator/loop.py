@@ -17,7 +17,7 @@ from .cluster import Cluster
 from .defaults import House, filled
 from .fleet import Key
 from .invalid import Invalid
-from .looker import LOOK_S, Looker, Place
+from .looker import Looker, Place
 from .manifests import Pool, Ref
 from .observed import Moment
 from .schedules import check_schedules
@@ -174,6 +174,7 @@ class ControlLoop:
 
     async def tick(self) -> None:
         """Look at every queue once, and carry every pool one step on. Nothing, while this process does not lead."""
+        self.wake.clear()
         if not self._leads():
             return
         for key, invalid in self.invalid.items():
@@ -185,9 +186,19 @@ class ControlLoop:
         for name, pools in by_connection.items():
             if name not in self._rounds:
                 self._rounds[name] = asyncio.create_task(self._round(name, pools), name=f"round of {name}")
-        waited = [task for name, task in self._rounds.items() if name not in self._slow]
-        if waited:
-            await asyncio.wait(waited, timeout=LOOK_S + BUDGET_S)
+        await self._wait_for({name: task for name, task in self._rounds.items() if name not in self._slow})
+
+    async def _wait_for(self, rounds: dict[str, asyncio.Task[None]]) -> None:
+        """Until they are over. One that takes long is left to itself, at once if another Redis has news meanwhile."""
+        end_s, left = time.monotonic() + PATIENCE_S + BUDGET_S, set(rounds.values())
+        woken = asyncio.create_task(self.wake.wait())
+        while left and not (woken.done() and len(left) < len(rounds)) and (rest_s := end_s - time.monotonic()) > 0:
+            waited = left if woken.done() else {*left, woken}
+            done, _ = await asyncio.wait(waited, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+            left = left.difference(done)
+        woken.cancel()
+        if time.monotonic() >= end_s:
+            self._slow |= {name for name, task in rounds.items() if task in left}
 
     async def _round(self, name: str, pools: dict[Key, Steering]) -> None:
         """All pools of one Redis: look at their queues, then carry them on."""
