@@ -15,6 +15,7 @@ from chaos.rounds import tell
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
+from headrace_operator import loop as operator_loop
 from headrace_operator.caps import Caps
 from headrace_operator.cluster import ClusterError, Refused
 from headrace_operator.fleet import Key
@@ -97,6 +98,55 @@ async def test_a_tenth_that_is_broken_delays_no_other(crowd: tuple[ControlLoop, 
     finally:
         running.cancel()
         await client.aclose()
+
+
+class Held(MemoryCluster):
+    """Whose API server answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+        self.free = asyncio.Event()
+
+    async def apply(self, pool: Pool) -> None:
+        self.asked.add(pool.name)
+        await self.free.wait()
+        await super().apply(pool)
+
+
+@pytest.fixture
+async def held(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ControlLoop, Held]]:
+    """Five pools, of which two may be in their first step."""
+    monkeypatch.setattr(operator_loop, "FIRST_AT_ONCE", 2)
+    looker, cluster = Looker({"default": RedisSettings.parse(redis_url, "the test")}), Held()
+    loop = ControlLoop(cluster, looker, tick_s=TICK_S, caps=Caps())
+    for number in range(1, 6):
+        loop.saw_pool(named(name_of(number)))
+    yield loop, cluster
+    await loop.aclose()
+    await looker.aclose()
+
+
+async def test_a_crowd_of_new_pools_begins_a_few_at_a_time(
+    held: tuple[ControlLoop, Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_loop, "FIRST_S", 3_600)
+    loop, cluster = held
+    await loop.tick()
+    assert len(cluster.asked) == 2
+    loop.lost_pool(Key(KEY.namespace, "sound-5"))
+    cluster.free.set()
+    await loop.settled()
+    assert cluster.asked == {f"sound-{number}" for number in range(1, 5)}, "what was deleted meanwhile is not begun"
+
+
+async def test_new_pools_whose_first_step_hangs_keep_no_other_waiting(
+    held: tuple[ControlLoop, Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_loop, "FIRST_S", 0.01)
+    loop, cluster = held
+    await loop.tick()
+    await until(lambda: len(cluster.asked) == 5, 60)
 
 
 async def until(good: Any, timeout_s: float) -> None:

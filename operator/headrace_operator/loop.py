@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,10 @@ BUDGET_S: Final = 0.5
 """A pool whose step takes longer goes at its own pace: the tick is over without it, so that it delays no other."""
 AT_ONCE: Final = 20
 """Pools that begin a step before anything else gets its turn: a thousand new ones must not make Redis look slow."""
+FIRST_AT_ONCE: Final = 40
+"""Pools that are in their first step, which writes most: what a thousand hold in memory meanwhile is not given back."""
+FIRST_S: Final = 5.0
+"""A first step that takes longer counts as one no more: what hangs must not keep the others waiting."""
 TICK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PATIENCE_S: Final = 0.5
 """A Redis whose last look took longer is not waited for by a tick: its pools go at its pace, others at theirs."""
@@ -86,6 +91,9 @@ class ControlLoop:
         self._busy: dict[Key, asyncio.Task[None]] = {}
         self._rounds: dict[str, asyncio.Task[None]] = {}
         self._slow: set[str] = set()
+        self._firsts = asyncio.Semaphore(FIRST_AT_ONCE)
+        self._begun: weakref.WeakSet[Steering] = weakref.WeakSet()
+        """Those whose first step has begun; one that failed is tried again without waiting."""
 
     # what the watches tell
 
@@ -230,7 +238,23 @@ class ControlLoop:
         return not steering.rests(look, self._cluster.fleet(key), now_s)
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
+        if steering not in self._begun:
+            return self._begin(key, self._first_step(steering))
         return self._begin(key, steering.step(look, self._looker, self._cluster, self._clock()))
+
+    async def _first_step(self, steering: Steering) -> None:
+        """With what was seen last when its turn comes."""
+        async with self._firsts:
+            if self.pools.get(steering.key) is not steering:
+                return  # it was deleted while it waited
+            self._begun.add(steering)
+            step = asyncio.ensure_future(steering.step(self.look, self._looker, self._cluster, self._clock()))
+            try:
+                await asyncio.wait([step], timeout=FIRST_S)
+            except asyncio.CancelledError:
+                step.cancel()
+                raise
+        await step
 
     def _begin(self, key: Key, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """One step at a time of each pool."""
