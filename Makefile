@@ -64,6 +64,7 @@ bench: $(VENV)/.test ## Measure the table of speeds; takes some minutes and want
 	$(PY) -m bench
 
 frontier: $(VENV)/.test ## Simulate how pools are scaled, beside KEDA; writes docs/images and the table of docs/scaling.md
+	$(PY) -m bench.autoscaling check
 	$(PY) -m bench.autoscaling frontier
 
 hostile: $(VENV)/.test ## Attack an API of its own: dripping connections, senseless requests; takes some minutes
@@ -105,7 +106,7 @@ cluster-down: $(VENV)/.test ## Stop it; nothing of it is left but what it has bu
 	@PYTHONPATH=tests $(PY) -m cluster down
 
 bench-cluster: $(VENV)/.test ## Measure how fast pools of a real Kubernetes react; wants an idle machine
-	PYTHONPATH=tests $(PY) -m bench.cluster
+	PYTHONPATH=tests $(PY) -m bench.cluster --page
 
 BENCH_OPERATOR_ARGS ?=
 bench-operator: $(VENV)/.test ## Measure what 1, 50 and 1,000 pools cost the operator, and its lag; more options: BENCH_OPERATOR_ARGS=--help
