@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
 import pytest
 
@@ -25,22 +26,43 @@ class Silent(Looker):
 
     def __init__(self, redis: RedisSettings) -> None:
         super().__init__({"default": redis, "other": redis})
-        self.hushed = False
+        self.speaks = asyncio.Event()
+        self.speaks.set()
         self.asked = asyncio.Event()
         """A question to the silent one is out."""
 
     async def look(self, places: Iterable[Place]) -> dict[Place, Demand | Exception]:
         wanted = list(places)
-        if self.hushed and any(place.connection == "other" for place in wanted):
+        found = await super().look(wanted)
+        if any(place.connection == "other" for place in wanted) and not self.speaks.is_set():
             self.asked.set()
-            await asyncio.Event().wait()
-        return await super().look(wanted)
+            await self.speaks.wait()
+        return found
 
 
-async def test_the_first_silence_of_a_redis_delays_no_pool_of_another(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before it is known to be slow, a tick waits for it; a task for another pool ends that."""
+@dataclass(frozen=True)
+class Pair:
+    """A pool on each of two Redis, and a loop that only looks when it is woken."""
+
+    loop: ControlLoop
+    looker: Silent
+    cluster: MemoryCluster
+    client: AsyncClient
+
+    async def submit(self, queue: str) -> None:
+        await submit_to(self.client, Queue(queue), 1)
+        self.loop.wake.set()
+
+    async def decided(self, pool: str) -> None:
+        async def good() -> bool:
+            return self.cluster.fleet(Key(KEY.namespace, pool)).asked_for == 1
+
+        await eventually(good)
+
+
+@pytest.fixture
+async def pair(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    """Both were looked at once; the next look at `other` is out, and no tick gives it up."""
     monkeypatch.setattr(operator_loop, "PATIENCE_S", 3_600)
     redis = RedisSettings.parse(redis_url, "the test")
     client, looker, cluster = AsyncClient(redis), Silent(redis), MemoryCluster()
@@ -51,22 +73,28 @@ async def test_the_first_silence_of_a_redis_delays_no_pool_of_another(
         loop.saw_pool(raw)
     await loop.tick()
     await loop.settled()
-    sound = Key(KEY.namespace, "default")
     running = asyncio.create_task(loop.run())
-    try:
-        looker.hushed = True
-        loop.wake.set()
-        await looker.asked.wait()
-        await submit_to(client, Queue("default"), 1)
-        loop.wake.set()
+    looker.speaks.clear()
+    loop.wake.set()
+    await looker.asked.wait()
+    yield Pair(loop, looker, cluster, client)
+    running.cancel()
+    await loop.aclose()
+    await looker.aclose()
+    await client.aclose()
 
-        async def decided() -> bool:
-            return cluster.fleet(sound).asked_for == 1
 
-        await eventually(decided)
-        assert loop.numbers.ticks == 1, "the tick that waited ended then, and no other one"
-    finally:
-        running.cancel()
-        await loop.aclose()
-        await looker.aclose()
-        await client.aclose()
+async def test_the_first_silence_of_a_redis_delays_no_pool_of_another(pair: Pair) -> None:
+    """Before it is known to be slow, a tick waits for it; a task for another pool ends that."""
+    await pair.submit("default")
+    await pair.decided("default")
+    assert pair.loop.numbers.ticks == 1, "the tick that waited ended then, and no other one"
+
+
+async def test_news_of_a_redis_whose_last_look_is_still_out_is_not_forgotten(pair: Pair) -> None:
+    """That look found nothing yet, so there has to be another one as soon as it is over."""
+    await pair.submit("other")
+    await pair.submit("default")
+    await pair.decided("default")
+    pair.looker.speaks.set()
+    await pair.decided("other")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,8 +69,9 @@ class ApiServer:
         """What the next watch says first."""
         self.cut = asyncio.Event()
         """The watches that are out end."""
-        self.untold = 0
-        """Questions what is served, of which the answers leave out WorkerPools."""
+        self.untold: Container[int] = ()
+        """Of the questions what is served, counted from 1, those whose answers leave out WorkerPools."""
+        self.questions = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith("/apis/headrace.dev") and (status := self.refuse(request)):
@@ -87,9 +88,9 @@ class ApiServer:
         return await self._watch(request) if "watch" in request.query else self._list(request)
 
     def _served(self, path: str) -> Any:
-        if path != "/apis" or not self.untold:
+        self.questions += path == "/apis"
+        if path != "/apis" or self.questions not in self.untold:
             return DISCOVERY[path]
-        self.untold -= 1
         return {"groups": [each for each in DISCOVERY["/apis"]["groups"] if each["name"] != "headrace.dev"]}
 
     def _list(self, request: web.Request) -> web.Response:
@@ -178,10 +179,38 @@ async def test_a_definition_that_is_gone_is_waited_for(
         assert server.refused >= 5
 
 
+@pytest.mark.parametrize("status", [404, 400, 401, 422, 500])
 async def test_a_definition_that_comes_after_the_operator_is_waited_for(
+    server: ApiServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    """Whatever the API server says until then. Why it is waited for is said, and not each time."""
+    server.refuse = lambda _: status if server.refused < 5 else 0
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+    said = [each.getMessage() for each in caplog.records if each.module == "term" and each.levelname == "WARNING"]
+    assert len(said) == 1, said
+    assert ("do not know" in said[0] or "does not know" in said[0]) == (status == 404), said
+
+
+async def test_what_is_no_list_of_what_is_served_ends_nothing(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.refuse = lambda _: 404 if server.refused < 5 else 0
+    answers = iter([{"groups": None}, {"groups": [{}]}, {}])
+    served = server._served
+    monkeypatch.setattr(server, "_served", lambda path: next(answers, None) or served(path))
+    async with operating(server, tmp_path, monkeypatch) as made:
+        await sees(made, "a", "b", "c")
+
+
+async def test_another_server_that_does_not_tell_of_pools_yet_is_asked_again(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several, the one that kopf asks, and only once, may be behind the one that we asked."""
+    server.untold = {2}
     async with operating(server, tmp_path, monkeypatch) as made:
         await sees(made, "a", "b", "c")
 
@@ -191,7 +220,7 @@ async def test_pools_that_are_served_and_not_yet_told_of_are_waited_for(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: tuple[str, ...]
 ) -> None:
     """An API server takes a new kind some time before it lists it, and kopf looks at the list once."""
-    server.untold = 5
+    server.untold = range(1, 6)
     async with operating(server, tmp_path, monkeypatch, namespaces) as made:
         await sees(made, "a", "b", "c")
 

@@ -91,9 +91,15 @@ class ControlLoop:
         self._busy: dict[Key, asyncio.Task[None]] = {}
         self._rounds: dict[str, asyncio.Task[None]] = {}
         self._slow: set[str] = set()
+        self._news = False
+        """The tick came because something woke the loop."""
+        self._missed: set[str] = set()
+        """Connections that may have had that news, while their last look was still out."""
         self._firsts = asyncio.Semaphore(FIRST_AT_ONCE)
         self._begun: weakref.WeakSet[Steering] = weakref.WeakSet()
         """Those whose first step has begun; one that failed is tried again without waiting."""
+        self._new: set[asyncio.Task[None]] = set()
+        """First steps that are out, or wait for their turn."""
 
     # what the watches tell
 
@@ -176,8 +182,9 @@ class ControlLoop:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self.wake.wait()
                 self.numbers.woken += 1
+                self._news = True
         except TimeoutError:
-            pass
+            self._news = False
         self.wake.clear()
 
     async def tick(self) -> None:
@@ -192,7 +199,10 @@ class ControlLoop:
         for key, steering in self.pools.items():
             by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
         for name, pools in by_connection.items():
-            if name not in self._rounds:
+            if name in self._rounds:
+                if self._news:
+                    self._missed.add(name)
+            else:
                 self._rounds[name] = asyncio.create_task(self._round(name, pools), name=f"round of {name}")
         await self._wait_for({name: task for name, task in self._rounds.items() if name not in self._slow})
 
@@ -200,11 +210,13 @@ class ControlLoop:
         """Until they are over. One that takes long is left to itself, at once if another Redis has news meanwhile."""
         end_s, left = time.monotonic() + PATIENCE_S + BUDGET_S, set(rounds.values())
         woken = asyncio.create_task(self.wake.wait())
-        while left and not (woken.done() and len(left) < len(rounds)) and (rest_s := end_s - time.monotonic()) > 0:
-            waited = left if woken.done() else {*left, woken}
-            done, _ = await asyncio.wait(waited, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
-            left = left.difference(done)
-        woken.cancel()
+        try:
+            while left and not (woken.done() and len(left) < len(rounds)) and (rest_s := end_s - time.monotonic()) > 0:
+                waited = left if woken.done() else {*left, woken}
+                done, _ = await asyncio.wait(waited, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+                left = left.difference(done)
+        finally:
+            woken.cancel()
         if time.monotonic() >= end_s:
             self._slow |= {name for name, task in rounds.items() if task in left}
 
@@ -224,12 +236,15 @@ class ControlLoop:
                     await asyncio.sleep(0)
             if started:
                 _, late = await asyncio.wait(started, timeout=BUDGET_S)
-                self.numbers.overruns += len(late)
+                self.numbers.overruns += len(late - self._new)
         except Exception:
             self.numbers.errors += 1
             logger.exception("a look at connection %s failed unexpectedly; the next tick tries again", name)
         finally:
             del self._rounds[name]
+            if name in self._missed:
+                self._missed.discard(name)
+                self.wake.set()
 
     def _is_due(self, key: Key, steering: Steering, look: Look, now_s: float) -> bool:
         """Not while its last step is out, nor where a step would change nothing, nor if it was deleted meanwhile."""
@@ -239,7 +254,10 @@ class ControlLoop:
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
         if steering not in self._begun:
-            return self._begin(key, self._first_step(steering))
+            task = self._begin(key, self._first_step(steering))
+            self._new.add(task)
+            task.add_done_callback(self._new.discard)
+            return task
         return self._begin(key, steering.step(look, self._looker, self._cluster, self._clock()))
 
     async def _first_step(self, steering: Steering) -> None:
@@ -253,6 +271,7 @@ class ControlLoop:
                 await asyncio.wait([step], timeout=FIRST_S)
             except asyncio.CancelledError:
                 step.cancel()
+                await asyncio.wait([step])
                 raise
         await step
 

@@ -39,6 +39,10 @@ class NotLeading(ClusterError):  # noqa: N818 - what happened
     """Another process may lead now, so this one must not write."""
 
 
+class Forbidden(Refused):
+    """The account has no right to that."""
+
+
 class NotThere(Refused):
     """There is no such object."""
 
@@ -148,6 +152,8 @@ def _refusal(status: int, content: bytes) -> ClusterError:
         return Conflict(message)
     if status == 404:
         return NotThere(message)
+    if status == 403:
+        return Forbidden(message)
     if status in _FINAL:
         return Refused(message)
     return ClusterError(f"the API server answers {status}: {message}")

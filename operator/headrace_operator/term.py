@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import Any
 
 import kopf
+from kopf._cogs.structs.references import Insights
 
 from headrace.redis_settings import RedisSettings
 
 from .caps import Caps
-from .cluster import ClusterError, Refused
+from .cluster import ClusterError
 from .defaults import House
 from .fleet import Key, Pod
 from .hand_on import HandOn
@@ -28,7 +29,7 @@ from .lease import Lease
 from .looker import Looker
 from .loop import ControlLoop, this_moment
 from .recount import Recount
-from .requests import NotThere, Requests
+from .requests import Forbidden, NotThere, Requests
 from .settings import OperatorSettings
 from .wake import Waker
 
@@ -105,9 +106,16 @@ class Term:
         raise LeaseLostError
 
     async def _watch(self, stop: asyncio.Event, identity: str, signals: Callable[[], None]) -> None:
-        """kopf, until this process is told to end. It finds the kubeconfig by the variable only."""
-        await self._defined(stop)
-        namespaces, others = self._settings.namespaces, asyncio.all_tasks()
+        """kopf, until this process is told to end."""
+        while not stop.is_set():
+            await self._defined(stop)
+            if await self._watch_on(stop, identity, signals):
+                return
+            logger.warning("another API server does not know WorkerPools yet; the watches begin anew")
+
+    async def _watch_on(self, stop: asyncio.Event, identity: str, signals: Callable[[], None]) -> bool:
+        """False if it found no WorkerPools, for it looks once only. It finds the kubeconfig by the variable only."""
+        namespaces, others, insights = self._settings.namespaces, asyncio.all_tasks(), Insights()
         # kopf's own guess asks the system for the user's name, and a UID that a cluster chose has none.
         named: Any = identity
         parts = await kopf.spawn_tasks(
@@ -117,43 +125,52 @@ class Term:
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
+            insights=insights,
         )
         signals()
         watching = asyncio.ensure_future(kopf.run_tasks(parts, ignored=others))
-        ending = asyncio.create_task(stop.wait())
-        ending.add_done_callback(lambda _: watching.cancel())
+        ending, blind = asyncio.create_task(stop.wait()), asyncio.create_task(_is_blind(insights))
+        for each in (ending, blind):
+            each.add_done_callback(lambda _: watching.cancel())
         try:
             await watching
         except asyncio.CancelledError:
             if not stop.is_set():
+                if blind.done() and not blind.cancelled():
+                    return False
                 raise
             logger.info("told to end: another operator may begin")
         finally:
             ending.cancel()
+            blind.cancel()
+        return True
 
     async def _defined(self, stop: asyncio.Event) -> None:
         """Wait until WorkerPools are defined. kopf looks for them once, where this looks too."""
-        while not stop.is_set() and not await self._serves_pools():
+        said = ""
+        while not stop.is_set() and (why := await self._missing()):
+            if why != said:
+                logger.warning("%s", why)
+            said = why
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), UNDEFINED_S)
 
-    async def _serves_pools(self) -> bool:
-        """Whether the API server tells everyone that it knows WorkerPools, which is some time after it does."""
+    async def _missing(self) -> str:
+        """Why WorkerPools cannot be watched yet. An API server tells of a kind some time after it knows it."""
         group, _, version = API_VERSION.partition("/")
         try:
-            groups = (await self._requests.send("GET", "/apis")).get("groups", ())
-            if any(each["name"] == group and version in str(each["versions"]) for each in groups):
-                served = (await self._requests.send("GET", f"/apis/{API_VERSION}")).get("resources", ())
-                if any(each["name"] == "workerpools" for each in served):
-                    return True
+            groups = (await self._requests.send("GET", "/apis")).get("groups") or ()
+            if any(each.get("name") == group and version in str(each.get("versions")) for each in groups):
+                served = (await self._requests.send("GET", f"/apis/{API_VERSION}")).get("resources") or ()
+                if any(each.get("name") == "workerpools" for each in served):
+                    return ""
         except NotThere:
             pass
-        except Refused:
-            return True  # kopf is refused too, and says so
-        except ClusterError:
-            return False  # it is away, which was said
-        logger.warning("the cluster does not know WorkerPools yet: headrace's crds/ define them")
-        return False
+        except Forbidden:
+            return ""  # kopf is refused too, and says so
+        except ClusterError as error:
+            return f"what the API server serves is not known yet: {error}"
+        return "the cluster does not know WorkerPools yet: headrace's crds/ define them"
 
     # what watches tell beyond the store
 
@@ -191,3 +208,10 @@ class Term:
             logger.error(
                 "a duty of the operator failed; it is tried again at the next occasion", exc_info=task.exception()
             )
+
+
+async def _is_blind(insights: Insights) -> None:
+    """Over when kopf has looked what there is, and found no WorkerPools."""
+    await insights.ready_resources.wait()
+    if any(each.plural == "workerpools" for each in insights.watched_resources):
+        await asyncio.Event().wait()
