@@ -98,6 +98,10 @@ class ControlPlane:
             f"--audit-log-path={self.folder}/audit.log", *(extra if self._admission else ()),
         )  # fmt: skip
         self._wait(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+        if "kube-controller-manager" in self._running:
+            # As in a cluster, where they lose their Lease: these would ask again at intervals of up to half a minute.
+            self.kill("kube-controller-manager")
+            self.start_controllers()
 
     def start_controllers(self) -> None:
         self._run(
