@@ -185,7 +185,6 @@ class ControlLoop:
                 self._news = True
         except TimeoutError:
             self._news = False
-        self.wake.clear()
 
     async def tick(self) -> None:
         """Look at every queue once, and carry every pool one step on. Nothing, while this process does not lead."""

@@ -135,11 +135,12 @@ class Term:
         try:
             await watching
         except asyncio.CancelledError:
-            if not stop.is_set():
-                if blind.done() and not blind.cancelled():
-                    return False
+            if stop.is_set():
+                logger.info("told to end: another operator may begin")
+            elif blind.done() and not blind.cancelled():
+                return False
+            else:
                 raise
-            logger.info("told to end: another operator may begin")
         finally:
             ending.cancel()
             blind.cancel()
