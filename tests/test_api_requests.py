@@ -13,7 +13,7 @@ from aiohttp import web
 
 from headrace_operator import requests, slots
 from headrace_operator.cluster import ClusterError, Conflict, Refused
-from headrace_operator.requests import NotThere, Requests, connect, resource_of
+from headrace_operator.requests import Forbidden, NotThere, Requests, connect, resource_of
 
 PATH = "/apis/apps/v1/namespaces/shop/deployments/emails/scale"
 DEPLOYMENT = "deployments/scale"
@@ -70,7 +70,7 @@ async def sender(api: tuple[FakeApi, str], tmp_path: Path) -> AsyncIterator[tupl
     await made.aclose()
 
 
-REFUSED = [400, 403, 405, 413, 422]
+REFUSED = [400, 405, 413, 422]
 AGAIN = [408, 410, 429, 500, 502, 503, 504]
 
 
@@ -79,6 +79,7 @@ AGAIN = [408, 410, 429, 500, 502, 503, 504]
     [
         *((code, Refused) for code in REFUSED),
         *((code, ClusterError) for code in AGAIN),
+        (403, Forbidden),
         (404, NotThere),
         (409, Conflict),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ class ApiServer:
         """Replicas at each moment at which one was made."""
         self.vanish_before: list[str] = []
         """Methods before which the Deployment is deleted by somebody, once each."""
+        self.status_writes = 0
+        """So often the Deployment's status changes just before a write of its scale."""
         self._uids = 0
 
     async def send(self, method: str, path: str, body: Any = None, *, kind: str = "", accept: str = "") -> Any:
@@ -48,8 +51,19 @@ class ApiServer:
         if what[-1] == "scale":
             if self.deployment is None:
                 raise NotThere("deployments not found")
-            return self.deployment
+            return self._scale(body) if method == "PATCH" else copy.deepcopy(self.deployment)
         return self._create(body) if method == "POST" else self._apply(body)
+
+    def _scale(self, body: Any) -> Any:
+        assert self.deployment is not None
+        metadata = self.deployment["metadata"]
+        if self.status_writes:
+            self.status_writes -= 1
+            metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
+        if body["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            raise Conflict("the object has been modified")
+        self.deployment["spec"]["replicas"] = body["spec"]["replicas"]
+        return copy.deepcopy(self.deployment)
 
     def _create(self, body: Any) -> Any:
         if self.deployment is not None:
@@ -97,6 +111,29 @@ async def test_one_that_vanished_comes_back_with_no_replicas(
     assert cluster.fleet(KEY).exists and cluster.fleet(KEY).asked_for == 0
     assert server.deployment is not None
     assert server.deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:1.5"
+
+
+async def test_a_status_that_changes_with_each_look_does_not_keep_a_pool_from_its_size(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    """Controllers write it several times in the moments in which a Deployment is new."""
+    await cluster.apply(pool())
+    server.status_writes = 3
+    await cluster.scale(KEY, 3, cluster.fleet(KEY))
+    assert cluster.fleet(KEY).asked_for == 3
+    server.status_writes = 1_000
+    with pytest.raises(Conflict, match="again and again"):
+        await cluster.scale(KEY, 4, cluster.fleet(KEY))
+
+
+async def test_a_size_that_somebody_else_wrote_stands(server: ApiServer, cluster: KubeCluster) -> None:
+    await cluster.apply(pool())
+    seen, server.status_writes = cluster.fleet(KEY), 1
+    assert server.deployment is not None
+    server.deployment["spec"]["replicas"] = 7
+    with pytest.raises(Conflict, match="somebody else set replicas to 7"):
+        await cluster.scale(KEY, 3, seen)
+    assert server.deployment["spec"]["replicas"] == 7
 
 
 async def test_one_that_vanishes_between_the_two_requests_that_make_it_is_made_at_the_next_tick(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import kopf
@@ -17,15 +16,14 @@ def of_token(token: str) -> kopf.ConnectionInfo:
 
 
 async def test_the_same_ones_are_others_for_kopf_after_a_pause_that_is_told_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", pause)
-    of_term = Logins()
+    of_term = Logins(pause)
     made = [await of_term.next(lambda: of_token("a")) for _ in range(6)]
     assert len({each.priority for each in made}) == 6
     assert {each.token for each in made} == {"a"}
@@ -33,12 +31,11 @@ async def test_the_same_ones_are_others_for_kopf_after_a_pause_that_is_told_once
     assert caplog.text.count("(401)") == 1
 
 
-async def test_a_new_token_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_token_is_taken_at_once() -> None:
     async def pause(_: float) -> None:
         raise AssertionError("nothing to wait for")
 
-    monkeypatch.setattr(asyncio, "sleep", pause)
-    of_term = Logins()
+    of_term = Logins(pause)
     assert (await of_term.next(lambda: of_token("a"))).token == "a"
     assert (await of_term.next(lambda: of_token("b"))).token == "b"
 

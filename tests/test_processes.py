@@ -361,6 +361,7 @@ async def test_close_lets_idle_children_leave_their_deps(tmp_path: Path, monkeyp
     """What the lifespan does after its yield is done, and no process is left."""
     monkeypatch.setenv("LEFT_FILE", str(tmp_path / "left"))
     monkeypatch.setattr(module, "CLOSE_S", LIMIT_S)  # it need not be quick here
+    monkeypatch.setattr(module, "PIPE_S", 0.0)  # nor does it end for a pipe that its worker closed
     slots = ProcessSlots(APP, 1)
     pid = await run(slots, "pid")
     await slots.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,8 @@ PODS: Final = "/api/v1/namespaces/{0}/pods/{1}"
 EVENTS: Final = "/api/v1/namespaces/{0}/events"
 REMEMBERED: Final = 10_000
 """Pools of which is known that they had a Deployment: more than there are, fewer than come and go in a year."""
+SCALE_TRIES: Final = 5
+"""A new Deployment's status changes several times in its first moments."""
 _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 _WRITTEN: Final = {"fieldManager": MANAGER}
 
@@ -213,15 +216,17 @@ class KubeCluster:
 
     async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:
         """Only if nobody else changed the number since `fleet` was seen; a mere change of the status does not count."""
-        path = DEPLOYMENTS.format(*key) + "/scale"
-        try:
-            shown = await self._scale(path, replicas, fleet.version)
-        except Conflict:
+        path, version = DEPLOYMENTS.format(*key) + "/scale", fleet.version
+        for _ in range(SCALE_TRIES):
+            with suppress(Conflict):
+                shown = await self._scale(path, replicas, version)
+                self.watched.wrote(key, replicas, shown["metadata"]["resourceVersion"])
+                return
             now = await self.requests.send("GET", path)
             if now["spec"].get("replicas", 0) != fleet.asked_for:
-                raise Conflict(f"somebody else set replicas to {now['spec'].get('replicas', 0)}") from None
-            shown = await self._scale(path, replicas, now["metadata"]["resourceVersion"])
-        self.watched.wrote(key, replicas, shown["metadata"]["resourceVersion"])
+                raise Conflict(f"somebody else set replicas to {now['spec'].get('replicas', 0)}")
+            version = now["metadata"]["resourceVersion"]
+        raise Conflict("the Deployment was changed again and again while its size was written")
 
     async def _scale(self, path: str, replicas: int, version: str) -> dict[str, Any]:
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}

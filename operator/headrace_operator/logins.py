@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import kopf
@@ -27,7 +27,8 @@ Read = Callable[[], kopf.ConnectionInfo | None]
 class Logins:
     """Of one term, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._sleep = sleep
         self._last: kopf.ConnectionInfo | None = None
         self._made = 0
         self._told = False
@@ -53,7 +54,7 @@ class Logins:
                 PAUSE_S,
             )
         self._told = True
-        await asyncio.sleep(PAUSE_S)
+        await self._sleep(PAUSE_S)
 
 
 def credentials(**given: Any) -> kopf.ConnectionInfo | None:

@@ -280,7 +280,7 @@ class _Child(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if self._transport is not None and self._transport.get_returncode() is not None:
             self._end()
-        else:
+        elif self._why is None:
             self._loop.call_later(PIPE_S, self.kill, "killed because it closed its pipe")
 
     def process_exited(self) -> None:
