@@ -67,7 +67,7 @@ def _nothing_is_refused(request: pytest.FixtureRequest, _with_least_rights: None
 @pytest.fixture(autouse=True)
 def _log_levels_as_before() -> Iterator[None]:
     """Commands that a test runs in this process set levels for good; the next test must not feel that."""
-    names = (None, "headrace", "headrace_api", "headrace.worker", "headrace.attempt")
+    names = (None, "headrace", "headrace_api", "headrace.worker", "headrace.attempt", "headrace.operator")
     before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
     yield
     for logger, level in before:

@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -98,22 +99,34 @@ async def explore(
     whole: bool = False,
 ) -> Statistics:
     """Runs by consecutive seeds. Raises FailedError; `whole` leaves its steps as they were."""
-    logging.getLogger("headrace.operator").setLevel(logging.CRITICAL)
     total, began = Statistics(), time.monotonic()
-    while total.runs < runs and time.monotonic() - began < seconds:
-        run = Run(profiles[seed % len(profiles)], seed)
-        steps = run.steps()
-        try:
-            world = await run.play(steps, redis)
-        except AssertionError as error:
-            raise FailedError(await _report(run, steps if whole else await shrink(run, steps), error)) from error
-        total.runs, total.steps = total.runs + 1, total.steps + len(steps)
-        total.counts.update(world.counts)
-        total.counts.update(f"rule {name}" for name, _ in steps)
-        total.counts.update([f"profile {run.profile.name}"])
-        seed += 1
+    with _silent():
+        while total.runs < runs and time.monotonic() - began < seconds:
+            run = Run(profiles[seed % len(profiles)], seed)
+            steps = run.steps()
+            try:
+                world = await run.play(steps, redis)
+            except AssertionError as error:
+                raise FailedError(await _report(run, steps if whole else await shrink(run, steps), error)) from error
+            total.runs, total.steps = total.runs + 1, total.steps + len(steps)
+            total.counts.update(world.counts)
+            total.counts.update(f"rule {name}" for name, _ in steps)
+            total.counts.update([f"profile {run.profile.name}"])
+            seed += 1
     total.seconds = time.monotonic() - began
     return total
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """What an operator in trouble logs is no news here."""
+    logger = logging.getLogger("headrace.operator")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 async def _report(run: Run, steps: Sequence[Step], error: AssertionError) -> str:
