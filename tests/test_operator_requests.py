@@ -74,3 +74,18 @@ async def test_a_thousand_pools_that_write_do_not_starve_the_lease() -> None:
             for each in writers:
                 each.cancel()
             await asyncio.gather(*writers, return_exceptions=True)
+
+
+async def test_a_thousand_pools_that_tell_do_not_delay_one_that_scales() -> None:
+    """As when the Redis of half of them goes away, while the others are at work."""
+    server = SlowWrites()
+    async with running(server) as requests:
+        status = "/apis/headrace.dev/v1alpha1/namespaces/shop/workerpools/{}/status"
+        tellers = [asyncio.create_task(requests.send("PATCH", status.format(n), {})) for n in range(POOLS)]
+        await server.waiting.wait()
+        before = server.writes
+        await requests.send("PATCH", "/apis/apps/v1/namespaces/shop/deployments/busy/scale", {})
+        assert server.writes - before < POOLS / 10
+        for each in tellers:
+            each.cancel()
+        await asyncio.gather(*tellers, return_exceptions=True)

@@ -26,6 +26,8 @@ Json = dict[str, Any]
 TIMEOUT_S: Final = 10.0
 LEASES: Final = "leases"
 """Requests for these queue behind no others: what keeps this process leading is the last to wait for its pools."""
+TOLD: Final = frozenset({"events", "workerpools/status"})
+"""Requests for these change nothing that runs, so they wait for those that do."""
 JSON: Final = "application/json"
 NAMES_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Lists come with the objects' metadata and no more."""
@@ -94,7 +96,7 @@ class Requests:
         if resource == LEASES:
             yield
             return
-        async with self._slots.one():
+        async with self._slots.one(telling=resource in TOLD):
             if why := self._holdoff.standing(resource, time.monotonic()):
                 raise ClusterError(why)
             yield

@@ -1,14 +1,15 @@
 """How many requests are out at a time: a thousand pools that change at once must not flood the API server.
 
 Nor may a few that hang, as behind an admission that does not answer, take the places of all others: a request that is
-out for long gives its place up, and counts only among the most that there may ever be.
+out for long gives its place up, and counts only among the most that there may ever be. Nor may what is only told, as
+the status of five hundred pools whose Redis is away, delay what is done for others: it has half of the places.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from .cluster import ClusterError
@@ -25,17 +26,33 @@ class Slots:
     """For one event loop."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._out = asyncio.Semaphore(MOST)
+        self._all = _Places(AT_ONCE, MOST)
+        self._telling = _Places(AT_ONCE // 2, MOST // 2)
+
+    @asynccontextmanager
+    async def one(self, *, telling: bool = False) -> AsyncIterator[None]:
+        """Held until the block ends. Raises ClusterError where the turn does not come in time."""
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(STALE_S):
+                    if telling:
+                        await held.enter_async_context(self._telling.one())
+                    await held.enter_async_context(self._all.one())
+            except TimeoutError:
+                raise ClusterError("the API server is too slow for all that is to be asked of it") from None
+            yield
+
+
+class _Places:
+    """So many at once, and with those that are out for long at most so many."""
+
+    def __init__(self, at_once: int, most: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._out = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Held until the block ends. Raises ClusterError where the turn does not come in time."""
-        try:
-            async with asyncio.timeout(STALE_S):
-                await self._take()
-        except TimeoutError:
-            raise ClusterError("the API server is too slow for all that is to be asked of it") from None
+        await self._take()
         held = [self._free]
 
         def give_up() -> None:
