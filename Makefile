@@ -11,7 +11,7 @@ UPGRADE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev deps test quick test-coverage model model-mutants mutants schemathesis chaos acl soak bench frontier hostile lint docs build lock clean \
+.PHONY: help dev deps test quick test-coverage model model-mutants mutants schemathesis chaos chaos-cluster acl soak bench frontier hostile lint docs build lock clean \
 	run-server run-worker docker-up docker-logs docker-down cluster-up cluster-down bench-cluster bench-operator bench-image
 
 help: ## List what there is
@@ -48,6 +48,9 @@ schemathesis: $(VENV)/.test ## Send the API thousands of requests made from its 
 
 chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of docs/guarantees.md; takes half an hour
 	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and not cluster" --timeout=900 $(PYTEST_ARGS)
+
+chaos-cluster: $(VENV)/.test ## The same for those of its tests that need a real Kubernetes, which they start if there is none
+	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and cluster" --timeout=900 $(PYTEST_ARGS)
 
 ACL_TESTS := $(foreach part,acl app batches cancel connection contract demand drain group_commit handshake heartbeat inspection \
 	listing load managing on_failure passes poison processes progress publishing threads transitions unique_expires wake \

@@ -28,7 +28,7 @@ def test_every_mode_has_one_row_in_order() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_row_names_tests_that_exist_and_says_what_came_of_them(row: Mode) -> None:
-    assert row.result.strip(), "the last column says what was seen"
+    assert row.result.strip(), "a row says what must come of it"
     assert row.tests or row.name in APART
     missing = [f"{module}::{name}" for module, name in row.tests if name not in functions(module)]
     assert missing == []
@@ -87,8 +87,30 @@ def test_a_run_of_some_tests_leaves_the_others_results(tmp_path: Path) -> None:
     page, file = tmp_path / "page.md", tmp_path / "results.json"
     rows = "| F1 | a | `test_a::test_one` `test_a::test_three` | b |\n| F2 | a | `test_a::test_two` | b | – |\n"
     page.write_text(f"{rows}\n{BEGIN}not yet\n")
-    results.keep({"test_a::test_one[x]": Result("passed", 1.4, "2026-01-01", ["worst 2 s"])}, file, page)
-    results.keep({"test_a::test_two": Result("failed", 61.0, "2026-01-02")}, file, page)
-    results.keep({"test_a::test_one[y]": Result("passed", 0.8, "2026-01-02", ["worst 2 s"])}, file, page)
+    results.keep({"test_a::test_one[x]": Result("passed", 1.4, "2026-01-01", "", ["worst 2 s"])}, file, page)
+    results.keep({"test_a::test_two": Result("failed", 61.0, "2026-01-02", "abc1234")}, file, page)
+    results.keep({"test_a::test_one[y]": Result("passed", 0.8, "2026-01-02", "abc1234", ["worst 2 s"])}, file, page)
     assert [row.seen for row in read(page)] == ["2 passed in 2 s; worst 2 s; 1 of 2 tests not run", "1 failed in 61 s"]
-    assert page.read_text().endswith("of 2026-01-01 to 2026-01-02: 3 tests, 1 minutes one after the other.\n")
+    assert page.read_text().endswith(
+        "of 2026-01-01 to 2026-01-02 (commits: `abc1234`, one not noted): 3 tests, 1 minutes one after the other.\n"
+    )
+
+
+def test_a_test_that_the_table_names_no_more_is_forgotten(tmp_path: Path) -> None:
+    page, file = tmp_path / "page.md", tmp_path / "results.json"
+    page.write_text(f"| F1 | a | `test_a::test_one` | b |\n\n{BEGIN}not yet\n")
+    results.keep(
+        {name: Result("passed", 1.0, "2026-01-01") for name in ("test_a::test_one", "test_a::old")}, file, page
+    )
+    assert results.load(file).keys() == {"test_a::test_one"}
+
+
+def test_what_needs_a_cluster_is_said_apart() -> None:
+    mode = Mode("O1", "a", (("test_a", "test_one"), ("test_a", "test_two"), ("test_cluster_b", "test_three")), "b", "")
+    one = {"test_a::test_one[x]": Result("passed", 1.0, "2026-01-01")}
+    assert results.seen(mode, one) == "1 passed in 1 s; 1 of 3 tests not run; 1 on a cluster only"
+    assert results.seen(Mode("O2", "a", (), "b", ""), one) == "–"
+
+
+def test_what_was_run_is_named_by_its_commit() -> None:
+    assert re.fullmatch(r"([0-9a-f]{7,}\+?)?", results.commit())

@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m pytest -p chaos.plugin -m chaos
 
-With CHAOS=full (`make chaos`) it also writes that into the table of the page, and keeps it in results.json.
+With CHAOS=full (`make chaos`, and `make chaos-cluster` for the tests that need one) it also writes that into the table
+of the page, and keeps it in results.json.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ class _Seen:
 
 
 _seen: dict[str, _Seen] = {}
+_commit = ""
+"""What is run; asked for at the start, for others may commit meanwhile."""
+
+
+def pytest_sessionstart() -> None:
+    global _commit  # noqa: PLW0603 - as the dictionary above, of the whole run
+    _commit = results.commit()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,7 +61,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = {
-        name: Result(each.outcome, round(each.seconds, 2), results.today(), each.said)
+        name: Result(each.outcome, round(each.seconds, 2), results.today(), _commit, each.said)
         for name, each in _seen.items()
         if each.over
     }

@@ -7,6 +7,7 @@ writes the page anew from what is kept, as after a row was added to it by hand.
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,9 +16,11 @@ from typing import Final
 
 import msgspec
 
-from .table import PAGE, Mode, read, write
+from .table import PAGE, ROOT, Mode, read, write
 
 FILE: Final = Path(__file__).with_name("results.json")
+ON_A_CLUSTER: Final = "test_cluster_"
+"""How the modules begin whose tests need a cluster: `make chaos` leaves them to `make chaos-cluster`."""
 _WORDS: Final = ("failed", "error", "passed", "skipped")
 
 
@@ -28,6 +31,8 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     on: str
     """The day, as 2026-01-15."""
+    commit: str = ""
+    """What was run, see `commit`; empty if nobody noted it."""
     said: list[str] = []
 
 
@@ -42,7 +47,8 @@ def load(file: Path = FILE) -> Results:
 
 def keep(new: Mapping[str, Result], file: Path = FILE, page: Path = PAGE) -> None:
     """Put the results of a run, which may be of some tests only, among the others, and write the page."""
-    both = load(file) | dict(new)
+    named = {f"{module}::{test}" for mode in read(page) for module, test in mode.tests}
+    both = {name: each for name, each in (load(file) | dict(new)).items() if name.partition("[")[0] in named}
     lines = msgspec.json.format(msgspec.json.encode(dict(sorted(both.items()))), indent=1)
     file.write_bytes(lines + b"\n")
     write({mode.name: seen(mode, both) for mode in read(page)}, summary(both), page)
@@ -52,6 +58,22 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
+def commit() -> str:
+    """The short hash of what lies in this checkout; with a `+` if files differ from it, but for what a run writes."""
+    written = (f":!{each.relative_to(ROOT)}" for each in (FILE, PAGE))
+    try:
+        name = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{name}+" if changed else name
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def of(mode: Mode, results: Results) -> list[Result]:
     """Those of the mode's tests."""
     named = {f"{module}::{test}" for module, test in mode.tests}
@@ -59,17 +81,22 @@ def of(mode: Mode, results: Results) -> list[Result]:
 
 
 def seen(mode: Mode, results: Results) -> str:
-    """The last column: counts, time, and what the tests told."""
+    """The last column: counts, time, what the tests told, and which of them have not run."""
     its = of(mode, results)
-    if not its:
-        return "–"
     counts = Counter(result.outcome for result in its)
     numbers = ", ".join(f"{counts[word]} {word}" for word in _WORDS if counts[word])
     said = dict.fromkeys(line for result in its for line in result.said)
+    its_time = [f"{numbers} in {sum(result.seconds for result in its):.0f} s"] if its else []
+    return "; ".join([*its_time, *said, *_not_run(mode, results)]) or "–"
+
+
+def _not_run(mode: Mode, results: Results) -> list[str]:
     run = {name.partition("[")[0] for name in results}
-    missing = sum(f"{module}::{test}" not in run for module, test in mode.tests)
-    rest = [f"{missing} of {len(mode.tests)} tests not run"] if missing else []
-    return "; ".join([f"{numbers} in {sum(result.seconds for result in its):.0f} s", *said, *rest])
+    missing = [module for module, test in mode.tests if f"{module}::{test}" not in run]
+    apart = sum(module.startswith(ON_A_CLUSTER) for module in missing)
+    here = len(missing) - apart
+    on_cluster = [f"{apart} on a cluster only"] if apart else []
+    return ([f"{here} of {len(mode.tests)} tests not run"] if here else []) + on_cluster
 
 
 def summary(results: Results) -> str:
@@ -79,7 +106,9 @@ def summary(results: Results) -> str:
     days = sorted(result.on for result in results.values())
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     seconds = sum(result.seconds for result in results.values())
-    return f"The last column is of {when}: {len(results)} tests, {seconds / 60:.0f} minutes one after the other."
+    commits = sorted({f"`{each.commit}`" if each.commit else "one not noted" for each in results.values()})
+    length = f"{len(results)} tests, {seconds / 60:.0f} minutes one after the other"
+    return f"The last column is of {when} (commits: {', '.join(commits)}): {length}."
 
 
 if __name__ == "__main__":
