@@ -329,24 +329,11 @@ async def test_a_submission_whose_answer_never_came_is_safe_to_repeat(
     assert stats["pending"] == 2
 
 
-class Forgetful(FaultProxy):
-    """As a firewall that forgot the connections there were: they swallow all, and nobody is told. New ones work."""
-
-    _forgotten: frozenset[asyncio.StreamWriter] = frozenset()
-
-    def forget(self) -> None:
-        self._forgotten = frozenset(self._writers)
-
-    async def _hold(self, data: bytes, writer: asyncio.StreamWriter) -> None:
-        if writer in self._forgotten:
-            await asyncio.Event().wait()
-
-
 @pytest.mark.parametrize("durability", ["local", "fsync"])
 async def test_connections_that_swallow_all_are_given_up(start_redis: StartRedis, durability: str) -> None:
     """Each fails one request; the kernel would keep it for a quarter of an hour."""
     server = start_redis(appendfsync="always")
-    async with Forgetful(server.port) as proxy, running(server.url, door=proxy.url, durability=durability) as api:
+    async with FaultProxy(server.port) as proxy, running(server.url, door=proxy.url, durability=durability) as api:
         task_id, *_ = [await api.submitted() for _ in range(4)]
         proxy.forget()
         submitted = [(await api.submit()).status for _ in range(6)]

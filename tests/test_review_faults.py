@@ -234,27 +234,12 @@ async def test_a_drain_hands_back_though_reports_cannot_be_confirmed(
 # hangs
 
 
-class HalfOpen(FaultProxy):
-    """Connections of now carry nothing any more and say nothing, while new ones work."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.dead: set[asyncio.StreamWriter] = set()
-
-    def kill_silently(self) -> None:
-        self.dead |= self._writers
-
-    async def _hold(self, data: bytes, writer: asyncio.StreamWriter) -> None:
-        if writer in self.dead:
-            await asyncio.Event().wait()
-
-
 async def test_half_open_connections_are_noticed(desk: Desk, redis_server: RedisServer, redis_url: str) -> None:
     """Nobody resets them: the worker itself gives a request up that has no answer, and connects anew."""
     app, runs = counting()
-    async with HalfOpen(redis_server.port) as proxy, impatient(app, proxy.url, dead_after_s=60):
+    async with FaultProxy(redis_server.port) as proxy, impatient(app, proxy.url, dead_after_s=60):
         await desk.ended(await desk.submit("count"))
-        proxy.kill_silently()
+        proxy.forget()
         task = await desk.submit("count")
         assert (await desk.ended(task)).state is State.COMPLETED
     assert len(runs) == 2

@@ -100,7 +100,7 @@ async def _store_all(
 
 
 async def _store(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> web.Response:
-    answers = await namespace.door(batch[0].queue).submit([each.new for each in batch])
+    answers = await namespace.store(batch[0].queue, batch)
     rows = list(zip(batch, answers, strict=True))
     for accepted, answer in rows:
         if answer.status not in {"new", "unique"}:

@@ -74,7 +74,7 @@ async def _store(services: Services, namespace: Namespace, task: Told) -> Headra
     if isinstance(task, HeadraceError):
         return task
     try:
-        [answer] = await namespace.door(task.queue).submit((task.new,))
+        [answer] = await namespace.store(task.queue, (task,))
         if answer.status != "new":
             await settle(namespace, task, answer)
             return REPLAYED

@@ -12,12 +12,16 @@ import hmac
 import re
 import secrets
 import uuid
+from asyncio import get_running_loop
 from collections.abc import Callable
 from typing import Final
 
 from multidict import CIMultiDictProxy, istr
 
-from headrace.broker.keys import NamespaceKeys
+from headrace.broker.connection import Connection
+from headrace.broker.shared import secret_call
+from headrace.errors import StoreUnavailable
+from headrace.settings import Durability, Local
 from headrace.task import queue_id
 
 from .problems import HttpProblem
@@ -51,7 +55,10 @@ class Keys:
     def __init__(self, store: Store, namespace: str) -> None:
         self._store = store
         self._namespace = namespace
-        self._secret: bytes | None = None
+        self._secret = secrets.token_hex(32).encode()
+        """Until one was read: what is proposed."""
+        self._read_on: Connection | None = None
+        self._confirmed: set[Durability] = set()
 
     async def namer(self, subject: str, key: str) -> Callable[..., str]:
         """The function from a queue (and a number within a batch) to an id. Raises StoreUnavailable."""
@@ -66,11 +73,28 @@ class Keys:
         return task_id
 
     async def secret(self) -> bytes:
-        """The namespace's secret, the same for all replicas; made by whoever first asks. Raises StoreUnavailable."""
-        return self._secret or await self._read_secret()
+        """The namespace's secret, the same for all replicas; made by whoever first asks. Raises StoreUnavailable.
 
-    async def _read_secret(self) -> bytes:
-        name = NamespaceKeys(self._namespace)["secret"]
-        await self._store.command("SET", name, secrets.token_hex(32), "NX")
-        self._secret = await self._store.command("GET", name)
+        Another connection may lead to a Redis that lost it and has another one, or is told this one again.
+        """
+        connection = await self._store.connection()
+        if connection is not self._read_on:
+            self._secret = await self._store.read(secret_call(self._namespace, self._secret, Local()))
+            self._confirmed = {Local()}
+            self._read_on = connection
         return self._secret
+
+    async def confirm(self, durability: Durability) -> None:
+        """Make sure that the secret lasts as tasks of this durability do, before one has an id of it.
+
+        Raises StoreUnavailable, DurabilityUnconfirmed.
+        """
+        if durability in self._confirmed:
+            return
+        confirmed, call = self._confirmed, secret_call(self._namespace, self._secret, durability)
+        give_up = get_running_loop().time() + self._store.patience_s(durability)
+        secret = await self._store.write(call, durability, give_up)
+        if secret != self._secret:
+            self._read_on = None
+            raise StoreUnavailable(str(self._store.settings), "it lost the secret of idempotency keys", True)
+        confirmed.add(durability)

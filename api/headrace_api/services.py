@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from headrace.broker.broker import Queue, TaskView
+from headrace.broker.broker import Queue, Submitted, TaskView
 from headrace.broker.safety import Safety
 from headrace.errors import UnknownTask
 from headrace.journal import JournalWatch
@@ -32,7 +32,7 @@ from .metrics import Metrics
 from .overview import Lookout
 from .registry import Types
 from .store import Store, queue_of_namespace
-from .submissions import Desk
+from .submissions import Accepted, Desk
 
 
 class Request(NamedTuple):
@@ -96,6 +96,12 @@ class Namespace:
                 self._forget_idle_doors()
             door = self._doors[queue] = Door(services.store, self.queue(queue), services.settings)
         return door
+
+    async def store(self, queue: str, tasks: Sequence[Accepted]) -> list[Submitted]:
+        """Store tasks of one queue, all or none; one answer a task. Raises as `Door.submit` does."""
+        if tasks[0].fingerprint is not None:  # of one request: all have an id of its key, or none
+            await self.keys.confirm(self.settings.durability[queue])
+        return await self.door(queue).submit([each.new for each in tasks])
 
     def _forget_idle_doors(self) -> None:
         self._doors = {name: door for name, door in self._doors.items() if door.busy}

@@ -82,7 +82,7 @@ def announce_trace(answer: web.StreamResponse, origin: Origin) -> None:
 
 async def _store(services: Services, namespace: Namespace, accepted: Accepted) -> bool:
     """Whether it was there already."""
-    [answer] = await namespace.door(accepted.queue).submit((accepted.new,))
+    [answer] = await namespace.store(accepted.queue, (accepted,))
     if answer.status != "new":
         await settle(namespace, accepted, answer)
         return True

@@ -14,7 +14,8 @@ class FaultProxy:
     `lose_reply(needle)`: the next request that holds the needle reaches Redis, its reply does not come back and the
     connection is reset. `lose_request(needle)`: it does not even reach Redis. `every(n)`: of all replies the n-th is
     swallowed so, then the one n later. `blackhole()`: nothing passes any more, in either direction, without a reset;
-    `half_open()`: requests pass and nothing comes back. `delay_s`: seconds that each piece takes in each direction.
+    `half_open()`: requests pass and nothing comes back; `forget()`: the connections there are swallow all for ever, as
+    where a firewall forgot them, and new ones work. `delay_s`: seconds that each piece takes in each direction.
     `heal()` ends them all (connections of the time before are reset, if anything was held up).
     """
 
@@ -32,7 +33,9 @@ class FaultProxy:
         self._open.set()
         self._back = asyncio.Event()
         self._back.set()
+        self._over = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -48,8 +51,8 @@ class FaultProxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        self._open.set()
-        self._back.set()
+        for event in (self._open, self._back, self._over):
+            event.set()
         self.reset()
         if self._serving:
             await asyncio.wait(self._serving, timeout=5)
@@ -70,6 +73,9 @@ class FaultProxy:
 
     def half_open(self) -> None:
         self._back.clear()
+
+    def forget(self) -> None:
+        self._forgotten |= self._writers
 
     def heal(self) -> None:
         self.delay_s = 0.0
@@ -119,6 +125,7 @@ class FaultProxy:
             for end in (writer, upstream):
                 if end is not None:
                     self._writers.discard(end)
+                    self._forgotten.discard(end)
                     end.transport.abort()
 
     async def _forward(
@@ -159,6 +166,8 @@ class FaultProxy:
         """Wait until this piece may go on to `writer`; a test's own proxy waits for something of its own."""
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        if writer in self._forgotten:
+            await self._over.wait()
         await self._open.wait()
         if self._is_home(writer):
             await self._back.wait()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from headrace.broker import durability as durable
 from headrace.broker.broker import Call, NewTask, Queue, Submitted, TaskView, view
-from headrace.broker.shared import shared_call
+from headrace.broker.shared import secret_call
 from headrace.errors import (
     DurabilityUnconfirmed,
     FieldError,
@@ -87,7 +87,9 @@ class Client:
         self._queues: dict[str, Queue] = {}
         self._ready: set[str] = set()
         self._reached = False
-        self._secret: bytes | None = None
+        self._secrets: dict[Durability, bytes] = {}
+        """The namespace's one, by how it was confirmed."""
+        self._proposal: bytes | str = secrets.token_hex(32)
 
     def queue(self, name: str) -> Queue:
         """The transitions of this queue."""
@@ -122,10 +124,12 @@ class Client:
 
     def _named(self, sent: Sequence[Submission]) -> Steps[Sequence[Submission]]:
         """The same, with the ids that their idempotency keys make."""
-        secret = self._secret
+        durability = self.settings.durability[sent[0].queue]
+        secret = self._secrets.get(durability)
         if secret is None:
-            proposal = secrets.token_hex(32)
-            secret = self._secret = yield Run(shared_call("secret", self.settings.namespace, (proposal,), bytes))
+            secret = yield Run(secret_call(self.settings.namespace, self._proposal, durability), durability)
+            # A Redis that lost it gets the same one back, so that keys keep their meaning.
+            self._proposal = self._secrets[durability] = secret
         return [one if one.named is None else one.named(secret) for one in sent]
 
     def _submit_once(self, sent: Sequence[Submission]) -> Steps[list[Submitted]]:
@@ -167,7 +171,7 @@ class Client:
             except (StoreUnavailable, DurabilityUnconfirmed) as error:
                 # Redis may come back empty, or be another server; then nothing is known of our queues there.
                 self._ready.clear()
-                self._secret = None
+                self._secrets.clear()
                 self._reached |= isinstance(error, DurabilityUnconfirmed | StoreTimeout)
                 if isinstance(error, StoreFull) or not self._reached or self._clock() + pause > give_up:
                     raise

@@ -228,6 +228,8 @@ class DurabilityUnconfirmed(HeadraceError):
 
     def __str__(self) -> str:
         wanted = f" as {self.durability}" if self.durability else ""
+        if not self.task_ids:
+            return f"What was sent was not confirmed{wanted} in time. Send it again: nothing is stored twice."
         some = ", ".join(self.task_ids[:3]) + (" …" if len(self.task_ids) > 3 else "")
         return (
             f"{len(self.task_ids)} submission(s) ({some}) were written but not confirmed{wanted} in time. "

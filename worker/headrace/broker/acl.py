@@ -69,7 +69,7 @@ ROLES: Final = {
             "api",
             "`headrace api`, commands such as `headrace queue`, and applications that use `app.queues` or `app.bulk`",
             _CLIENT | _API,
-            _READS | frozenset(["get", "set", "hget", "hset", "hdel", "hgetall", "sismember", "zrevrange"]),
+            _READS | frozenset(["hget", "hset", "hdel", "hgetall", "sismember", "zrevrange"]),
         ),
         Role(
             "worker",

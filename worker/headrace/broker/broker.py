@@ -95,7 +95,7 @@ class Call(Generic[R]):
     args: Sequence[bytes | str | int]
     parse: Callable[[Any], R]
     writes_tasks: bool = False
-    """True for submit, cycle and replay, whose answer may have to be confirmed (durability `fsync`, `replicated`)."""
+    """True for submit, cycle, replay and secret, whose answer may have to be confirmed (`fsync`, `replicated`)."""
 
 
 class Queue:

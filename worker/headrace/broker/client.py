@@ -66,9 +66,8 @@ class AsyncClient:
 
         For callers with a deadline of their own, at which a call is cancelled before its time-out would notice.
         """
-        connection = self._connection
-        if connection is not None and connection.stalled_s() >= seconds:
-            connection.close(f"no answer within {seconds:g} s")
+        if self._connection is not None:
+            self._connection.give_up(seconds)
 
     async def aclose(self) -> None:
         """Close the connection; a later call opens another."""

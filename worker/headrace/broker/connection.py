@@ -119,6 +119,13 @@ class Connection(asyncio.BufferedProtocol):
         """Seconds since the last byte came."""
         return time.monotonic() - self._heard
 
+    def give_up(self, seconds: float) -> bool:
+        """End it if requests are out and nothing came back for so long. Whether that was so."""
+        stalled = self.stalled_s() >= seconds
+        if stalled:
+            self.close(f"no answer within {seconds:g} s")
+        return stalled
+
     def send(self, args: Command, answer: Answer) -> None:
         """Send one command; `answer` is called once, now if the connection is lost."""
         if self.lost is not None or self._transport is None:

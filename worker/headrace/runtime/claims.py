@@ -105,6 +105,8 @@ class QueueClaims:
         self._must_run = False
         self._asking = False
         """A reconcile is out."""
+        self.owed = False
+        """The connection was given up: what it has claimed is not known before the next reconcile is answered."""
         self._loop = asyncio.get_running_loop()
         self._last_cycle = self._loop.time()
         self.waiter = MarkerWait(queue, self._popped)
@@ -131,10 +133,15 @@ class QueueClaims:
         """Ended attempts that Redis has not confirmed."""
         return len(self._reports) + len(self._doubtful) + sum(len(batch) for batch in self._sent)
 
+    def unconfirmed(self) -> list[Report]:
+        """What `unreported` counts."""
+        return [report for batch in (self._reports, self._doubtful, *self._sent) for report in batch]
+
     @property
     def busy(self) -> bool:
         """Whether anything is out, or to be sent: a call that is out may still claim."""
-        return bool(self.unreported or (self._connection is not None and self._connection.outstanding))
+        out = self._connection is not None and self._connection.outstanding
+        return bool(self.unreported or out or self.owed)
 
     @property
     def hungry(self) -> bool:
@@ -169,6 +176,11 @@ class QueueClaims:
     def wake(self) -> None:
         """Something changed (slots, pause, drain): see what is to do."""
         self._pump()
+
+    def give_up(self, seconds: float) -> bool:
+        """Close the connection if it owes an answer for so long; whether it did. The next one is told all again."""
+        limit = seconds + (self._settings.durability_timeout_s if self._touch else 0.0)
+        return self._connection is not None and self._connection.give_up(limit)
 
     def look(self, now: float) -> None:
         """The safety net: no cycle for LOOK_S although slots are free."""
@@ -340,6 +352,7 @@ class QueueClaims:
         self._slots.lose(self, reported.union(held.known, (place for place, _, _ in held.others)))
         # What a call brought that was answered in between is known by now.
         self._adopt([each for each in held.others if not (each[0] in reported or self._slots.runs(self, each[0]))])
+        self.owed = False
         if not self._ready:
             self._ready = True
             self._want()
@@ -347,7 +360,7 @@ class QueueClaims:
 
     def _reported(self) -> set[bytes]:
         """Places of attempts whose reports are on their way."""
-        return {report.place for batch in (self._reports, self._doubtful, *self._sent) for report in batch}
+        return {report.place for report in self.unconfirmed()}
 
     def _adopt(self, unknown: list[Claim]) -> None:
         """Run what fits, hand back the rest."""

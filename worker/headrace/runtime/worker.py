@@ -85,7 +85,7 @@ class Worker:
         self._connection: Connection | None = None
         self._safety = Safety(self._client.command)
         self._handshake = Handshake(self._claims)
-        self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings.grace_s)
+        self._drain = Drain(self.name, self.executor, list(self._claims.values()), self._client, settings)
         self._promotions = Promotions(self._client, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waits: list[asyncio.Task[None]] = []
