@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .rows_latency import quantile
+from .quantiles import quantile
 
 TICK: Final = "headrace_operator_reconcile_duration_seconds"
 _BOUND: Final = re.compile(r'le="([^"]+)"')

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import math
 import random
 import selectors
 import time
@@ -24,6 +23,7 @@ from headrace.task import ENVELOPE_VERSION, Envelope, Priority, encode_envelope,
 from .app import Marks
 from .errors import MeasureError
 from .harness import Bench, Measure, Reading, Round
+from .quantiles import quantile
 from .server import Server
 from .workers import WARM, Workers, drain
 
@@ -91,11 +91,6 @@ class Times:
     def since(self, moment: list[int], share: float) -> float:
         """ms until the first line. It may run before the submitter has read its answer: then this is negative."""
         return quantile([end - start for start, end in zip(moment, self.started, strict=True)], share) / 1e6
-
-
-def quantile(values: list[int], share: float) -> int:
-    """The value that this share of the values does not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def paced(server: Server, path: Path, gaps_s: list[float]) -> Times:

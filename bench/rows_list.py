@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from .errors import MeasureError
 from .harness import Bench, Measure, Reading, Round
+from .quantiles import quantile
 from .rows_http import TOKEN, HttpServer, api_server
-from .rows_latency import quantile
 
 RARE: Final = "/api/v1/tasks?type=rare"
 MOST_S: Final = 0.05

@@ -15,9 +15,9 @@ import pytest
 from bench.errors import MeasureError
 from bench.floor_client import HERE, Floor, find_floor
 from bench.harness import SMOKE, Bench, Measure, Reading, Result, Round, run_row
+from bench.quantiles import quantile
 from bench.report import number
 from bench.rows import ROWS
-from bench.rows_latency import quantile
 from bench.server import Server
 from headrace.broker.broker import view
 from headrace.task import State
