@@ -20,10 +20,6 @@ PODS: Final = "10.213.0.0/16"
 SERVICES: Final = "10.212.0.0/16"
 
 
-_started: list[subprocess.Popen[bytes]] = []
-"""Kept, for Python warns of each that it forgets while it runs; they outlive this process on purpose."""
-
-
 def traces() -> list[str]:
     """What a cluster leaves on a machine, as far as it is there: nothing, unless one runs."""
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -47,7 +43,7 @@ def start(name: str, program: Path, *arguments: str) -> None:
             start_new_session=True,
             cwd=RUN,
         )
-    _started.append(process)
+    process.returncode = 0  # it outlives this process on purpose; Python would warn of it
     (RUN / f"{name}.pid").write_text(str(process.pid))
 
 
