@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -121,6 +122,36 @@ def wait_for(file: str, note: str) -> str:
     while not Path(file).exists():
         time.sleep(0.005)
     return "done"
+
+
+@app.task(process=True)
+def heed(ctx: Ctx[str]) -> str:
+    """Ends when it is asked to."""
+    while not ctx.cancelled:
+        time.sleep(0.005)
+    return "heard"
+
+
+@app.task(process=True)
+def leave_when(file: str) -> None:
+    """Closes its pipes at once, and ends when the file is there."""
+    os.closerange(3, 50)
+    while not Path(file).exists():
+        time.sleep(0.005)
+    os._exit(3)
+
+
+@app.task(process=True)
+def cut_pipes_when(file: str) -> int:
+    """Leaves a thread behind that closes the pipes of its process when the file is there."""
+
+    def cut() -> None:
+        while not Path(file).exists():
+            time.sleep(0.005)
+        os.closerange(3, 50)
+
+    threading.Thread(target=cut, daemon=True).start()
+    return os.getpid()
 
 
 @app.task(process=True)

@@ -9,10 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -22,41 +20,11 @@ from headrace.backoff import Retry
 from headrace.logs import setup_logging
 from headrace.runtime import processes as module
 from headrace.runtime.child import ORPHANED
-from headrace.runtime.frames import Hello, ProcessJob, Unframer, frame
+from headrace.runtime.frames import Hello, Unframer, frame
 from headrace.runtime.processes import HandlerFailed, ProcessDied, ProcessSlots
+from process_harness import APP, LIMIT_S, Child, job, lives, read, run, until_written
 from process_tasks import OddError
 from redis_server import await_true
-
-APP = "process_tasks:app"
-LIMIT_S = 30.0
-
-
-def job(type_: str, attempt: int = 1, **payload: Any) -> ProcessJob:
-    raw = msgspec.Raw(msgspec.json.encode(payload))
-    return ProcessJob(type_, raw, "an-id", "default", attempt, 7, time.monotonic() + 100)
-
-
-async def run(slots: ProcessSlots, type_: str, **payload: Any) -> Any:
-    return json.loads(await asyncio.wait_for(slots.run(job(type_, **payload)), LIMIT_S))
-
-
-def lives(pid: int) -> bool:
-    """Whether the process is there and no zombie (somebody else's child may be reaped late)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-async def until_written(path: Path) -> str:
-    async with asyncio.timeout(LIMIT_S):
-        while not (text := read(path)):  # noqa: ASYNC110 - a foreign process writes it
-            await asyncio.sleep(0.005)
-    return text
-
-
-def read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture
@@ -384,7 +352,7 @@ async def test_close_kills_what_runs_and_what_starts(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, sys
-from test_processes import ProcessSlots, APP, job
+from process_harness import ProcessSlots, APP, job
 asyncio.run(ProcessSlots(APP, 1).run(job(sys.argv[1], note=sys.argv[2])))
 """
 
@@ -408,25 +376,48 @@ async def test_a_child_does_not_outlive_a_worker_that_was_killed(tmp_path: Path,
     os.kill(program, signal.SIGKILL)  # a handler's own program is not tied to anything
 
 
-def talk_to_child(note: Path) -> subprocess.Popen[bytes]:
-    """A child whose worker is this test, busy with a job that does not end."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "headrace.runtime.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert child.stdin is not None
-    child.stdin.write(frame(Hello(APP, sys.path, os.getpid(), 30, None)))
-    child.stdin.write(frame(job("wait_for", file="/nowhere", note=str(note))))
-    child.stdin.flush()
-    return child
-
-
 async def test_the_end_of_the_pipe_ends_a_busy_child(tmp_path: Path) -> None:
     """The way out where the kernel does not tell of a parent's death."""
-    with talk_to_child(tmp_path / "note") as child:
+    with Child() as child:
+        child.say(job("wait_for", file="/nowhere", note=str(tmp_path / "note")))
         await until_written(tmp_path / "note")
-        assert child.stdin is not None
-        child.stdin.close()
-        assert child.wait(LIMIT_S) == ORPHANED
+        assert child.dismissed() == ORPHANED
+
+
+SLOW_TO_SEND = """
+import time
+from headrace.runtime import child
+
+send = child._Pipes.send
+
+def send_and_linger(pipes, answer):
+    send(pipes, answer)
+    while bytes(answer.result) == b'"linger"' and pipes.jobs.empty():
+        time.sleep(0.001)
+
+child._Pipes.send = send_and_linger
+child.main()
+"""
+"""A child that has sent its answer to `echo("linger")`, and is not a line further until something else comes."""
+
+
+async def test_a_job_right_behind_an_answer_is_a_job_too(tmp_path: Path) -> None:
+    """What the child notes of its last job does not hide the next one from it, when its worker ends."""
+    with Child(("-c", SLOW_TO_SEND)) as child:
+        child.say(job("echo", value="linger"))
+        assert bytes(child.hear().result) == b'"linger"'
+        child.say(job("wait_for", file="/nowhere", note=str(tmp_path / "note")))
+        await until_written(tmp_path / "note")
+        assert child.dismissed() == ORPHANED
+
+
+def test_a_dismissal_right_behind_an_answer_lets_the_child_leave_its_deps(tmp_path: Path) -> None:
+    """It has answered, so it is no orphan in the middle of a job."""
+    left = tmp_path / "left"
+    with Child(("-c", SLOW_TO_SEND), LEFT_FILE=str(left)) as child:
+        child.say(job("echo", value="linger"))
+        assert bytes(child.hear().result) == b'"linger"'
+        assert (child.dismissed(), read(left)) == (0, "left")
 
 
 def test_a_child_that_finds_another_parent_ends_at_once() -> None:

@@ -56,12 +56,12 @@ def main() -> None:
         with _prepared(hello) as bench:
             pipes.send(Answer())
             bench.report = pipes.report
-            pipes.start_reading(bench.stop)
+            pipes.start_reading(bench.hear)
             while (job := pipes.jobs.get()) is not None:
                 answer = bench.run(job)
                 pipes.forget_progress()
+                pipes.busy = False  # before the answer: at once behind it the next job comes, or the end
                 pipes.send(answer)
-                pipes.busy = False
     except BaseException as error:  # before a job: the worker is told why this process is of no use
         pipes.send(Answer(failure=failure_of(error)))
         sys.exit(1)
@@ -122,18 +122,17 @@ class _Pipes:
         with self._writing:
             self._progress = None
 
-    def start_reading(self, stop: Callable[[Stop], None]) -> None:
+    def start_reading(self, hear: Callable[[ProcessJob | Stop], None]) -> None:
         """Read in a thread, so that requests to stop and the end of the worker are noticed in the middle of a job."""
-        threading.Thread(target=self._pass_on, args=(stop,), name="headrace-frames", daemon=True).start()
+        threading.Thread(target=self._pass_on, args=(hear,), name="headrace-frames", daemon=True).start()
 
-    def _pass_on(self, stop: Callable[[Stop], None]) -> None:
+    def _pass_on(self, hear: Callable[[ProcessJob | Stop], None]) -> None:
         for body in self.bodies:
             message = _message(body)
-            if isinstance(message, Stop):
-                stop(message)
-                continue
-            self.busy = True
-            self.jobs.put(message)
+            hear(message)
+            if isinstance(message, ProcessJob):
+                self.busy = True
+                self.jobs.put(message)
         if self.busy:
             os._exit(ORPHANED)
         self.jobs.put(None)
@@ -159,6 +158,8 @@ class _Bench:
         self._deps = deps
         self._ctx: Ctx[Any] | None = None
         """Of the job that runs."""
+        self._asked: Stop | None = None
+        """What was asked of the job that came last, which may not have begun."""
         self.report: Callable[[Progress], None] = lambda progress: None
         signal.signal(_INTERRUPT, self._interrupted)
         progress_listeners.append(self._said)
@@ -178,10 +179,15 @@ class _Bench:
         if ctx is self._ctx:
             self.report(progress)
 
-    def stop(self, asked: Stop) -> None:
-        """In the thread that reads: the job that runs is to end."""
-        ctx = self._ctx
-        if ctx is not None:
+    def hear(self, message: ProcessJob | Stop) -> None:
+        """In the thread that reads: a job comes, or the one that came last is to end."""
+        self._asked = message if isinstance(message, Stop) else None
+        self._obey()
+
+    def _obey(self) -> None:
+        """Both when it is asked and when the job begins, whichever is later."""
+        ctx, asked = self._ctx, self._asked
+        if ctx is not None and asked is not None:
             ctx.cancelled = True
             if asked.interrupt:
                 os.kill(os.getpid(), _INTERRUPT)
@@ -206,6 +212,7 @@ class _Bench:
         )
         current_ctx.set(ctx)
         self._ctx = ctx
+        self._obey()
         result = definition.invoke(definition.decode(job.payload), ctx)
         return definition.encode_result(result, MAX_RESULT) or b"null"
 

@@ -74,7 +74,7 @@ class ProcessSlots:
 
         Raises HandlerFailed, or ProcessDied. A cancelled call kills the process.
         """
-        child = self._idle.pop() if self._idle else await self._wait(job)
+        child = self._idle_child() or await self._wait(job)
         self._running[job] = child
         child.served = True
         try:
@@ -84,29 +84,35 @@ class ProcessSlots:
             raise
         finally:
             del self._running[job]
-            if child.usable:
-                self._offer(child)
+            self._offer(child)
         if answer.failure is not None:
             raise to_error(answer)
         return bytes(answer.result)
 
     def warn(self, job: ProcessJob) -> None:
-        """The handler's `ctx.cancelled` becomes true."""
-        if job in self._running:
+        """The handler's `ctx.cancelled` becomes true; if it waits for a process, as soon as it begins."""
+        if job in self._waiting:
+            self._waiting[job].add_done_callback(lambda _: self.warn(job))
+        elif job in self._running:
             self._running[job].tell(Stop(interrupt=False))
 
     def cancel(self, job: ProcessJob) -> None:
         """Raise CancelledError in the handler; after CANCEL_S its process is killed."""
-        if job not in self._running:
+        waiter = self._waiting.get(job)
+        if waiter is not None and waiter.done():
+            waiter.add_done_callback(lambda _: self.cancel(job))
+        elif waiter is not None:
             self.kill(job, "cancelled", "")
-            return
-        self._running[job].tell(Stop(interrupt=True))
-        asyncio.get_running_loop().call_later(CANCEL_S, self.kill, job, "killed because its task was cancelled", "")
+        elif job in self._running:
+            self._running[job].tell(Stop(interrupt=True))
+            asyncio.get_running_loop().call_later(CANCEL_S, self.kill, job, "killed because its task was cancelled", "")
 
     def kill(self, job: ProcessJob, cause: str = "killed at the hard timeout", reason: str = "timeout") -> None:
         """End the process that runs this job, and whatever that started; `run` raises ProcessDied(cause, reason)."""
         waiter = self._waiting.get(job)
-        if waiter is not None and not waiter.done():
+        if waiter is not None and waiter.done():  # it got a process just now, and begins before its later callbacks
+            waiter.add_done_callback(lambda _: self.kill(job, cause, reason))
+        elif waiter is not None:
             waiter.set_exception(ProcessDied(f"The attempt was {cause} before it had a process.", reason))
         elif job in self._running:
             self._running[job].kill(cause, reason)
@@ -144,7 +150,18 @@ class ProcessSlots:
         finally:
             del self._waiting[job]
 
+    def _idle_child(self) -> _Child | None:
+        """One that can be asked; the end of the others is near."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.usable:
+                return child
+        return None
+
     def _offer(self, child: _Child) -> None:
+        """To the first who waits; nobody gets one that is no longer of use."""
+        if not child.usable:
+            return
         for waiter in self._waiting.values():
             if not waiter.done():
                 waiter.set_result(child)
@@ -163,11 +180,11 @@ class ProcessSlots:
     async def _start(self, child: _Child) -> None:
         try:
             await child.start(_hello(self._app_path))
-        except (ProcessDied, OSError) as error:
+        except Exception as error:  # as many kinds as event loops have ways to start one
             if not self._closed:
                 logger.error("a child process could not start: %s", error)
                 self._refuse_one(_no_process(str(error)))
-            if isinstance(error, OSError):  # there never was a process whose end would be told
+            if not isinstance(error, ProcessDied):  # there never was a process whose end would be told
                 self._child_ended(child)
         else:
             self._offer(child)
@@ -207,19 +224,29 @@ class _Child(asyncio.SubprocessProtocol):
         self._on_progress: Callable[[Progress], None] = lambda progress: None
         self._why: tuple[str, str] | None = None
         """Cause and reason, if it was killed or dismissed from here."""
+        self._cut = False
+        """Whether one of its pipes is lost: it ends, or is killed for that."""
 
     @property
     def usable(self) -> bool:
         """Whether it lives and may be asked."""
-        return self._why is None and self._transport is not None and self._transport.get_returncode() is None
+        if self._why is not None or self._cut or self._transport is None:
+            return False
+        return self._transport.get_returncode() is None
+
+    @property
+    def _pipe(self) -> asyncio.WriteTransport:
+        assert self._transport is not None
+        return cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
 
     async def start(self, hello: Hello) -> None:
-        """Start it; returns when it has imported the application. Raises ProcessDied, OSError."""
+        """Start it; returns when it has imported the application. Raises ProcessDied, or what the event loop raises."""
         program = (sys.executable, "-m", "headrace.runtime.child")
         # A session of its own: Ctrl-C in the terminal does not reach it, and its own children die with it.
         try:
             await self._loop.subprocess_exec(lambda: self, *program, stderr=None, start_new_session=True)
-        except OSError:
+        except Exception:
+            self.kill("given up")  # if it is there all the same
             self.end.set_result(None)
             raise
         late = self._loop.call_later(START_S, self.kill, f"killed because it was not ready after {START_S:g} s")
@@ -241,12 +268,12 @@ class _Child(asyncio.SubprocessProtocol):
 
     def tell(self, message: msgspec.Struct) -> None:
         """Send one frame that has no answer of its own."""
-        assert self._transport is not None
-        cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0)).write(frame(message))
+        if not self._pipe.is_closing():  # else its end is near, and uvloop would raise
+            self._pipe.write(frame(message))
 
     def kill(self, cause: str, reason: str = "") -> None:
         """End it now, with all processes that it started."""
-        if self._transport is not None and self._transport.get_returncode() is not None:
+        if self._transport is not None and _has_ended(self._transport):
             return
         self._why = self._why or (cause, reason)
         if self._transport is None:
@@ -258,7 +285,7 @@ class _Child(asyncio.SubprocessProtocol):
         """Let it end by itself."""
         self._why = self._why or ("dismissed", "")
         if self._transport is not None:
-            cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0)).close()
+            self._pipe.close()
 
     # asyncio's side
 
@@ -278,6 +305,7 @@ class _Child(asyncio.SubprocessProtocol):
                 self._answer.set_result(answer)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._cut = True
         if self._transport is not None and self._transport.get_returncode() is not None:
             self._end()
         elif self._why is None:
@@ -301,6 +329,18 @@ class _Child(asyncio.SubprocessProtocol):
             return f"The process that ran the attempt was {self._why[0]}."
         code = (self._transport.get_returncode() if self._transport is not None else None) or 0
         return f"The process that ran the attempt ended with {_words(code)}."
+
+
+def _has_ended(transport: asyncio.SubprocessTransport) -> bool:
+    """By the kernel's word: a loop that was blocked has not heard of it yet, and runs the timers first that are due."""
+    if transport.get_returncode() is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # and its code has been fetched
+        return True
+    except AttributeError:  # macOS before Python 3.13
+        return False
 
 
 def _words(code: int) -> str:
