@@ -20,9 +20,11 @@ HOST: Final = "127.0.0.1"
 PATIENCE_S: Final = 3.0
 AGAIN_S: Final = 0.2
 TASKS: Final = "/api/v1/tasks"
+BULK: Final = "/api/v1/bulk"
 CANCELLED: Final = 0.06
 FOLLOWED: Final = 0.3
 """Shares of the tasks over HTTP."""
+TYPES: Final = ("coroutine", "thread")
 ENDED: Final = {*TERMINAL, "404"}
 
 
@@ -39,6 +41,10 @@ class Heard:
     """Id → what it was said to be, whenever somebody asked; `404` for a task that is unknown."""
     cancels: set[str] = field(default_factory=set)
     """Tasks that somebody wanted to cancel."""
+    types: dict[str, str] = field(default_factory=dict)
+    """Id → type."""
+    types_cancelled: set[str] = field(default_factory=set)
+    """All waiting tasks of these types somebody wanted to cancel at some time."""
 
     def accepted(self, task_id: str, at: float) -> None:
         self.acked.setdefault(task_id, []).append(at)
@@ -53,22 +59,24 @@ class Order:
     """Between two, on average."""
     pills: float = 0.0
     """Share of tasks that kill their worker."""
+    queues: tuple[str, ...] = ("default",)
 
 
 def body_of(dice: Random, order: Order) -> dict[str, Any]:
     """A submission: mostly short tasks, some long ones, some that fail at first, some that are due later."""
+    queue = dice.choice(order.queues)
     if dice.random() < order.pills:
-        return {"type": "pill", "payload": {"failures": dice.choice((1, 1, 2, 5))}}
+        return {"type": "pill", "queue": queue, "payload": {"failures": dice.choice((1, 1, 2, 5))}}
     ms = dice.choice((0, 0, 1, 5, 20, 100, 1_000))
     payload = {"ms": ms, "failures": dice.choice((0, 0, 0, 0, 0, 1, 2))}
-    body: dict[str, Any] = {"type": dice.choice(("coroutine", "thread")), "payload": payload}
+    body: dict[str, Any] = {"type": dice.choice(TYPES), "queue": queue, "payload": payload}
     body["priority"] = dice.randrange(4)
     if dice.random() < 0.15:
         body["delay"] = dice.choice((0.5, 3))
     return body
 
 
-class Client:
+class Submitter:
     """One process that submits."""
 
     def __init__(self, process: Process, heard: Heard, order: Order) -> None:
@@ -92,6 +100,7 @@ class Client:
             await asyncio.sleep(AGAIN_S)
         if task_id:
             self.heard.accepted(task_id, self.process.world.now)
+            self.heard.types[task_id] = body["type"]
             await self.follow(task_id)
 
     async def follow(self, task_id: str) -> None:
@@ -102,7 +111,7 @@ class Client:
         raise NotImplementedError
 
 
-class OverHttp(Client):
+class OverHttp(Submitter):
     """In turn to each of several APIs, which listen on `ports`."""
 
     def __init__(self, process: Process, heard: Heard, order: Order, ports: list[int]) -> None:
@@ -138,17 +147,42 @@ class OverHttp(Client):
 
     async def _ask_once(self, method: str, path: str) -> str:
         """The status in the answer, `404`, or nothing."""
-        try:
-            async with asyncio.timeout(2 * PATIENCE_S):
-                status, said = await ask(self.dice.choice(self.ports), method, path)
-        except (OSError, TimeoutError, EOFError, ValueError):
-            return ""
+        status, said = await ask_once(self.dice.choice(self.ports), method, path)
         if status == 404:
             return "404"
         return str(said["status"]) if status == 200 else ""
 
 
-class ByLibrary(Client):
+class Canceller:
+    """Cancels all waiting tasks of a type, by a bulk job, and sees it through; then those of the next type."""
+
+    def __init__(self, process: Process, heard: Heard, ports: list[int], within_s: float) -> None:
+        self.heard = heard
+        self.ports = ports
+        self.within_s = within_s
+        self.dice = process.world.dice_of(process.name)
+
+    async def run(self) -> None:
+        for type_ in TYPES:
+            await asyncio.sleep(self.dice.random() * self.within_s / len(TYPES))
+            self.heard.types_cancelled.add(type_)
+            job = await self._until(202, "POST", BULK, {"action": "cancel", "filter": f"type:{type_}"})
+            while job["state"] == "running":
+                await asyncio.sleep(AGAIN_S)
+                job = await self._until(200, "GET", f"{BULK}/{job['id']}")
+
+    async def _until(self, wanted: int, method: str, path: str, body: Any = None) -> Any:
+        """What the answer of this status says. It is asked for until it comes."""
+        while True:
+            status, said = await ask_once(self.dice.choice(self.ports), method, path, body)
+            if status == wanted:
+                return said
+            if status not in {0, 429, 503}:
+                self.heard.refused.append(f"{method} {path}: {status}: {said}")
+            await asyncio.sleep(AGAIN_S)
+
+
+class ByLibrary(Submitter):
     """With an App of its own."""
 
     def __init__(self, process: Process, heard: Heard, order: Order, durability: str) -> None:
@@ -157,7 +191,7 @@ class ByLibrary(Client):
         self.made.app._connections = Connections(app.REDIS, None, {"HEADRACE_DURABILITY": durability})
 
     async def submit(self, number: int, attempt: int, body: dict[str, Any]) -> str | None:
-        options = {name: body[name] for name in ("priority", "delay") if name in body}
+        options = {name: body[name] for name in ("priority", "delay", "queue") if name in body}
         task = self.made.types[body["type"]].using(key=f"{self.process.name}-{number}", **options)
         try:
             return str((await task.aenqueue(**body["payload"])).id)
@@ -168,6 +202,15 @@ class ByLibrary(Client):
             return ""
 
 
+async def ask_once(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """The answer; status 0 if none came."""
+    try:
+        async with asyncio.timeout(2 * PATIENCE_S):
+            return await ask(port, method, path, body)
+    except (OSError, TimeoutError, EOFError, ValueError):
+        return 0, None
+
+
 async def ask(port: int, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, Any]:
     """One request on a connection of its own. Raises OSError, EOFError, ValueError."""
     reader, writer = await asyncio.open_connection(HOST, port)
@@ -175,7 +218,9 @@ async def ask(port: int, method: str, path: str, body: Any = None, key: str = ""
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: {len(data)}\r\n"
         if body is not None:
-            head += f"Content-Type: application/json\r\nIdempotency-Key: {key}\r\n"
+            head += "Content-Type: application/json\r\n"
+        if key:
+            head += f"Idempotency-Key: {key}\r\n"
         head += "\r\n"
         writer.write(head.encode() + data)
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()

@@ -9,10 +9,15 @@ from typing import Any, Final
 import pytest
 
 from headrace.broker import durability
+from headrace.broker.broker import Queue
+from headrace.broker.connection import Connection
+from headrace.broker.keys import STREAMS
 from headrace.broker.replies import WorkerSeen
 from headrace.broker.scripts import Script
-from headrace.runtime import attempt, reclaimer
+from headrace.bulk_run import Runner
+from headrace.runtime import attempt, claims, reclaimer
 from headrace.runtime.claims import QueueClaims
+from headrace.runtime.shares import Shares
 from headrace.settings import Local
 from headrace.task import Counters
 from headrace_api.ingest import Door
@@ -89,6 +94,48 @@ def _confirms_what_was_only_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(durability, "touches", lambda durability: False)
 
 
+def _gives_nothing_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "give_up", lambda self, seconds: None)
+
+
+def _lowest_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(claims, "order_of", lambda suspects: STREAMS[::-1])
+
+
+def _all_into_one_queue(patch: pytest.MonkeyPatch) -> None:
+    def made(self: Door, *args: Any) -> None:
+        sound(self, *args)
+        self.queue = Queue("default")
+
+    sound = Door.__init__
+    patch.setattr(Door, "__init__", made)
+
+
+def _starves_all_but_one(patch: pytest.MonkeyPatch) -> None:
+    def part(self: Shares, of: QueueClaims, free: int) -> int:
+        return sound(self, of, free) if of is self._queues[0] else 0
+
+    sound = Shares.part
+    patch.setattr(Shares, "part", part)
+
+
+def _cancels_nothing(patch: pytest.MonkeyPatch) -> None:
+    async def cancelled(self: Runner, each: Any, again: bool) -> None:
+        """It says that it has."""
+
+    patch.setattr(Runner, "_cancel", cancelled)
+
+
+def _keeps_records(patch: pytest.MonkeyPatch) -> None:
+    kept = "argument or ttl"
+
+    def source_of(self: TimedScripts, script: Script) -> str:
+        assert script.name != "cycle" or kept in script.source
+        return script.source.replace(kept, f"{kept} * 100")
+
+    patch.setattr(TimedScripts, "source_of", source_of)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is changed, and the profile of the runs that should notice soon."""
@@ -113,4 +160,11 @@ FAULTS: Final = (
     Fault("adopts nothing that it did not know", "network", _adopts_nothing),
     Fault("confirmations are not asked for", "failover", _asks_for_no_confirmation),
     Fault("a repeated call writes nothing, and WAIT says yes", "failover", _confirms_what_was_only_read),
+    Fault("a stop keeps connections that swallow all", "stops", _gives_nothing_up),
+    Fault("the lowest priority first", "queues", _lowest_first),
+    Fault("all tasks go into one queue", "queues", _all_into_one_queue),
+    Fault("one queue gets all slots", "queues", _starves_all_but_one),
+    Fault("full memory stops reports", "memory", into_scripts("refused at full memory")),
+    Fault("a bulk job counts what it did not do", "jobs", _cancels_nothing),
+    Fault("records outlive their time", "expiry", _keeps_records),
 )

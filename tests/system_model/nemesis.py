@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from chaos.nemesis import Fault, plan
+from headrace.settings import QueueShare
 
 from .net import CALM, Weather
 from .redis_double import Photo
@@ -27,11 +28,22 @@ class Profile:
     pills: float = 0.0
     forgetful: bool = False
     """Whether Redis may lose its last moments when it crashes, as it does under everysec."""
+    queues: tuple[QueueShare, ...] = (QueueShare("default"),)
+    retention_s: float = 86_400.0
+    """Records of completed and cancelled tasks are gone after that."""
+    jobs: bool = False
+    """Whether somebody cancels many tasks at once, by bulk jobs."""
+
+    @property
+    def is_graceful(self) -> bool:
+        """Whether nothing is done to workers but that they are asked to stop."""
+        return not self.weather.lost_before and set(self.kinds) <= _STOPS
 
 
 ROUGH: Final = Weather(lost_before=0.002, lost_after=0.003, swallowed=0.0004, late=0.004)
 _PROCESSES: Final = ("kill_worker", "kill_worker", "freeze_worker", "stop_worker", "kill_api", "freeze_api")
 _NETWORK: Final = ("cut_worker", "swallow_worker", "cut_api", "swallow_api", "cut_client")
+_STOPS: Final = {"stop_worker", "hush_worker"}
 _CLOCKS: Final = ("skew_worker", "skew_api", "skew_redis")
 
 PROFILES: Final = (
@@ -43,7 +55,15 @@ PROFILES: Final = (
     Profile("failover", ROUGH, ("lag", "fail_over", "fail_over", "kill_worker"), durability="replicated:1"),
     Profile("frozen", CALM, ("freeze_worker", "freeze_worker", "freeze_api"), every_s=(0.3, 1.5)),
     Profile("everysec", ROUGH, ("lose_moments", "kill_worker", "freeze_worker"), forgetful=True),
-)
+    Profile("stops", CALM, tuple(sorted(_STOPS))),
+    Profile(
+        "queues", ROUGH, ("kill_worker", "stop_worker", *_NETWORK), pills=0.03,
+        queues=(QueueShare("default", 3), QueueShare("mail"), QueueShare("reports", 2)),
+    ),
+    Profile("memory", CALM, ("fill_redis", "fill_redis", *_PROCESSES), pills=0.03),
+    Profile("jobs", ROUGH, ("kill_api", "freeze_api", "cut_api", "swallow_api", "kill_worker"), jobs=True),
+    Profile("expiry", CALM, ("kill_worker", "stop_worker", "kill_api", "cut_client"), retention_s=6.0),
+)  # fmt: skip
 
 
 class Nemesis:
@@ -82,6 +102,10 @@ class Nemesis:
                 process.kill()
             case "stop":
                 place.stop()
+            case "hush":
+                for transport in list(process.links):
+                    transport.swallow()
+                place.stop()
             case "freeze":
                 process.freeze()
                 self._world.after(fault.for_s, process.thaw)
@@ -102,6 +126,9 @@ class Nemesis:
         match fault.kind:
             case "skew_redis":
                 redis.skew_s = self._dice.choice((-5.0, -1.0, 1.0, 5.0))
+            case "fill_redis":
+                redis.set_memory(full=True)
+                self._world.after(fault.for_s, self._make_room)
             case "lag":
                 redis.replica_is_behind = True
                 self._world.after(fault.for_s, self._catch_up)
@@ -115,6 +142,9 @@ class Nemesis:
 
     def _catch_up(self) -> None:
         self._system.redis.replica_is_behind = False
+
+    def _make_room(self) -> None:
+        self._system.redis.set_memory(full=False)
 
     def _restart(self, away_s: float, back_to: Callable[[], Photo | None] | None) -> None:
         redis = self._system.redis
@@ -132,5 +162,6 @@ class Nemesis:
         """All faults are over."""
         self._over = True
         self._catch_up()
+        self._make_room()
         for place in self._system.places:
             place.process.thaw()

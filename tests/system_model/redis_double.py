@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import hiredis
 
 from model_redis import Wire
 
 from .net import Link
-from .timed_scripts import TimedScripts
+from .timed_scripts import EXPIRY, TimedScripts
 from .world import EPOCH, World
 
 ADDRESS: Final = ("redis", 6379)
@@ -27,8 +26,17 @@ NIL: Final = b"*-1\r\n"
 NO_SCRIPT: Final = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
 Words = list[bytes]
-Seen = Callable[[str, Words, Any], None]
-"""Hears of each script that was carried out: its name, its arguments, and the reply."""
+EXPIRE_EVERY_S: Final = 0.1
+
+
+class Seen(Protocol):
+    """Who watches."""
+
+    def saw(self, script: str, prefix: bytes, words: Words, reply: Any) -> None:
+        """A script was carried out: on keys with this beginning, with these arguments and this reply."""
+
+    def expires(self, key: bytes) -> None:
+        """This key is about to be gone, for its time has come."""
 
 
 class Tap(Wire):
@@ -77,8 +85,10 @@ class RedisDouble:
         self._sessions: list[Session] = []
         self._waiting: list[Session] = []
         self._newest_ms = 0
+        self._expired_at = world.now
         self._writes = 0
         tap.command("FLUSHALL")
+        self.set_memory(full=False)
         for source in self._scripts.sources.values():
             tap.command("SCRIPT", "LOAD", source)
         self._run_id = _run_id_of(tap)
@@ -104,6 +114,20 @@ class RedisDouble:
         self._sessions.clear()
         self._waiting.clear()
         self._known.clear()
+
+    def set_memory(self, *, full: bool) -> None:
+        """Whether nothing fits in any more."""
+        self.tap.command("CONFIG", "SET", "maxmemory", "1" if full else "0")
+
+    def expire(self) -> None:
+        """What was to expire by now is gone."""
+        self._expired_at = self.world.now
+        due = self.tap.command("ZRANGEBYSCORE", EXPIRY, "-inf", self.now_ms())
+        for key in due:
+            if self.tap.command("PTTL", key) > 0:  # else it was written anew, to stay
+                self.seen.expires(key)
+                self.tap.command("DEL", key)
+            self.tap.command("ZREM", EXPIRY, key)
 
     def photograph(self) -> Photo:
         keys = self.tap.command("KEYS", "*")
@@ -136,6 +160,8 @@ class RedisDouble:
 
     def carry_out(self, session: Session, words: Words) -> bytes | None:
         """The reply; None if there is none yet."""
+        if self.world.now - self._expired_at >= EXPIRE_EVERY_S:
+            self.expire()
         match words[0].upper():
             case b"EVALSHA" | b"EVAL" | b"SCRIPT":
                 return self._script(session, words)
@@ -170,7 +196,7 @@ class RedisDouble:
         if self._changes() != changes:
             self._writes += 1
             session.wrote = self._writes
-        self.seen(self._scripts.names[sha], words[4:], meant)
+        self.seen.saw(self._scripts.names[sha], words[3], words[4:], meant)
         return reply
 
     def _changes(self) -> int:

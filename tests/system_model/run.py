@@ -12,7 +12,7 @@ from .clock import ruled_by
 from .nemesis import PROFILES, Nemesis, Profile
 from .net import CALM, Link
 from .redis_double import Tap
-from .system import System
+from .system import Rules, System
 from .verdict import judge
 from .world import World
 
@@ -70,11 +70,12 @@ def simulate(seed: int, tap: Tap, name: str = "") -> Outcome:
             said = _told(world, profile, error)
         finally:
             Link.weather = CALM
+            tap.command("CONFIG", "SET", "maxmemory", "0")
     raise BrokenError(said)
 
 
 def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
-    system = System(world, tap, profile.durability)
+    system = System(world, tap, Rules(profile.durability, profile.queues, profile.retention_s))
     for _ in range(2):
         system.add_api()
     for _ in range(3):
@@ -82,8 +83,11 @@ def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
     world.run(lambda: world.now > 1_001, 2, "the start")
     Link.weather = profile.weather
     nemesis = Nemesis(system, profile, FAULTS_S)
+    order = Order(EACH, FAULTS_S / 50, profile.pills, tuple(share.name for share in profile.queues))
     for by_library in (False, False, True):
-        system.add_client(Order(EACH, FAULTS_S / 50, profile.pills), by_library=by_library)
+        system.add_client(order, by_library=by_library)
+    if profile.jobs:
+        system.add_canceller(FAULTS_S)
     began = world.now
     world.run(lambda: world.now > began + FAULTS_S, FAULTS_S + 2, "the time of faults")
     nemesis.heal()
@@ -95,6 +99,10 @@ def _run(world: World, profile: Profile, tap: Tap) -> Outcome:
     world.run(lambda: world.now > rested, 2 * REST_S, "rest")
     system.stop_workers()
     world.run(system.has_left, 30, "the end of all workers")
+    if profile.retention_s < PEACE_S:
+        expired = world.now + profile.retention_s + REST_S
+        world.run(lambda: world.now > expired, profile.retention_s + 2 * REST_S, "the end of all records")
+        system.redis.expire()
     verdict = judge(system, profile, nemesis.lost)
     observer = system.observer
     return Outcome(

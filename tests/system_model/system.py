@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.ledger import Ledger
-from chaos.look import QUEUE
+from headrace.broker.broker import Queue
 from headrace.redis_settings import RedisSettings
 from headrace.runtime.worker import Worker
-from headrace.settings import ApiSettings, WorkerSettings
+from headrace.settings import ApiSettings, QueueShare, WorkerSettings
 from headrace_api.server import serving
 from model_dump import look
 
-from . import app
-from .clients import HOST, ByLibrary, Client, Heard, Order, OverHttp
+from . import app, jobs
+from .clients import HOST, ByLibrary, Canceller, Heard, Order, OverHttp, Submitter
 from .loop import Loop, start
 from .observer import Observer
 from .redis_double import RedisDouble, Tap
@@ -60,13 +60,22 @@ class Place:
             self.loop.call_soon(self.worker.stop)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What is set alike for all parts of a system."""
+
+    durability: str = "local"
+    queues: tuple[QueueShare, ...] = (QueueShare("default"),)
+    retention_s: float = 86_400.0
+
+
 @dataclass
 class System:
     """Everything of one run."""
 
     world: World
     tap: Tap
-    durability: str = "local"
+    rules: Rules = Rules()
     kept: bool = True
     ledger: Ledger = field(default_factory=Ledger)
     heard: Heard = field(default_factory=Heard)
@@ -75,8 +84,9 @@ class System:
     clients: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.observer = Observer(self.world, self.tap, DEAD_AFTER_S)
-        self.redis = RedisDouble(self.world, self.tap, self.observer.saw, has_replica=self.durability != "local")
+        self.queues = [Queue(share.name) for share in self.rules.queues]
+        self.observer = Observer(self.world, self.tap, self.queues, DEAD_AFTER_S)
+        self.redis = RedisDouble(self.world, self.tap, self.observer, has_replica=self.rules.durability != "local")
         self.dice = self.world.dice_of("system")
         self.settings = RedisSettings.parse(app.REDIS, "the model")
 
@@ -89,7 +99,8 @@ class System:
 
     async def _work(self, place: Place) -> None:
         settings = WorkerSettings.from_env(
-            {}, worker_id=place.name, host=HOST, metrics_port=0, durability=self.durability, concurrency=4,
+            {}, worker_id=place.name, host=HOST, metrics_port=0, durability=self.rules.durability, concurrency=4,
+            queues=self.rules.queues, retention_s=self.rules.retention_s,
             grace_s=2.0, beat_s=0.5, dead_after_s=DEAD_AFTER_S, backoff_base_s=0.1, backoff_cap_s=1.0,
         )  # fmt: skip
         made = app.make(place.process, self.ledger)
@@ -100,39 +111,54 @@ class System:
         port = FIRST_PORT + len(self.apis)
 
         async def serve(place: Place) -> None:
-            settings = ApiSettings.from_env({}, host=HOST, port=port, durability=self.durability)
+            rules = self.rules
+            settings = ApiSettings.from_env(
+                {}, host=HOST, port=port, durability=rules.durability, retention_s=rules.retention_s
+            )
             async with serving(settings, self.settings):
                 await asyncio.Event().wait()
 
         self.apis.append(Place(self, f"api-{len(self.apis)}", serve))
 
     def add_client(self, order: Order, *, by_library: bool) -> None:
+        def made(process: Process) -> Submitter:
+            if by_library:
+                return ByLibrary(process, self.heard, order, self.rules.durability)
+            return OverHttp(process, self.heard, order, self._ports)
+
+        self._add(made)
+
+    def add_canceller(self, within_s: float) -> None:
+        """Whoever cancels many tasks at once."""
+        self._add(lambda process: Canceller(process, self.heard, self._ports, within_s))
+
+    @property
+    def _ports(self) -> list[int]:
+        return [FIRST_PORT + number for number in range(len(self.apis))]
+
+    def _add(self, made: Callable[[Process], Submitter | Canceller]) -> None:
         process = self.world.process(f"client-{len(self.clients)}")
-        ports = [FIRST_PORT + number for number in range(len(self.apis))]
 
         async def run() -> None:
-            client: Client
-            if by_library:
-                client = ByLibrary(process, self.heard, order, self.durability)
-            else:
-                client = OverHttp(process, self.heard, order, ports)
-            await client.run()
+            await made(process).run()
 
         self.clients.append(process)
         start(process, run)
 
     def is_served(self) -> bool:
-        """Whether all clients have their answers, and no task lives any more."""
-        return not any(client.alive for client in self.clients) and not self.tap.command("HLEN", QUEUE.keys["loc"])
+        """Whether all clients have their answers, and no task and no bulk job lives any more."""
+        lives = any(self.tap.command("HLEN", queue.keys["loc"]) for queue in self.queues)
+        return not lives and not any(client.alive for client in self.clients) and jobs.are_over(self.tap)
 
     def is_tidy(self) -> bool:
-        """Whether the dead are cleared away and the living can sign off: Redis is there, no connection swallows all."""
-        deaf = any(link.is_deaf for place in self.workers for link in place.process.links)
-        if deaf or not self.redis.is_up:
-            return False
-        dump = look(self.tap, QUEUE)
+        """Whether the dead are cleared away and the living can sign off."""
         living = {place.worker.name for place in self.workers if place.worker and place.process.alive}
-        return all(stream.consumers <= living for stream in dump.streams.values()) and dump.hashes["w"].keys() <= living
+        return self.redis.is_up and all(self._remembers_only(living, queue) for queue in self.queues)
+
+    def _remembers_only(self, workers: set[str], queue: Queue) -> bool:
+        dump = look(self.tap, queue)
+        consumers = set[str]().union(*(stream.consumers for stream in dump.streams.values()))
+        return consumers <= workers and dump.hashes["w"].keys() <= workers
 
     def stop_workers(self) -> None:
         """SIGTERM to all of them; nobody takes their places."""
