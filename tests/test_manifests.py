@@ -177,6 +177,8 @@ def test_another_template_has_another_fingerprint() -> None:
         ({"spec": {"containers": [{"name": "worker"}]}}, "containers[worker] needs an image"),
         ({"spec": {"containers": ["shop"]}}, "needs at least one container"),
         ({"spec": {"containers": [{"image": "a", "env": {"A": "b"}}]}}, "containers[worker].env must be a list"),
+        ({"spec": {"containers": [{"image": "a", "env": [{"value": "b"}]}]}}, "containers[worker].env[0].name must be"),
+        ({"spec": {"containers": [{"image": "a", "env": [{"name": {}}]}]}}, "containers[worker].env[0].name must be"),
         ({"spec": []}, "spec.template.spec must be an object, not list"),
         ({"spec": {"restartPolicy": "Never", "containers": [{"image": "a"}]}}, "restartPolicy must be Always"),
         ({"spec": {"serviceAccountName": "admin", "containers": [{"image": "a"}]}}, "'admin' is refused"),

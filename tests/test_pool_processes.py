@@ -161,9 +161,8 @@ class ProcessRig(Rig):
 
 @pytest.fixture
 async def rig(laptop: Laptop, redis_url: str) -> AsyncIterator[ProcessRig]:
-    desk = Desk(redis_url)
-    yield ProcessRig(laptop, desk)
-    await desk.close()
+    async with Desk(redis_url) as desk:
+        yield ProcessRig(laptop, desk)
 
 
 @pytest.mark.slow
@@ -367,7 +366,16 @@ def test_the_application_is_found_in_args_or_environment() -> None:
     assert app_of(order(order_template(["worker"]))) == ""
 
 
-@pytest.mark.parametrize("template", [{"spec": {"containers": []}}, {}, order_template(["worker", 1])])  # type: ignore[list-item]
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"spec": {"containers": []}},
+        {},
+        order_template(["worker", 1]),  # type: ignore[list-item]
+        order_template(["worker"], env=[{"value": "x"}]),
+        order_template(["worker"], env=[{"name": {"a": "b"}}]),
+    ],
+)
 def test_a_template_that_a_cluster_refuses_is_refused(template: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpec, match=r"spec\.template"):
         order(template)

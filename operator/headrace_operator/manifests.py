@@ -236,7 +236,10 @@ def _list(parent: Manifest, name: str, where: str) -> list[Manifest]:
 def _merge_named(parent: Manifest, name: str, more: list[Manifest], where: str) -> None:
     """Append what is not there yet under its name."""
     there = _list(parent, name, where)
-    names = {each.get("name") for each in there}
+    for at, each in enumerate(there):
+        if not isinstance(each.get("name"), str):
+            raise InvalidTemplate(f"{where}.{name}[{at}].name must be a text.")
+    names = {each["name"] for each in there}
     there.extend(each for each in more if each["name"] not in names)
 
 
