@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from headrace.broker.broker import WorkerSeen
 from headrace_operator.fleet import COST, Ended, Key, pool_of, read_deployment, read_pod
 from headrace_operator.hand_on import is_dead
-from headrace_operator.kube import Watched
+from headrace_operator.kube import KubeCluster, Watched
 
 Json = dict[str, Any]
 
@@ -97,6 +97,37 @@ def test_a_rollout_is_seen() -> None:
     assert rollout(observedGeneration=1, replicas=3, updatedReplicas=3)
     assert rollout(observedGeneration=2, replicas=4, updatedReplicas=1)
     assert not rollout(observedGeneration=2, replicas=3, updatedReplicas=3)
+
+
+KEY = Key("shop", "emails")
+
+
+def at(version: str, **annotations: str) -> Json:
+    return pod(metadata={"resourceVersion": version, "annotations": annotations})
+
+
+def test_a_view_from_before_a_mark_does_not_undo_it() -> None:
+    watched = Watched()
+    watched.saw_pod(at("7"), deleted=False)
+    watched.marked_pod(at("9", **{COST: "-1"}))
+    assert watched.saw_pod(at("8"), deleted=False) is None
+    assert [each.cheap for each in watched.fleet(KEY).pods] == [True]
+    assert watched.saw_pod(at("9", **{COST: "-1"}), deleted=False) is not None
+    assert watched.saw_pod(at("10"), deleted=True) is not None
+    assert watched.fleet(KEY).pods == ()
+
+
+async def test_the_answer_to_a_mark_brings_no_pod_back_that_is_gone() -> None:
+    watched = Watched()
+
+    class Late:
+        async def send(self, *_: Any, **__: Any) -> Json:
+            watched.saw_pod(at("8"), deleted=True)
+            return at("7", **{COST: "-1"})
+
+    watched.saw_pod(at("6"), deleted=False)
+    await KubeCluster(cast(Any, Late()), watched).mark(KEY, ["emails-1"], cheap=True)
+    assert watched.fleet(KEY).pods == ()
 
 
 def test_a_full_list_drops_ghosts() -> None:

@@ -126,6 +126,14 @@ async def test_a_status_that_changes_with_each_look_does_not_keep_a_pool_from_it
         await cluster.scale(KEY, 4, cluster.fleet(KEY))
 
 
+async def test_a_size_that_is_looked_up_of_one_that_is_gone_is_none(server: ApiServer, cluster: KubeCluster) -> None:
+    """After a write without an answer: else it would be looked up for ever, and never made again."""
+    await cluster.apply(pool())
+    server.deployment = None
+    await cluster.look_again(KEY)
+    assert not cluster.fleet(KEY).exists
+
+
 async def test_a_size_that_somebody_else_wrote_stands(server: ApiServer, cluster: KubeCluster) -> None:
     await cluster.apply(pool())
     seen, server.status_writes = cluster.fleet(KEY), 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -57,6 +57,8 @@ class Pod:
     waiting: str = ""
     """Why its worker does not start: CreateContainerConfigError: secret "headrace-redis" not found."""
     ended: Ended | None = None
+    version: str = field(default="", compare=False)
+    """Changes whenever the pod changed, mostly in what is of no interest here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def read_pod(raw: Raw) -> Pod:
         guarded=bool(GUARDS.keys() & metadata.get("annotations", {}).keys()),
         waiting=_waiting(state.get("waiting", {})),
         ended=_ended(status, conditions, state, container.get("lastState", {})),
+        version=metadata.get("resourceVersion", ""),
     )
 
 

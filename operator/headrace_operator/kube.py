@@ -64,17 +64,26 @@ class Watched:
         return key
 
     def saw_pod(self, raw: Raw, *, deleted: bool) -> tuple[Key, Pod] | None:
-        """A pod came, changed or went. Returns whose it is, and the pod."""
+        """A pod came, changed or went. Returns whose it is, and the pod; None if that was known better."""
         key = pool_of(raw)
         if key is None:
             return None
         pod = read_pod(raw)
+        known = self._pods[key].get(pod.name)
+        if known is not None and is_older(pod.version, known.version):
+            return None
         self._fleets.pop(key, None)
         if deleted:
             self._pods[key].pop(pod.name, None)
         else:
             self._pods[key][pod.name] = pod
         return key, pod
+
+    def marked_pod(self, raw: Raw) -> None:
+        """What a write of ours answered, which is no sign that the pod is there: it may have gone since."""
+        key = pool_of(raw)
+        if key is not None and raw["metadata"]["name"] in self._pods[key]:
+            self.saw_pod(raw, deleted=False)
 
     def known(self) -> Known:
         """All that is held now."""
@@ -233,7 +242,11 @@ class KubeCluster:
         return await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
 
     async def look_again(self, key: Key) -> None:
-        now = await self.requests.send("GET", DEPLOYMENTS.format(*key) + "/scale")
+        try:
+            now = await self.requests.send("GET", DEPLOYMENTS.format(*key) + "/scale")
+        except NotThere:
+            self.watched.lost_deployment(key)
+            return
         self.watched.wrote(key, now["spec"].get("replicas", 0), now["metadata"]["resourceVersion"])
 
     async def mark(self, key: Key, pods: Sequence[str], *, cheap: bool) -> None:
@@ -254,7 +267,7 @@ class KubeCluster:
             shown = await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
         except NotThere:
             return  # it is gone already
-        self.watched.saw_pod(shown, deleted=False)
+        self.watched.marked_pod(shown)
 
     async def show(self, pool: Ref, status: dict[str, Any]) -> None:
         path = POOLS.format(pool.namespace, pool.name) + "/status"
