@@ -11,6 +11,7 @@ import logging
 from typing import Final
 
 from headrace.broker.client import AsyncClient
+from headrace.broker.connection import RedisError
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 
@@ -39,6 +40,8 @@ class Waker:
         self._looker = looker
         self._cluster = cluster
         self._woke_s = float("-inf")
+        self._said = ""
+        """Why it could not read along the last time."""
         self._slept: list[Place] = []
         self._keys: list[str] = []
         """The streams of those."""
@@ -69,7 +72,10 @@ class Waker:
         try:
             reply = await self._client.command(*command, timeout_s=BLOCK_MS / 1_000 + 5)
         except HeadraceError as error:
-            logger.debug("nobody wakes pools of connection %s: %s", self._name, error)
+            # What only a person can mend, and that once; of a Redis that is away the pools tell.
+            level = logging.WARNING if isinstance(error, RedisError) and str(error) != self._said else logging.DEBUG
+            logger.log(level, "nobody wakes pools of connection %s between two ticks: %s", self._name, error)
+            self._said = str(error)
             await asyncio.sleep(RETRY_S)
             return
         if reply:
@@ -87,11 +93,14 @@ class Waker:
         return self._keys
 
     def _sleeping(self) -> list[Place]:
-        """Queues of the pools that run nothing and would wake."""
+        """Queues of the pools that run nothing and would wake.
+
+        Not those that the last look could not read, as their pools say: one such stream refuses the read of all others.
+        """
         return [
             place
             for key, steering in self._loop.pools.items()
             if steering.pool.spec.mode is Mode.AUTO and self._cluster.fleet(key).asked_for == 0
             for place in steering.woken_by()
-            if place.connection == self._name
+            if place.connection == self._name and not isinstance(self._loop.look.get(place), Exception)
         ]
