@@ -128,6 +128,23 @@ async def test_an_answering_loop_is_not_called_blocked(
     assert caplog.records == []
 
 
+async def test_a_slow_redis_is_not_a_blocked_loop(
+    rig: Rig, redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A beat that waits for its time-out, or a name server, says nothing of the loop."""
+    monkeypatch.setattr(heartbeat, "BLOCKED_S", 10 * BEAT_S)
+    await rig.heart.start()
+    with caplog.at_level(logging.WARNING, "headrace.worker"):
+        redis_server.freeze()
+        try:
+            for _ in range(2):  # each takes a second
+                await asyncio.wait_for(rig.errors.get(), LIMIT_S)
+        finally:
+            redis_server.thaw()
+        await rig.fresh_beat()
+    assert caplog.records == []
+
+
 async def test_redis_killed_and_back_beats_go_on_with_a_larger_counter(rig: Rig, redis_server: RedisServer) -> None:
     """The counter is the process's own: it grows through an outage, so nobody mistakes it for an old one."""
     await rig.heart.start()

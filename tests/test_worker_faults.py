@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -139,6 +142,58 @@ async def test_a_live_worker_with_a_blocked_loop_is_not_reclaimed(desk: Desk, re
         stop.set()
         await neighbour
     assert seen.state is State.COMPLETED and seen.counters.crashes == 0 and len(ran) == 1
+
+
+SILENCED = """
+import asyncio, logging, sys
+from headrace import App
+from headrace.logs import setup_logging
+from headrace.redis_settings import RedisSettings
+from headrace.runtime import heartbeat
+from headrace.runtime.worker import Worker
+from worker_harness import quick
+
+heartbeat.BLOCKED_S = 0.3
+setup_logging("info", json=True)
+app = App("t")
+
+@app.task()
+async def chatter() -> None:
+    while True:
+        logging.getLogger("app").warning("x" * 1000)
+
+async def serve() -> None:
+    await Worker(app, quick(), RedisSettings.parse(sys.argv[1], "the test")).run()
+
+asyncio.run(serve())
+"""
+
+
+def start_silenced(url: str) -> subprocess.Popen[bytes]:
+    """A worker whose standard error is a pipe that nobody reads."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", SILENCED, url], env=environ, stderr=subprocess.PIPE)
+
+
+async def test_a_worker_that_cannot_log_is_not_taken_for_dead(desk: Desk, redis_url: str) -> None:
+    """Its loop hangs in a write to the log; the beats go on, long after they have something to say of that."""
+
+    async def beats() -> int:
+        [beat] = await desk.client.command("HVALS", desk.queue.keys["w"])
+        return int(beat.split()[0])
+
+    with start_silenced(redis_url) as process:
+        try:
+            task = await desk.submit("chatter")
+            await desk.until(task, lambda view: view.state is State.PROCESSING)
+            enough = await beats() + 25  # of 0.1 s
+
+            async def reached() -> bool:
+                return await beats() >= enough
+
+            await eventually(reached)
+        finally:
+            process.kill()
 
 
 async def test_what_an_older_worker_parked_goes_to_a_newer_one_beside_it(desk: Desk, redis_url: str) -> None:

@@ -12,10 +12,12 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
+from traceback import walk_stack
 from typing import Final
 
 from headrace.broker.broker import Beat, Queue
@@ -85,7 +87,7 @@ class Heartbeat:
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
             self._ended = asyncio.Event()
-            self._loop_watch = _LoopWatch(self._loop)
+            self._loop_watch = _LoopWatch()
             self._thread = threading.Thread(target=self._work, name="headrace-heartbeat", daemon=True)
             self._thread.start()
         await self.beat_now()
@@ -123,7 +125,6 @@ class Heartbeat:
     def _round(self) -> None:
         assert self._loop_watch is not None
         self._wake.clear()
-        self._loop_watch.look(self._tell)
         waiters = [self._waiters.popleft() for _ in range(len(self._waiters))]
         self._counter += 1
         failure = self._beat_everywhere()
@@ -131,6 +132,7 @@ class Heartbeat:
             self._answered = time.monotonic()
         if waiters:
             self._tell(_resolve, waiters, failure)
+        self._loop_watch.look(self._tell)
 
     def _beat_everywhere(self) -> Exception | None:
         failure: Exception | None = None
@@ -167,33 +169,46 @@ def _resolve(waiters: list[asyncio.Future[None]], failure: Exception | None) -> 
 
 
 class _LoopWatch:
-    """Asks the loop for an echo each beat; when none comes, says which line of code keeps it from answering."""
+    """Asks the loop for an echo at a beat; when none comes, says which line of code keeps it from answering.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Looks come from the thread that beats, so they never wait: not for the log, which may be what the loop hangs in,
+    and not for the disk that holds the source.
+    """
+
+    def __init__(self) -> None:
         self._thread_id = threading.get_ident()
-        self._echoed = time.monotonic()
+        self._asked: float | None = None
+        """When the echo was asked for that has not come."""
         self._warned = False
 
     def look(self, tell: Callable[..., None]) -> None:
-        silent_s = time.monotonic() - self._echoed
-        if silent_s < BLOCKED_S:
+        asked = self._asked
+        if asked is None:
             self._warned = False
-        elif not self._warned:
+            self._asked = time.monotonic()
+            tell(self._echo)
+        elif not self._warned and (silent_s := time.monotonic() - asked) >= BLOCKED_S:
             self._warned = True
-            logger.warning(
-                "The event loop has been blocked for %.0f s, so nothing else runs in this worker. It is at %s. "
-                "Write the handler as `def` instead of `async def` to give it a thread, or await there.",
-                silent_s,
-                self._place(),
-            )
-        tell(self._echo)
+            with suppress(RuntimeError):  # no thread to be had: it stays unsaid
+                threading.Thread(target=_say_blocked, args=(silent_s, self._place()), daemon=True).start()
 
     def _echo(self) -> None:
-        self._echoed = time.monotonic()
+        self._asked = None
 
     def _place(self) -> str:
         frame = sys._current_frames().get(self._thread_id)
         if frame is None:
             return "an unknown place"
-        innermost_first = reversed(traceback.extract_stack(frame, limit=PLACES))
-        return ", called from ".join(f"{each.filename}:{each.lineno} in {each.name}" for each in innermost_first)
+        innermost_first = islice(walk_stack(frame), PLACES)
+        return ", called from ".join(
+            f"{each.f_code.co_filename}:{line} in {each.f_code.co_name}" for each, line in innermost_first
+        )
+
+
+def _say_blocked(seconds: float, place: str) -> None:
+    logger.warning(
+        "The event loop has been blocked for %.0f s, so nothing else runs in this worker. It is at %s. "
+        "Write the handler as `def` instead of `async def` to give it a thread, or await there.",
+        seconds,
+        place,
+    )
