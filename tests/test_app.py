@@ -807,11 +807,21 @@ async def test_lifespan_yields_once(deps: Any, word: str) -> None:
             pass
 
 
+class Hollow(msgspec.Struct):
+    """Without its field it raises AttributeError while it is written."""
+
+    field: int
+
+
 def test_result_that_is_no_json() -> None:
     """It cannot get better by a retry, and a large one names the limit."""
     definition = declare(make_app()).definition
     with pytest.raises(Permanent, match="cannot be written as JSON"):
         definition.encode_result(object(), 100)
+    hollow = Hollow(1)
+    del hollow.field
+    with pytest.raises(Permanent, match="cannot be written as JSON"):
+        definition.encode_result(hollow, 100)
     with pytest.raises(TooLarge, match="result"):
         definition.encode_result("x" * 200, 100)
     assert definition.encode_result(None, 100) is None

@@ -101,16 +101,21 @@ async def test_a_timeout_and_a_payload_that_does_not_fit_are_failures_too(desk: 
     assert isinstance(calls["takes"][1], TaskFailed) and calls["takes"][1].type == "invalid_payload"
 
 
+@pytest.mark.parametrize("hook_is", ["async", "sync"])
+@pytest.mark.parametrize("raised", [ConnectionError, SystemExit, KeyboardInterrupt])
 async def test_what_it_raises_is_logged_and_changes_nothing(
-    desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture
+    desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture, raised: type[BaseException], hook_is: str
 ) -> None:
-    """The task stays failed, and the worker works on."""
+    """The task stays failed, and the worker works on, as it does when a handler calls sys.exit()."""
     app = App("t")
 
-    def hook(ctx: Ctx[Any], error: BaseException) -> None:
-        raise ConnectionError("nobody to tell")
+    async def in_loop(ctx: Ctx[Any], error: BaseException) -> None:
+        raise raised("nobody to tell")
 
-    @app.task(max_retries=0, on_failure=hook)
+    def in_thread(ctx: Ctx[Any], error: BaseException) -> None:
+        raise raised("nobody to tell")
+
+    @app.task(max_retries=0, on_failure=in_loop if hook_is == "async" else in_thread)
     async def fails() -> None:
         raise LookupError
 

@@ -206,10 +206,11 @@ class Picky(msgspec.Struct):
     name: str
 
     def __post_init__(self) -> None:
-        raise KeyError(self.name)
+        raise RAISED[self.name]()
 
 
-async def test_a_payload_check_that_breaks_is_a_dead_letter(desk: Desk, redis_url: str) -> None:
+@pytest.mark.parametrize("name", ["no text", "SystemExit"])
+async def test_a_payload_check_that_breaks_is_a_dead_letter(desk: Desk, redis_url: str, name: str) -> None:
     """It costs the task, not the connection with everything that goes over it."""
     app = App("t")
 
@@ -217,7 +218,7 @@ async def test_a_payload_check_that_breaks_is_a_dead_letter(desk: Desk, redis_ur
     async def takes(what: Picky) -> None: ...
 
     async with working(app, redis_url) as worker:
-        seen = await desk.ended(await desk.submit("takes", {"what": {"name": "x"}}))
+        seen = await desk.ended(await desk.submit("takes", {"what": {"name": name}}))
         assert worker.stats.redis_errors == 0
     error = seen.attempts[-1].error
     assert seen.state is State.FAILED and error is not None and error.reason == "invalid_payload"

@@ -114,7 +114,7 @@ class TaskDef:
             return None
         try:
             encoded = encode_json(result)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except Exception as error:  # of msgspec, or of code of the application's, such as its time zones
             raise Permanent(f"The result of {self.name!r} cannot be written as JSON ({error})") from error
         if len(encoded) > limit:
             raise TooLarge("result", len(encoded), limit)

@@ -21,7 +21,7 @@ from headrace.context import Ctx, current_ctx
 from headrace.errors import HeadraceError
 from headrace.middleware import through
 from headrace.runtime import attempt as attempts
-from headrace.runtime.attempt import Ending, Key, Running
+from headrace.runtime.attempt import ENDS, Ending, Key, Running
 from headrace.runtime.hooks import FailureHooks
 from headrace.runtime.processes import ProcessJob
 from headrace.runtime.progress import ProgressNotes
@@ -44,8 +44,6 @@ logger = logging.getLogger("headrace.attempt")
 
 MS_END: Final = 14
 """A place is a stream's digit and an entry id, which begins with Unix milliseconds: 13 digits until the year 2286."""
-ENDS: Final = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt, BaseExceptionGroup)
-"""Whatever a handler raises ends its attempt, never its slot or the worker."""
 
 
 class Executor:

@@ -14,7 +14,7 @@ from headrace.broker.broker import Report
 from headrace.context import Ctx, current_ctx
 from headrace.errors import TaskFailed
 from headrace.runtime import attempt as attempts
-from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.attempt import ENDS, Ending, Running
 
 if TYPE_CHECKING:
     from headrace.taskdef import OnFailure
@@ -62,7 +62,7 @@ class FailureHooks:
         try:
             async with asyncio.timeout(definition.soft_timeout_s):
                 await _told(definition.on_failure, ctx, error)
-        except Exception:  # it is the application's, and the task has ended
+        except ENDS:  # it is the application's, and the task has ended
             logger.exception("on_failure of %s raised; the task stays failed", ctx.type, extra={"ctx": ctx})
 
     async def settle(self) -> None:

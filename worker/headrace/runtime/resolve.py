@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.errors import InvalidPayload
-from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running, clean, failure_of
+from headrace.runtime.attempt import ENDS, MESSAGE_CHARS, Ending, Running, clean, failure_of
 from headrace.task import ENVELOPE_VERSION, EXPIRED, Envelope, Failure, State
 from headrace.taskdef import TaskDef
 
@@ -52,7 +52,7 @@ def _decode(run: Running, definition: TaskDef) -> Ending | None:
         run.arguments = definition.decode(run.envelope.payload)
     except InvalidPayload as error:
         return _dead("invalid_payload", clean(str(error)[:MESSAGE_CHARS]))
-    except Exception as error:  # a check of the application's own, on one of its payload types
+    except ENDS as error:  # a check of the application's own, on one of its payload types
         failure = failure_of(error)
         return _dead("invalid_payload", f"{failure.type}: {failure.message}", failure.trace)
     return None
