@@ -127,9 +127,8 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 async def desk(redis_url: str) -> AsyncIterator[Desk]:
     """Submits tasks to the shared server and looks at them."""
-    desk = Desk(redis_url)
-    yield desk
-    await desk.close()
+    async with Desk(redis_url) as desk:
+        yield desk
 
 
 @pytest.fixture

@@ -243,9 +243,8 @@ async def the_operator(server: RedisServer) -> None:
 
 
 async def test_an_application_manages_as_the_user_of_the_api_only(guarded: RedisServer) -> None:
-    desk = Desk(guarded.url_for(*_ADMIN))
-    await desk.client.call(Queue("default").enlist())
-    await desk.close()
+    async with Desk(guarded.url_for(*_ADMIN)) as desk:
+        await desk.client.call(Queue("default").enlist())
     async with App("shop", url=url(guarded, "api")) as manager, App("shop", url=url(guarded, "client")) as client:
         assert (await manager.queues.pause("default")).paused
         with pytest.raises(RedisError, match=r"NOPERM|ACL failure|can't run"):

@@ -413,11 +413,9 @@ async def test_dead_letters_are_grouped_and_start_over(headrace: Headrace, redis
     async def greet(name: str) -> None:
         raise Permanent("no disk")
 
-    async with working(app, redis_url):
-        desk = Desk(redis_url)
+    async with working(app, redis_url), Desk(redis_url) as desk:
         for number in range(3):
             await desk.ended(await desk.submit("greet", {"name": f"n{number}"}))
-        await desk.close()
     url = redis_url
     [group] = (await run_beside("errors", "-o", "json", url=url)).data
     assert (group["count"], group["type"], group["message"]) == (3, "greet", "no disk")
@@ -610,12 +608,10 @@ async def test_workers_are_listed_with_what_they_run_and_whether_they_live(redis
         begun.set()
         await asyncio.sleep(60)
 
-    async with working(app, redis_url, grace_s=0.1, concurrency=4):
-        desk = Desk(redis_url)
+    async with working(app, redis_url, grace_s=0.1, concurrency=4), Desk(redis_url) as desk:
         task_id = await desk.submit("wait")
         await begun.wait()
         [worker] = (await run_beside("workers", "-o", "json", url=redis_url)).data
-        await desk.close()
     assert (worker["alive"], worker["held"], worker["slots"], worker["queues"]) == (True, 1, 4, ["default"])
     assert [each["id"] for each in worker["running"]] == [task_id]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
 import pytest
 
 from headrace.broker.broker import NewTask, Queue
@@ -17,8 +20,9 @@ def task(delay_ms: int = 0) -> NewTask:
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncClient:
-    return AsyncClient(RedisSettings.from_env({}, redis_url))
+async def client(redis_url: str) -> AsyncIterator[AsyncClient]:
+    async with aclosing(AsyncClient(RedisSettings.from_env({}, redis_url))) as made:
+        yield made
 
 
 async def test_a_queue_tells_what_wants_to_run(client: AsyncClient) -> None:
@@ -31,7 +35,6 @@ async def test_a_queue_tells_what_wants_to_run(client: AsyncClient) -> None:
     assert (seen.waiting, seen.processing, seen.delayed, seen.due_soon) == (2, 1, 2, 1)
     assert 0 <= seen.oldest_s < 60
     assert seen.workers == {"w:1": WorkerBeat(7)}
-    await client.aclose()
 
 
 async def test_a_lost_group_is_no_empty_queue(client: AsyncClient) -> None:
@@ -40,7 +43,6 @@ async def test_a_lost_group_is_no_empty_queue(client: AsyncClient) -> None:
     await client.command("XGROUP", "DESTROY", queue.keys["1"], "g")
     with pytest.raises(GroupMissingError):
         await client.call(queue.demand(5))
-    await client.aclose()
 
 
 async def test_only_who_beats_is_asked_to_drain_and_once(client: AsyncClient) -> None:
@@ -52,7 +54,6 @@ async def test_only_who_beats_is_asked_to_drain_and_once(client: AsyncClient) ->
     assert list((await client.call(queue.demand(5))).asked) == ["w:1"]
     assert await client.call(queue.release_from_drain(["w:1", "gone:2"])) == 1
     assert (await client.call(queue.demand(5))).asked == {}
-    await client.aclose()
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,7 @@ async def test_tasks_are_found_by_a_filter(redis_url: str) -> None:
 async def test_failures_are_grouped_by_type_exception_and_place(redis_url: str) -> None:
     """Each group names the filter that finds exactly its tasks."""
     app = shop(redis_url)
-    async with app, working(app, redis_url):
-        desk = Desk(redis_url)
+    async with app, working(app, redis_url), Desk(redis_url) as desk:
         for degrees in (1, 2, 3):
             await desk.submit("brew", {"degrees": degrees})
         await desk.submit("brew", {"degrees": "none"})
@@ -80,7 +79,6 @@ async def test_failures_are_grouped_by_type_exception_and_place(redis_url: str) 
         groups = await eventually(all_failed)
         found = {group.filter: [task async for task in app.inspect.tasks(group.filter)] for group in groups}
         only_dead = await app.inspect.errors("state:failed type:brew")
-        await desk.close()
     cold = groups[0]
     assert (cold.type, cold.exception, cold.place, cold.count) == (
         "brew",
@@ -104,8 +102,7 @@ async def test_failures_are_grouped_by_type_exception_and_place(redis_url: str) 
 
 async def test_workers_and_what_they_run(redis_url: str) -> None:
     app = shop(redis_url)
-    async with app, working(app, redis_url, concurrency=3, grace_s=0.0) as worker:
-        desk = Desk(redis_url)
+    async with app, working(app, redis_url, concurrency=3, grace_s=0.0) as worker, Desk(redis_url) as desk:
         task_id = await desk.submit("sleep")
 
         async def says_progress() -> bool:
@@ -113,7 +110,6 @@ async def test_workers_and_what_they_run(redis_url: str) -> None:
 
         await eventually(says_progress)
         [seen] = await app.inspect.workers(again_s=0.3)
-        await desk.close()
     [task] = seen.running
     assert seen.name == worker.name
     assert (seen.worker_id, seen.slots, seen.queues, seen.held) == ("test", 3, ("default",), 1)
@@ -126,13 +122,11 @@ async def test_workers_and_what_they_run(redis_url: str) -> None:
 
 async def test_a_worker_that_no_longer_beats_is_not_alive(redis_url: str) -> None:
     app = App("shop", url=redis_url)
-    async with app:
-        desk = Desk(redis_url)
+    async with app, Desk(redis_url) as desk:
         await desk.submit("sleep")
         await desk.client.call(desk.queue.init())
         await desk.client.call(desk.queue.beat("old", 1, b"no json"))
         await desk.client.call(desk.queue.cycle("older", 1))
         await desk.client.call(desk.queue.enlist())
         found = await app.inspect.workers(again_s=0.05)
-        await desk.close()
     assert [(seen.name, seen.alive, seen.held) for seen in found] == [("old", False, 0), ("older", False, 1)]

@@ -69,15 +69,13 @@ async def test_a_pause_and_a_limit_outlive_redis_and_its_workers(start_redis: St
         await api.ask("PATCH", "/api/v1/queues/default", json={"max_depth": 1})
     server.kill()
     server.start()
-    desk = Desk(server.url)
-    async with running(server.url) as api, working(app, server.url):
+    async with Desk(server.url) as desk, running(server.url) as api, working(app, server.url):
         queue = (await api.get("/api/v1/queues/default")).json
         assert queue["paused"] is True
         assert (await api.submit({"type": "greet", "payload": {}})).code == "queue_full"
         assert (await desk.look(task)).state is State.PENDING
         await api.ask("POST", "/api/v1/queues/default:resume")
         assert (await desk.ended(task)).state is State.COMPLETED
-    await desk.close()
 
 
 async def test_beats_go_on_while_a_stop_waits_for_a_task(desk: Desk, redis_url: str) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,13 @@ async def test_a_lost_script_cache_confirms_nothing(start_redis: Callable[..., R
     master = start_redis()
     replica = start_redis(replica_of=master)
     await asyncio.to_thread(await_true, lambda: replica.redis.info("replication")["master_link_status"] == "up")
-    client = AsyncClient(RedisSettings.parse(master.url, "the test"))
-    await client.call(QUEUE.submit([new_task()]), Replicated(1))
-    replica.freeze()
-    master.redis.script_flush()
-    with pytest.raises(DurabilityUnconfirmed):
-        await client.call(QUEUE.submit([new_task()]), Replicated(1), timeout_s=0.3)
-    replica.thaw()
-    await client.aclose()
+    async with aclosing(AsyncClient(RedisSettings.parse(master.url, "the test"))) as client:
+        await client.call(QUEUE.submit([new_task()]), Replicated(1))
+        replica.freeze()
+        master.redis.script_flush()
+        with pytest.raises(DurabilityUnconfirmed):
+            await client.call(QUEUE.submit([new_task()]), Replicated(1), timeout_s=0.3)
+        replica.thaw()
 
 
 def new_task() -> NewTask:
@@ -122,23 +122,20 @@ async def test_a_replica_is_away_for_both_clients(start_redis: Callable[..., Red
     replica = start_redis(replica_of=start_redis())
     await asyncio.to_thread(await_true, lambda: replica.redis.info("replication")["master_link_status"] == "up")
     settings = RedisSettings.parse(replica.url, "the test")
-    client, sync = AsyncClient(settings), SyncClient(settings)
-    with pytest.raises(StoreUnavailable):
-        await client.call(QUEUE.submit([new_task()]))
-    with pytest.raises(StoreUnavailable):
+    async with aclosing(AsyncClient(settings)) as client:
+        with pytest.raises(StoreUnavailable):
+            await client.call(QUEUE.submit([new_task()]))
+    with closing(SyncClient(settings)) as sync, pytest.raises(StoreUnavailable):
         await asyncio.to_thread(sync.call, QUEUE.submit([new_task()]))
-    sync.close()
-    await client.aclose()
 
 
 async def test_a_synchronous_client_does_not_take_fsync_on_trust(start_redis: Callable[..., RedisServer]) -> None:
     """A server that cannot keep that promise is refused before anything is stored, as the other client does."""
     server = start_redis()
-    sync = SyncClient(RedisSettings.parse(server.url, "the test"))
-    with pytest.raises(ConfigError, match="appendonly yes"):
+    client = SyncClient(RedisSettings.parse(server.url, "the test"))
+    with closing(client) as sync, pytest.raises(ConfigError, match="appendonly yes"):
         await asyncio.to_thread(sync.call, QUEUE.submit([new_task()]), Fsync())
     assert server.redis.dbsize() == 0
-    sync.close()
 
 
 # refusals
@@ -168,10 +165,9 @@ async def test_denied_commands_do_not_make_a_worker_spin(
 ) -> None:
     """Without the right to wait, or to claim, it reconnects ever more slowly and says why once."""
     server = start_redis(acl=["user default on nopass ~* &* +@all", f"user shop on >w0rd ~hr:* +@all {denied}"])
-    desk = Desk(server.url)
     app, _ = counting()
     with caplog.at_level(logging.INFO):
-        async with working(app, server.url_for("shop", "w0rd")):
+        async with Desk(server.url) as desk, working(app, server.url_for("shop", "w0rd")):
             await desk.submit("count")
 
             async def refused() -> bool:
@@ -183,7 +179,6 @@ async def test_denied_commands_do_not_make_a_worker_spin(
             after = server.redis.info("stats")["total_connections_received"]
     assert after - before < 10
     assert len([each for each in caplog.records if each.levelno >= logging.WARNING]) <= 4, caplog.text
-    await desk.close()
 
 
 async def test_fsync_without_an_aof_claims_nothing_and_says_what_to_set(
@@ -191,9 +186,9 @@ async def test_fsync_without_an_aof_claims_nothing_and_says_what_to_set(
 ) -> None:
     """As soon as the server can keep the promise, work goes on."""
     server = start_redis()
-    desk = Desk(server.url)
     app, runs = counting()
-    async with working(app, server.url, durability=Durabilities({"default": Fsync()})):
+    durability = Durabilities({"default": Fsync()})
+    async with Desk(server.url) as desk, working(app, server.url, durability=durability):
         task = await desk.submit("count")
 
         async def said() -> bool:
@@ -204,7 +199,6 @@ async def test_fsync_without_an_aof_claims_nothing_and_says_what_to_set(
         server.redis.config_set("appendonly", "yes")
         server.redis.config_set("appendfsync", "always")
         assert (await desk.ended(task)).state is State.COMPLETED
-    await desk.close()
 
 
 async def test_a_drain_hands_back_though_reports_cannot_be_confirmed(
@@ -354,17 +348,17 @@ async def test_one_slot_serves_two_queues_without_waiting_for_a_look(
     @app.task()
     async def note() -> None: ...
 
-    desks = [Desk(redis_url, name) for name in ("orders", "mails")]
-    for desk in desks:
-        await desk.submit("note")
-    backlog = [await desks[0].submit("note") for _ in range(30)]
-    async with working(app, redis_url, queues=shares("orders", "mails"), concurrency=1, beat_s=30, dead_after_s=100):
-        for desk in (desks[1], desks[0], desks[1]):
-            assert (await desk.ended(await desk.submit("note"))).state is State.COMPLETED
-        for task in backlog:
-            await desks[0].ended(task)
-    for desk in desks:
-        await desk.close()
+    async with Desk(redis_url, "orders") as orders, Desk(redis_url, "mails") as mails:
+        for desk in (orders, mails):
+            await desk.submit("note")
+        backlog = [await orders.submit("note") for _ in range(30)]
+        async with working(
+            app, redis_url, queues=shares("orders", "mails"), concurrency=1, beat_s=30, dead_after_s=100
+        ):
+            for desk in (mails, orders, mails):
+                assert (await desk.ended(await desk.submit("note"))).state is State.COMPLETED
+            for task in backlog:
+                await orders.ended(task)
 
 
 # promotions

@@ -85,8 +85,7 @@ async def test_consuming_again_within_2_s_of_a_restart(start_redis: object) -> N
     """Redis killed with -9 and started again with its AOF: what was queued is finished."""
     server: RedisServer = start_redis(appendfsync="always")  # type: ignore[operator]
     counting = Counting()
-    desk = Desk(server.url)
-    async with working(counting.app, server.url, concurrency=4) as worker:
+    async with Desk(server.url) as desk, working(counting.app, server.url, concurrency=4) as worker:
         await desk.ended(await desk.submit("count"))
         await asyncio.to_thread(server.kill)
 
@@ -98,7 +97,6 @@ async def test_consuming_again_within_2_s_of_a_restart(start_redis: object) -> N
         back = time.monotonic()
         await desk.ended(await desk.submit("count"))
         assert time.monotonic() - back < 2.0
-    await desk.close()
 
 
 async def test_a_dead_neighbours_tasks_are_taken_over(desk: Desk, redis_url: str) -> None:
@@ -258,14 +256,13 @@ async def test_full_memory_drains(start_redis: object) -> None:
 
     server: RedisServer = start_redis()  # type: ignore[operator]
     counting = Counting()
-    desk = Desk(server.url)
-    tasks = [await desk.submit("count") for _ in range(50)]
-    await desk.client.command("CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(StoreFull):
-        await desk.submit("count")
-    async with working(counting.app, server.url):
-        for task in tasks:
-            assert (await desk.ended(task)).state is State.COMPLETED
-        await desk.client.command("CONFIG", "SET", "maxmemory", "0")
-        assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED
-    await desk.close()
+    async with Desk(server.url) as desk:
+        tasks = [await desk.submit("count") for _ in range(50)]
+        await desk.client.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreFull):
+            await desk.submit("count")
+        async with working(counting.app, server.url):
+            for task in tasks:
+                assert (await desk.ended(task)).state is State.COMPLETED
+            await desk.client.command("CONFIG", "SET", "maxmemory", "0")
+            assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED

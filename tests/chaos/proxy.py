@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Self
+from typing import Final, Self
+
+ACCEPTING: Final = 5
+"""Turns of the loop, and one to spare, from a connection that is accepted to the one in which it is served."""
 
 
 class FaultProxy:
@@ -50,10 +53,14 @@ class FaultProxy:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
+        # A server that closes at once lets go of connections that it has just accepted, and asyncio leaves them open.
+        asyncio.get_running_loop().remove_reader(self._server.sockets[0])
         for event in (self._open, self._back, self._over):
             event.set()
         self.reset()
+        for _turn in range(ACCEPTING):
+            await asyncio.sleep(0)
+        self._server.close()
         if self._serving:
             await asyncio.wait(self._serving, timeout=5)
         await self._server.wait_closed()
@@ -109,6 +116,9 @@ class FaultProxy:
         return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over.is_set():
+            writer.transport.abort()
+            return
         serving = asyncio.current_task()
         assert serving is not None
         self._serving.add(serving)
