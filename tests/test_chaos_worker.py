@@ -17,7 +17,8 @@ from chaos.rounds import dice, rounds, tell
 from chaos.servers import SkewedServer, build_shim
 from conftest import StartRedis
 from headrace import App, Ctx, Retry
-from headrace.broker.connection import Connection, connect
+from headrace.broker.connecting import connect
+from headrace.broker.connection import Connection
 from headrace.errors import StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.runtime import reconnect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import replace
@@ -109,6 +110,40 @@ async def until_answered(ask: Callable[[], Awaitable[object]]) -> None:
             with suppress(StoreUnavailable):
                 answered = bool(await ask())
             assert time.monotonic() - began < 3
+
+
+async def test_silent_sentinels_keep_nobody_away(sentinels: SentinelSet) -> None:
+    """The first one listed is frozen and the second one dead: both clients get in, within what they wait anyhow."""
+    frozen, dead, _ = sentinels.sentinels
+    frozen.freeze()
+    dead.kill()
+    try:
+        async with client(sentinels.url) as one:
+            await until_answered(lambda: one.command("PING"))
+        with closing(SyncClient(settings(sentinels.url))) as sync:
+            await until_answered(lambda: asyncio.to_thread(sync.call, QUEUE.depth()))
+    finally:
+        frozen.ensure()
+        dead.ensure()
+
+
+async def test_sentinels_that_know_no_master_are_named(sentinels: SentinelSet) -> None:
+    """Each with what it says, or that it says nothing."""
+    frozen, dead, lives = sentinels.sentinels
+    frozen.freeze()
+    dead.kill()
+    try:
+        async with client(sentinels.url.replace("/mymaster/", "/other/")) as one:
+            with pytest.raises(StoreUnavailable) as raised:
+                await one.command("PING")
+    finally:
+        frozen.ensure()
+        dead.ensure()
+    said = raised.value.cause
+    assert said.startswith("no sentinel names a master: ")
+    assert f"{frozen.address} (no answer within 0.5 s)" in said
+    assert f"{dead.address} (Connection refused)" in said
+    assert f"{lives.address} (" in said and "No such master" in said
 
 
 async def test_nobody_there() -> None:

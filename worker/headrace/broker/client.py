@@ -11,7 +11,8 @@ from headrace.settings import Durability, Local
 
 from . import durability as durable
 from .broker import Call
-from .connection import Connection, connect
+from .connecting import connect
+from .connection import Connection
 
 R = TypeVar("R")
 LOCAL = Local()

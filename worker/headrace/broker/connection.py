@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import hiredis
 
 from headrace.errors import HeadraceError, StoreFull, StoreTimeout, StoreUnavailable
-from headrace.redis_settings import RedisSettings, Tls
+from headrace.redis_settings import RedisSettings
 
 from .broker import Call
-from .redis_py import sentinel_options
-from .scripts import all_scripts
 
 logger = logging.getLogger(__name__)
 
@@ -288,106 +282,3 @@ def by_word(text: str, where: str) -> HeadraceError:
     if word in _AWAY:
         return StoreUnavailable(where, text, answered=True)
     return RedisError(f"Redis at {where} refused a command: {text}")
-
-
-async def connect(settings: RedisSettings, name: str = "headrace") -> Connection:
-    """Connect, log in, and load the scripts. Raises StoreUnavailable or RedisError (wrong password, no rights)."""
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            connection = await _open(settings)
-    except (OSError, TimeoutError, ssl.SSLError) as error:
-        reason = _reason(error) or f"no connection within {settings.connect_timeout_s:g} s"
-        raise StoreUnavailable(str(settings), reason) from None
-    try:
-        await _greet(connection, name)
-    except StoreUnavailable as error:
-        connection.close("the greeting failed")
-        await connection.wait_closed()
-        raise _with_hint(error, settings) from None
-    except BaseException:
-        connection.close("the greeting failed")
-        await connection.wait_closed()
-        raise
-    return connection
-
-
-async def _open(settings: RedisSettings) -> Connection:
-    loop = asyncio.get_running_loop()
-    if settings.kind == "unix":
-        return (await loop.create_unix_connection(lambda: Connection(settings), settings.path))[1]
-    host, port = await _master(settings) if settings.kind == "sentinel" else (settings.host, settings.port)
-    context = tls_context(settings.tls) if settings.tls else None
-    return (await loop.create_connection(lambda: Connection(settings), host, port, ssl=context))[1]
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """What `Tls` says, as Python's ssl wants it."""
-    context = ssl.create_default_context(cafile=tls.ca or None)
-    context.check_hostname = tls.check_hostname
-    if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key or None)
-    return context
-
-
-async def _master(settings: RedisSettings) -> tuple[str, int]:
-    from redis.asyncio.sentinel import Sentinel
-    from redis.exceptions import RedisError as ClientError
-
-    sentinel = Sentinel(
-        list(settings.sentinels),
-        sentinel_kwargs=sentinel_options(settings),
-        socket_timeout=settings.connect_timeout_s / 2,
-    )
-    try:
-        host, port = await sentinel.discover_master(settings.master)
-        return str(host), int(port)
-    except ClientError as error:
-        raise OSError(f"no sentinel names a master: {error}") from None
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-
-
-def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavailable:
-    """A server that asks for a certificate lets in first, and ends the connection without a word."""
-    if error.answered or settings.tls is None or settings.tls.cert:
-        return error
-    said = f"{error.cause} (perhaps it asks for a client certificate: ssl_certfile and ssl_keyfile name none)"
-    return StoreUnavailable(error.where, said)
-
-
-def _reason(error: BaseException) -> str:
-    """Its words without numbers and without the address, which the message names; asyncio joins those of several."""
-    said = str(error)
-    numbers = dict.fromkeys(re.findall(r"\[Errno (\d+)\] Connect call failed", said))
-    return " and ".join(os.strerror(int(each)) for each in numbers) or re.sub(r"^\[Errno -?\d+\] ", "", said)
-
-
-async def _greet(connection: Connection, name: str) -> None:
-    settings = connection.settings
-    if settings.password:
-        login = (settings.username, settings.password) if settings.username else (settings.password,)
-        await connection.command("AUTH", *login)
-    if settings.db:
-        await connection.command("SELECT", settings.db)
-    await _identify(connection, name)
-    loads = [connection.command("SCRIPT", "LOAD", script.source) for script in all_scripts().values()]
-    await asyncio.gather(*loads)
-
-
-async def _identify(connection: Connection, name: str) -> None:
-    """Managed servers may refuse either command; both are for people, for the epoch and for WAITAOF only."""
-    with suppress(RedisError):
-        await connection.command("CLIENT", "SETNAME", name)
-    with suppress(RedisError):
-        text = (await connection.command("INFO", "server")).decode(errors="replace")
-        facts = dict(line.partition(":")[::2] for line in text.splitlines())
-        connection.run_id = facts.get("run_id", "").strip()
-        connection.version = parse_version(facts.get("redis_version", ""))
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """`redis_version` as numbers; zeros for what is none."""
-    numbers = [int(part) for part in re.findall(r"\d+", text)[:3]]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
-    return major, minor, patch

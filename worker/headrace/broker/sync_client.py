@@ -18,8 +18,8 @@ from headrace.settings import Durability, Fsync, Local
 from . import durability as durable
 from .broker import Call
 from .client import LOCAL
-from .connection import RedisError, by_word, parse_version
-from .redis_py import sentinel_options, tls_options
+from .connecting import parse_version
+from .connection import RedisError, by_word
 
 R = TypeVar("R")
 
@@ -114,14 +114,39 @@ def sync_redis(settings: RedisSettings) -> redis.Redis:
         "socket_timeout": settings.timeout_s,
         "socket_connect_timeout": settings.connect_timeout_s,
         "retry": Retry(NoBackoff(), 0),
-        **tls_options(settings),
+        **_tls_options(settings),
     }
     if settings.kind == "sentinel":
-        finder = Sentinel(
-            list(settings.sentinels), sentinel_kwargs=sentinel_options(settings), socket_timeout=settings.timeout_s
-        )
+        finder = Sentinel(list(settings.sentinels), sentinel_kwargs=_sentinel_options(settings))
         client: redis.Redis = finder.master_for(settings.master, **options)
         return client
     if settings.kind == "unix":
         return redis.Redis(unix_socket_path=settings.path, **options)
     return redis.Redis(host=settings.host, port=settings.port, **options)
+
+
+def _sentinel_options(settings: RedisSettings) -> dict[str, Any]:
+    """Who is reached over TLS has sentinels that are. They are asked in turn, beginning with the one that answered
+    last, so one that is silent must not hold up the others for long.
+    """
+    limit = settings.connect_timeout_s / 2
+    return {
+        "password": settings.sentinel_password or None,
+        "socket_timeout": limit,
+        "socket_connect_timeout": limit,
+        "retry": Retry(NoBackoff(), 0),
+        **_tls_options(settings),
+    }
+
+
+def _tls_options(settings: RedisSettings) -> dict[str, Any]:
+    """None for plain text."""
+    if settings.tls is None:
+        return {}
+    return {
+        "ssl": True,
+        "ssl_ca_certs": settings.tls.ca or None,
+        "ssl_certfile": settings.tls.cert or None,
+        "ssl_keyfile": settings.tls.key or None,
+        "ssl_check_hostname": settings.tls.check_hostname,
+    }

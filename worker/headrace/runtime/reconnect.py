@@ -8,7 +8,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from headrace.broker.connection import Connection, connect
+from headrace.broker.connecting import connect
+from headrace.broker.connection import Connection
 from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
 
