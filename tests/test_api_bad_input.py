@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -145,8 +146,6 @@ async def test_a_body_over_its_limit_is_413_with_the_limit_named(redis_url: str)
 
 async def test_a_body_that_comes_too_slowly_is_408(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """aiohttp would wait for ever; ours waits for a deadline, then says so and closes."""
-    import asyncio
-
     from headrace_api import body, tasks
 
     async def impatient(request: Any, limit: int) -> bytes:
@@ -161,6 +160,25 @@ async def test_a_body_that_comes_too_slowly_is_408(redis_url: str, monkeypatch: 
         writer.close()
     assert raw.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"body_timeout"' in raw
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"tasks?error=\xff", b"tasks?q=error:\xff", b"tasks?\xff=1", b"tasks?error=%FF", b"tasks?error=%ED%B3%BF",
+        b"errors?error=\xff", b"tasks/\xff", b"tasks/%ff", b"queues/\xff", b"events?type=\xff",
+    ],
+)  # fmt: skip
+async def test_bytes_of_an_address_that_are_no_text_harm_nobody(redis_url: str, target: bytes) -> None:
+    """They are refused, or taken for what they can stand for; and no later request gets an answer of theirs."""
+    async with running(redis_url) as api:
+        task_id = await api.submitted()
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"GET /api/v1/" + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        raw = await reader.read(4_000)
+        writer.close()
+        assert (await api.task(task_id))["status"] == "pending"
+    assert int(raw.split()[1]) in {200, 400, 404}, raw
 
 
 async def test_unknown_paths_and_methods_are_problem_documents(redis_url: str) -> None:

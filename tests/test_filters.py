@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -210,3 +211,13 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(InvalidFilter) as caught:
         Filter.parse("state:faild type:9 nothing:1")
     assert [each.pointer for each in caught.value.errors] == ["/state", "/type", "/nothing"]
+
+
+@pytest.mark.parametrize("text", ["error:\udcff", "args.\udcff:1", "\udcff:x", "\udcff:", "\udcff"])
+def test_what_is_no_text_is_refused_in_words_that_are(text: str) -> None:
+    """Half a character cannot be sent, neither to Redis nor in the answer."""
+    name, _, value = text.partition(":")
+    for read in (partial(Filter.parse, text), partial(Filter.from_query, {name: value})):
+        with pytest.raises(InvalidFilter, match="no valid Unicode") as caught:
+            read()
+        assert str(caught.value).encode()

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,22 @@ async def test_an_answer_that_raises_keeps_nobody_waiting(caplog: pytest.LogCapt
     connection.connection_lost(None)
     await asyncio.wait_for(connection.wait_closed(), WAIT_S)
     assert len(heard) == 1 and "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_what_cannot_be_sent_shifts_no_answer(many: bool) -> None:
+    """A text that is none (half a character) is refused, and whoever asks next hears its own answer."""
+    connection = Connection(RedisSettings())
+    connection.connection_made(Pipe())  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        if many:
+            await connection.calls([QUEUE.depth(), replace(QUEUE.depth(), args=("\udcff",))], 1)
+        else:
+            await connection.command("ECHO", "\udcff")
+    asked = asyncio.create_task(connection.command("ECHO", "mine"))
+    await asyncio.sleep(0)
+    feed(connection, b"+mine\r\n")
+    assert await asyncio.wait_for(asked, WAIT_S) == b"mine"
 
 
 async def test_a_lost_script_cache_confirms_nothing(start_redis: Callable[..., RedisServer]) -> None:

@@ -37,6 +37,7 @@ __all__ = [
 NAMES: Final = ("state", "type", "queue", "tag", "error", "exception", "place", "since", "until", "args")
 MAX_TERMS: Final = 50
 MAX_CHARS: Final = 4_096
+_NO_TEXT: Final = "it is no valid Unicode"
 
 
 class Argument(NamedTuple):
@@ -73,6 +74,8 @@ class Filter:
         """Read a filter's text; `now_ms` is what `2h` counts back from. Raises InvalidFilter."""
         if len(text) > MAX_CHARS:
             raise InvalidFilter([FieldError("", f"it has {len(text)} characters, the limit is {MAX_CHARS}")])
+        if not _is_unicode(text):
+            raise InvalidFilter([FieldError("", _NO_TEXT)])
         try:
             return cls(**_read(terms_of(text), now_ms))
         except NoTermError as error:
@@ -222,10 +225,10 @@ class _Reading:
 
     def take(self, term: Term) -> None:
         name, _, path = term.name.partition(".")
-        if not term.value:
+        if not _is_unicode(term.name + term.value):
+            self._refuse(name.encode(errors="backslashreplace").decode(), _NO_TEXT)
+        elif not term.value:
             self._refuse(term.name, "it has no value", f'write {term.name}:VALUE, with "…" around what has blanks')
-        elif not _is_unicode(term.name + term.value):
-            self._refuse(name, "it is no valid Unicode")
         elif name == "args":
             self._argument(term, path)
         elif path or name not in NAMES:

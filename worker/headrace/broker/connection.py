@@ -125,10 +125,12 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost is not None or self._transport is None:
             answer(self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
+        # First, for it refuses what is no text: an answer that nothing was asked for would be given the next reply.
+        packed = hiredis.pack_command(args)  # type: ignore[arg-type] # its stub says a tuple of one
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.append(answer)
-        self._transport.write(hiredis.pack_command(args))  # type: ignore[arg-type] # its stub says a tuple of one
+        self._transport.write(packed)
 
     def send_call(self, call: Call[Any], answer: Answer) -> None:
         """Send one script call. A server that lost its scripts gets the source, which is safe: it ran nothing."""
@@ -206,10 +208,11 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost is not None or self._transport is None:
             answers[0](self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
+        packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type] # as in `send`
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.extend(answers)
-        self._transport.write(b"".join(map(hiredis.pack_command, commands)))  # type: ignore[arg-type] # as in `send`
+        self._transport.write(packed)
 
     async def confirmed(self, call: Call[R], follow: Command, timeout_s: float) -> tuple[R, Any]:
         """A script's parsed reply, and the reply of the command that confirms it. Raises as `call` does."""
