@@ -179,6 +179,38 @@ async def test_a_frozen_server_is_a_timeout(start_redis: StartRedis) -> None:
         assert (await one.call(QUEUE.depth())).live == 0
 
 
+async def test_callers_that_leave_do_not_end_the_connecting(start_redis: StartRedis) -> None:
+    """Else callers with a deadline would never get in where that takes longer: they share one try and its outcome."""
+    server = start_redis()
+    before = server.redis.info("stats")["total_connections_received"]
+    async with client(server.url) as one:
+        server.freeze()
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await one.command("PING")
+        server.thaw()
+        assert await one.command("PING") == b"PONG"
+        assert server.redis.info("stats")["total_connections_received"] == before + 1
+
+
+@pytest.mark.parametrize("turns", [1, 2, 50])
+async def test_closing_ends_a_connecting_that_is_out(start_redis: StartRedis, turns: int) -> None:
+    """However far it is. It would open a connection that nobody closes; who waits for it hears of the end."""
+    server = start_redis()
+    server.freeze()
+    async with client(server.url) as one:
+        asked = asyncio.create_task(one.command("PING"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await one.aclose()
+        with pytest.raises(StoreUnavailable, match="closed while connecting"):
+            await asked
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        server.thaw()
+        assert await one.command("PING") == b"PONG", "a later call opens another"
+
+
 async def test_a_lost_script_cache_is_no_error(redis_url: str) -> None:
     """After SCRIPT FLUSH the source is sent; both clients go on."""
     async with client(redis_url) as one:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chaos.proxy import FaultProxy
 from conftest import StartRedis
 from headrace import App, QueueFull, StoreFull, TaskConflict
 from headrace.broker.broker import NewTask, Submitted
@@ -152,3 +153,19 @@ async def test_closing_waits_also_for_what_has_not_set_out_yet() -> None:
     await way.group_commit.aclose()
     assert (way.sizes, way.group_commit.busy) == ([1, 2, 1], False)
     await lone
+
+
+async def test_closing_an_app_first_stores_what_was_submitted(redis_server: RedisServer, redis_url: str) -> None:
+    """Else those who wait would try again, by a connection that nobody closes."""
+    async with FaultProxy(redis_server.port) as proxy:
+        app, count = counting(proxy.url)
+        async with app:
+            await count.aenqueue(0)
+            proxy.delay_s = 0.05
+            calls = [asyncio.create_task(count.aenqueue(number)) for number in range(3)]
+            await asyncio.sleep(0)  # they have set out
+        handles = await asyncio.gather(*calls)
+        assert len({handle.id for handle in handles}) == 3
+        async with asyncio.timeout(20):
+            while proxy._writers:  # noqa: ASYNC110 - it notices by itself
+                await asyncio.sleep(0.005)

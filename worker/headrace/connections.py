@@ -66,6 +66,14 @@ class _Loop:
             door = self._doors[step.queue.name] = GroupCommit(send, str(self.client.settings))
         return await door.submit(step.tasks)
 
+    async def aclose(self) -> None:
+        """Close the connections, when what was submitted is stored."""
+        await asyncio.gather(*(door.aclose() for door in self._doors.values()))
+        await asyncio.gather(*(watch.aclose() for watch in self.watches.values()))
+        if self.watchers is not None:
+            await self.watchers.aclose()
+        await self.client.aclose()
+
 
 class Connections:
     """Finds Redis and the settings when first used; carries out a client's steps for either kind of caller."""
@@ -227,7 +235,4 @@ class Connections:
     async def _leave(self) -> None:
         here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
-            await asyncio.gather(*(watch.aclose() for watch in here.watches.values()))
-            if here.watchers is not None:
-                await here.watchers.aclose()
-            await here.client.aclose()
+            await here.aclose()

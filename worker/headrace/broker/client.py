@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from headrace.errors import DurabilityUnconfirmed
+from headrace.errors import DurabilityUnconfirmed, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.settings import Durability, Local
 
@@ -25,7 +25,7 @@ class AsyncClient:
         self.settings = settings
         self._name = name
         self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Connection] | None = None
         self._checked: set[Durability] = set()
 
     async def connection(self) -> Connection:
@@ -33,11 +33,25 @@ class AsyncClient:
         current = self._connection
         if current is not None and current.lost is None:
             return current
-        async with self._connecting:
-            if self._connection is None or self._connection.lost is not None:
-                self._checked.clear()
-                self._connection = await connect(self.settings, self._name)
-            return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(), name="headrace-connect")
+            self._connecting.add_done_callback(self._connected)
+        connecting = self._connecting
+        await asyncio.wait({connecting})
+        if connecting.cancelled():
+            raise StoreUnavailable(str(self.settings), "closed while connecting")
+        return connecting.result()
+
+    async def _connect(self) -> Connection:
+        """In a task of its own: callers have deadlines, and one that leaves must not end it for the others."""
+        self._checked.clear()
+        self._connection = await connect(self.settings, self._name)
+        return self._connection
+
+    def _connected(self, connecting: asyncio.Task[Connection]) -> None:
+        self._connecting = None
+        if not connecting.cancelled():
+            connecting.exception()  # else asyncio complains of one that nobody waits for any more
 
     async def call(self, call: Call[R], durability: Durability = LOCAL, *, timeout_s: float | None = None) -> R:
         """Carry out one transition, confirmed as `durability` asks.
@@ -71,7 +85,10 @@ class AsyncClient:
             self._connection.give_up(seconds)
 
     async def aclose(self) -> None:
-        """Close the connection; a later call opens another."""
+        """Close the connection, also one that is being made; a later call opens another."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait({self._connecting})
         if self._connection is not None:
             self._connection.close()
             await self._connection.wait_closed()
