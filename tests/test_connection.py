@@ -211,6 +211,26 @@ async def test_closing_ends_a_connecting_that_is_out(start_redis: StartRedis, tu
         assert await one.command("PING") == b"PONG", "a later call opens another"
 
 
+async def test_callers_with_a_bound_of_their_own_are_not_left_with_a_deaf_connection(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """A firewall forgot it, and each caller is cancelled before the time-out: it is closed all the same."""
+    async with FaultProxy(redis_server.port) as proxy, client(proxy.url, timeout_s=0.3) as one:
+        await one.command("PING")
+        proxy.forget()
+
+        async def answered() -> bool:
+            try:
+                async with asyncio.timeout(0.1):
+                    return bool(await one.command("PING"))
+            except (TimeoutError, StoreUnavailable):
+                return False
+
+        async with asyncio.timeout(20):
+            while not await answered():
+                pass
+
+
 async def test_a_lost_script_cache_is_no_error(redis_url: str) -> None:
     """After SCRIPT FLUSH the source is sent; both clients go on."""
     async with client(redis_url) as one:

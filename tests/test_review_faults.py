@@ -115,6 +115,25 @@ async def test_what_cannot_be_sent_shifts_no_answer(many: bool) -> None:
     assert await asyncio.wait_for(asked, WAIT_S) == b"mine"
 
 
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_connection_that_is_deaf_is_closed_although_nobody_waits_any_more(answered: bool) -> None:
+    """Callers with a shorter bound of their own leave before its time-out, and would keep it for ever."""
+    connection = Connection(RedisSettings(timeout_s=0.02))
+    connection.connection_made(Pipe())  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await connection.command("PING")
+    if answered:
+        feed(connection, b"+PONG\r\n")
+        await asyncio.sleep(0.1)
+        assert connection.lost is None
+    else:
+        async with asyncio.timeout(WAIT_S):
+            while connection.lost is None:  # noqa: ASYNC110 - a closed pipe tells nobody
+                await asyncio.sleep(0.01)
+        assert "no answer within 0.02 s" in str(connection.lost)
+
+
 async def test_a_lost_script_cache_confirms_nothing(start_redis: Callable[..., RedisServer]) -> None:
     """The WAIT behind a call that did not run says nothing of the call that then runs."""
     master = start_redis()

@@ -113,7 +113,6 @@ class Store:
         except TimeoutError:
             error = StoreTimeout(str(self.settings), f"no answer within {limit_s:.2g} s")
             self._failed(error)
-            self._give_up_stalled(limit_s)
             raise error from None
         except HeadraceError as error:
             self._failed(error)
@@ -121,11 +120,6 @@ class Store:
         self.up = True
         self._buckets(name).observe(time.perf_counter() - began)
         return result
-
-    def _give_up_stalled(self, limit_s: float) -> None:
-        """What swallows all that is sent tells nobody. Half of the time, for the rest may have gone by connecting."""
-        for client in self._clients:
-            client.give_up(limit_s / 2)
 
     @property
     def _clients(self) -> tuple[AsyncClient, ...]:

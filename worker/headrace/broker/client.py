@@ -76,14 +76,6 @@ class AsyncClient:
         """One plain command."""
         return await (await self.connection()).command(*args, timeout_s=timeout_s)
 
-    def give_up(self, seconds: float) -> None:
-        """Close the connection if what was asked on it has had no answer for so long. A later call opens another.
-
-        For callers with a deadline of their own, at which a call is cancelled before its time-out would notice.
-        """
-        if self._connection is not None:
-            self._connection.give_up(seconds)
-
     async def aclose(self) -> None:
         """Close the connection, also one that is being made; a later call opens another."""
         if self._connecting is not None:

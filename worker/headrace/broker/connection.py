@@ -228,12 +228,15 @@ class Connection(asyncio.BufferedProtocol):
         return call.parse(reply), said
 
     async def _wait(self, start: Callable[[Answer], None], timeout_s: float | None) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        overdue: asyncio.TimerHandle | None = None
 
         def answer(reply: Any) -> None:
             if future.done():
-                return
-            if isinstance(reply, Exception):
+                if overdue is not None:
+                    overdue.cancel()
+            elif isinstance(reply, Exception):
                 future.set_exception(explain(reply, self.settings))
             else:
                 future.set_result(reply)
@@ -241,14 +244,16 @@ class Connection(asyncio.BufferedProtocol):
         start(answer)
         limit = self.settings.timeout_s if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as bound:
                 return await future
         except TimeoutError:
             # A late answer must not become the next caller's.
             self.close(f"no answer within {limit:g} s")
             raise StoreTimeout(str(self.settings), f"no answer within {limit:g} s") from None
         except asyncio.CancelledError:
-            future.cancel()
+            if future.cancelled():  # and not answered in the same moment
+                # Callers who are more impatient than the time-out would keep a connection that is deaf.
+                overdue = loop.call_at(bound.when() or 0.0, self.close, f"no answer within {limit:g} s")
             raise
 
     def close(self, reason: str = "closed", *, answered: bool = False) -> None:
