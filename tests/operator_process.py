@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import roles
 from control_plane import ControlPlane
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
@@ -35,7 +36,7 @@ def operator_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Until the block ends; it must not have ended by itself."""
     named = {f"HEADRACE_OPERATOR_{name.upper()}": str(value) for name, value in settings.items()}
-    environ = os.environ | {"HEADRACE_URL": redis} | named
+    environ = os.environ | {"HEADRACE_URL": roles.url_of("operator", redis)} | named
     program = [sys.executable, "-m", "headrace_cli", "operator", "--kubeconfig", str(kubeconfig)]
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import roles
 from control_plane import ControlPlane
 from headrace.broker.broker import Queue
 from headrace.broker.client import AsyncClient
@@ -183,7 +184,7 @@ async def operating(
             *program,
             "--log-format",
             "json",
-            env=os.environ | {"HEADRACE_URL": at.redis} | named,
+            env=os.environ | {"HEADRACE_URL": roles.url_of("operator", at.redis)} | named,
             stdout=out,
             stderr=out,
         )

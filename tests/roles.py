@@ -1,4 +1,5 @@
-"""`pytest --acl`: what our code opens from this process logs in as the user of its role, on every server of the tests.
+"""`pytest --acl`: what our code opens logs in as the user of its role, on every server of the tests, from this process
+and from those that it starts by `url_of`.
 
 The tests' own clients stay `default`, who may do anything: they empty Redis and look at its raw keys. After each test
 Redis must have refused nothing to one of our users, however the code took it.
@@ -41,6 +42,8 @@ OWN_USERS: Final = {
 """Tests that are not run under the users of the roles, and why."""
 _servers: WeakSet[RedisServer] = WeakSet()
 _application = "client"
+_least_rights = False
+"""Whether this run is one with --acl."""
 
 
 def serve_as(module: str) -> None:
@@ -54,6 +57,14 @@ def as_role(settings: RedisSettings, role: str) -> RedisSettings:
     if settings.password:
         return settings
     return replace(settings, username=f"headrace-{role}", password=PASSWORDS[role])
+
+
+def url_of(role: str, url: str) -> str:
+    """The address for a process of this role: with its login under --acl, unless the address has one."""
+    scheme, _, rest = url.partition("://")
+    if not _least_rights or "@" in rest:
+        return url
+    return f"{scheme}://headrace-{role}:{PASSWORDS[role]}@{rest}"
 
 
 def refused() -> list[str]:
@@ -80,7 +91,9 @@ def _running() -> list[RedisServer]:
 @contextmanager
 def logged_in() -> Iterator[None]:
     """While it lasts each part of our code is the user of its role, and each new server knows these users."""
+    global _least_rights  # noqa: PLW0603 - as the application's role, of the whole process
     with ExitStack() as stack:
+        _least_rights = True
         stack.enter_context(mock.patch.object(RedisServer, "__init__", _with_users(RedisServer.__init__)))
         for entry, role, at in (
             (Worker, "worker", 2),

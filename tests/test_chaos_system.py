@@ -1,135 +1,26 @@
-"""Failure modes of a whole system of processes: killed APIs and workers, frozen workers, failovers, and all at once."""
+"""Failure modes of a whole system of processes: killed APIs and workers, frozen workers, and all at once."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from chaos import ledger, look
-from chaos.checker import Facts, check
+from chaos.clients import post, verdict_on
 from chaos.rounds import dice, rounds, tell
 from chaos.soak import Options, soak
 from chaos.system import DEAD_AFTER_S, System
 from conftest import StartRedis
-from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
-from headrace.errors import HeadraceError
 from headrace.redis_settings import RedisSettings
-from headrace.settings import Replicated
-from headrace.task import Envelope, State, encode_envelope, new_id
+from headrace.task import State
 from headrace_cli.redis_binary import RedisBinary
-from redis_server import RedisServer, SentinelSet
 from worker_harness import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
-
-
-async def post(session: aiohttp.ClientSession, system: System, number: int, body: Any) -> str:
-    """Submit under a key of its own until it is answered with 201. Returns the id."""
-    headers = {"Idempotency-Key": f"key-{number}"}
-    for attempt in itertools.count():
-        url = system.urls[(number + attempt) % len(system.urls)]
-        try:
-            async with session.post(f"{url}/api/v1/tasks", json=body, headers=headers) as answer:
-                if answer.status == 201:
-                    return str((await answer.json())["task_id"])
-                assert answer.status in {429, 503}, await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            pass
-        await asyncio.sleep(0.05)
-    raise AssertionError("unreachable")
-
-
-async def verdict_on(system: System, redis: RedisServer, acked: list[str]) -> Any:
-    """Waits until all has ended."""
-    client = AsyncClient(RedisSettings.parse(redis.url, "the test"))
-    try:
-        assert await look.drained(client, 60)
-        ends = await look.ends_of(client, acked)
-        done = await look.completions(client)
-        return check(Facts(acked, (), ends, ledger.read(system.ledger), done))
-    finally:
-        await client.aclose()
-
-
-# F1
-
-
-def new() -> NewTask:
-    id_ = new_id()
-    return NewTask(id_, encode_envelope(Envelope(1, 1, id_, type="t", created_ms=1)), 1)
-
-
-async def failover_round(group: SentinelSet, rng: Any) -> tuple[int, int]:
-    """Submit with `replicated`, cut the replica off for a while, kill the master. Returns (acknowledged, lost)."""
-    queue, acked, stop = Queue("default"), list[str](), asyncio.Event()
-    settings = RedisSettings.parse(group.url, "the test")
-    clients = [AsyncClient(settings) for _ in range(4)]
-
-    async def submit(client: AsyncClient) -> None:
-        while not stop.is_set():
-            task = new()
-            try:
-                await client.call(queue.submit([task], touch=True), Replicated(1), timeout_s=0.2)
-                acked.append(task.id)
-            except HeadraceError:
-                await asyncio.sleep(0.01)
-
-    await clients[0].call(queue.init())
-    submitting = [asyncio.create_task(submit(client)) for client in clients]
-
-    async def enough() -> bool:
-        return len(acked) > 50
-
-    await eventually(enough)
-    await asyncio.sleep(rng.uniform(0.0, 0.4))
-    group.replica.freeze()
-    await asyncio.sleep(rng.uniform(0.1, 0.3))
-    group.replica.thaw()
-    await asyncio.sleep(rng.uniform(0.0, 0.2))
-    await asyncio.to_thread(group.master.kill)
-    stop.set()
-    await asyncio.gather(*submitting)
-    for client in clients:
-        await client.aclose()
-    looking = AsyncClient(settings)
-
-    async def promoted() -> bool:
-        try:
-            return await asyncio.to_thread(group.master_port) == group.replica.port and bool(
-                await looking.command("PING")
-            )
-        except HeadraceError:
-            return False
-
-    await eventually(promoted, 30)
-    found: list[Any] = []
-    for at in range(0, len(acked), 100):
-        some = await looking.call(queue.find(acked[at : at + 100]))
-        found += some
-    await looking.aclose()
-    return len(acked), found.count(None)
-
-
-@pytest.mark.timeout(900)
-async def test_a_failover_loses_nothing_that_was_acknowledged_as_replicated(redis_binary: RedisBinary) -> None:
-    """Sentinel promotes the replica after its link was cut and the master killed."""
-    rng, total = dice("failover"), 0
-    for _ in range(rounds(1, 20)):
-        group = SentinelSet(redis_binary)
-        await asyncio.to_thread(group.__enter__)
-        try:
-            acked, lost = await failover_round(group, rng)
-        finally:
-            await asyncio.to_thread(group.__exit__)
-        assert lost == 0, f"{lost} of {acked} acknowledged tasks are lost"
-        total += acked
-    tell(f"{total} acknowledged, none lost")
 
 
 # F10

@@ -28,6 +28,7 @@ HEADERS_S: Final = 10.0
 UNREAD_S: Final = 30.0
 """Seconds for which a client may take nothing of the answer that waits for it."""
 TICK_S: Final = 1.0
+LEAVE_TICK_S: Final = 0.02
 MAX_REFUSED: Final = 256
 """Connections over a limit that may wait for their answer; more are closed without one."""
 SPARE_FILES: Final = 512
@@ -76,6 +77,8 @@ class Connections:
     most_of_address: int
     refused: Counter[str] = field(default_factory=Counter)
     """Code of a problem → connections."""
+    leaving: bool = False
+    """Each answer from now on says that its connection is closed after it."""
     _all: set[Watched] = field(default_factory=set, repr=False)
     _waiting: set[Watched] = field(default_factory=set, repr=False)
     """Over a limit, and not answered yet."""
@@ -112,6 +115,16 @@ class Connections:
         self._of_address[address] -= 1
         if not self._of_address[address]:
             del self._of_address[address]
+
+    async def take_leave(self, within_s: float) -> None:
+        """Wait until all clients have heard so, but no longer than this: who is idle does not ask.
+
+        A connection that is closed with an answer that does not say it may have the next request on it already.
+        """
+        self.leaving = True
+        over = asyncio.get_running_loop().time() + within_s
+        while self._all and asyncio.get_running_loop().time() < over:  # noqa: ASYNC110 - it happens in the kernel
+            await asyncio.sleep(LEAVE_TICK_S)
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

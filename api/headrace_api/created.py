@@ -30,6 +30,7 @@ class Created(web.StreamResponse):
         self.request_id = b""
         self.more = b""
         """Whole lines of further headers."""
+        self._stays = True
         self._http: web.BaseRequest | None = None
 
     @property
@@ -38,7 +39,13 @@ class Created(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool:
-        return True
+        return self._stays
+
+    def force_close(self) -> None:
+        """Say that the connection is closed after this answer, and close it."""
+        if self._stays:
+            self._stays = False
+            add_header(self, "Connection", "close")
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Headers and body go out together, at the end."""

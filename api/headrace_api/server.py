@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 75.0
 """Seconds that a connection may be idle between two requests."""
+LEAVE_S: Final = 1.0
+"""Seconds in which kept connections, at a stop, hear with their next answer that they are closed after it."""
 STOP_S: Final = 20.0
 """Seconds that requests have to end when the process is told to stop."""
 _received: Final = web.RequestHandler.data_received
@@ -168,6 +170,8 @@ class Protocol(web.RequestHandler):
             name = request_id(request.headers.get("X-Request-Id"))
             problem: Problem = problem_of_http(resp)
             resp = problem.response(request.rel_url.raw_path, name)
+        if self._connections.leaving:
+            resp.force_close()
         return super().finish_response(request, resp, start_time)
 
 
@@ -199,9 +203,11 @@ async def serving(
     redis: RedisSettings,
     collectors: Iterable[Collector] = (),
     *,
+    leave_s: float = 0.0,
     stop_s: float = STOP_S,
 ) -> AsyncIterator[str]:
-    """The API while it runs, as `http://host:port`. At the end requests are finished and connections closed.
+    """The API while it runs, as `http://host:port`. At the end it listens no more, tells clients for `leave_s` to close
+    their connections, finishes requests and closes the connections that are left.
 
     Raises BadSetting if the address cannot be listened on.
     """
@@ -215,7 +221,12 @@ async def serving(
                 await _Site(runner, settings, connections).start()
             except OSError as error:
                 raise _refuse_address(settings, error) from None
-            yield f"http://{_host(settings.host)}:{runner.addresses[0][1]}"
+            try:
+                yield f"http://{_host(settings.host)}:{runner.addresses[0][1]}"
+            finally:
+                for site in tuple(runner.sites):
+                    await site.stop()
+                await connections.take_leave(leave_s)
     finally:
         await runner.cleanup()
 
@@ -238,7 +249,7 @@ async def serve(settings: ApiSettings, redis: RedisSettings, stop: asyncio.Event
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    async with serving(settings, redis) as url:
+    async with serving(settings, redis, leave_s=LEAVE_S) as url:
         logger.info("The API listens on %s, with %s", url, redis)
         if settings.auth == "none":
             logger.warning("HEADRACE_AUTH=none: everyone who reaches %s may submit and cancel tasks", url)

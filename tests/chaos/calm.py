@@ -24,7 +24,12 @@ class Watch:
     @property
     def own_s(self) -> float:
         """Not below 0: who waits for a CPU at once is counted twice."""
-        return max(0.0, self.wall_s - (_waited_s(self._pids) - self._waited))
+        return max(0.0, self.wall_s - self.waited_s)
+
+    @property
+    def waited_s(self) -> float:
+        """What they waited for a CPU, all together."""
+        return _waited_s(self._pids) - self._waited
 
 
 def _waited_s(pids: Collection[int]) -> float:

@@ -39,22 +39,30 @@ class FillableServer(RedisServer):
         return self._process is not None and self._process.poll() is None
 
 
+class Clock:
+    """The time of day of all processes that start with its `environ`; monotonic clocks go on."""
+
+    def __init__(self, library: Path, file: Path) -> None:
+        self._file = file
+        self.environ: Final = {"LD_PRELOAD": str(library), "SKEW_FILE": str(file)}
+        self.set(0.0)
+
+    def set(self, by_s: float) -> None:
+        """So much before or behind the true time."""
+        with self._file.open("r+b" if self._file.exists() else "w+b") as file:
+            file.write(struct.pack("q", round(by_s * 1_000_000)))
+
+
 class SkewedServer(RedisServer):
-    """Its time of day can be set; monotonic clocks go on."""
+    """Its time of day can be set."""
 
     def __init__(self, binary: RedisBinary, library: Path, **options: Unpack[Options]) -> None:
         super().__init__(binary, **options)
-        self._library = library
-        self._skew = self.folder / "skew"
-        self.set_clock(0.0)
-
-    def set_clock(self, by_s: float) -> None:
-        """So much before or behind the true time."""
-        with self._skew.open("r+b" if self._skew.exists() else "w+b") as file:
-            file.write(struct.pack("q", round(by_s * 1_000_000)))
+        self._clock = Clock(library, self.folder / "skew")
+        self.set_clock = self._clock.set
 
     def _command(self) -> list[str]:
-        preload = [f"LD_PRELOAD={self._library}", f"SKEW_FILE={self._skew}"]
+        preload = [f"{name}={value}" for name, value in self._clock.environ.items()]
         return ["/usr/bin/env", *preload, *super()._command()]
 
 

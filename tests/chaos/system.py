@@ -16,6 +16,7 @@ import aiohttp
 from command_line import HEADRACE, PATIENCE_S, clean_environ
 from headrace_cli.child import Guard
 from headrace_cli.ports import free_port
+from roles import url_of
 
 from . import ledger
 from .ledger import VARIABLE
@@ -54,6 +55,10 @@ class Program:
         """From its next start on code is looked for in `path` first, before where this process would look."""
         parts = (path, str(TESTS), self._given_path)
         self._environ["PYTHONPATH"] = os.pathsep.join(filter(None, parts))
+
+    def give(self, environ: Mapping[str, str]) -> None:
+        """From its next start on."""
+        self._environ |= environ
 
     def start(self) -> None:
         assert self._process is None, f"{self.name} runs already"
@@ -107,14 +112,15 @@ class System:
 
     def __init__(self, url: str, folder: Path, *, apis: int = 1, workers: int = 2, **environ: str) -> None:
         self.ledger = folder / "ledger"
-        common = {"HEADRACE_URL": url, "HEADRACE_LOG_LEVEL": "warning", **environ}
+        common = {"HEADRACE_LOG_LEVEL": "warning", **environ}
         ports = [free_port() for _ in range(apis)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.apis = [
-            Program(f"api-{number}", ["api"], {**common, "PORT": str(port)}, folder)
+            Program(f"api-{number}", ["api"], {**common, "HEADRACE_URL": url_of("api", url), "PORT": str(port)}, folder)
             for number, port in enumerate(ports)
         ]
         of_workers = {
+            "HEADRACE_URL": url_of("worker", url),
             VARIABLE: str(self.ledger),
             "HEADRACE_METRICS_PORT": "0",
             "HEADRACE_BEAT_S": "0.5",

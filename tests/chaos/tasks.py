@@ -56,6 +56,15 @@ def process(ctx: Ctx[Writer], ms: int = 0, failures: int = 0) -> list[int]:
 
 
 @app.task(retry=AGAIN)
+def stone(ctx: Ctx[Writer], s: int) -> list[int]:
+    """Its first attempt lets nothing else of its worker run for so many seconds: C code that keeps the GIL."""
+    ctx.deps.begin(ctx.id, ctx.token)
+    if ctx.attempt == 1:
+        ctypes.PyDLL(None).sleep(s)
+    return _end(ctx, 0)
+
+
+@app.task(retry=AGAIN)
 async def pill(ctx: Ctx[Writer], how: str) -> None:
     """Ends its worker, or keeps it from ever doing anything else."""
     ctx.deps.begin(ctx.id, ctx.token)
