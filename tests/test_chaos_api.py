@@ -161,7 +161,7 @@ async def at_work(system: System, count: int) -> AsyncIterator[list[Faithful]]:
 @pytest.mark.timeout(600)
 async def test_a_roll_out_of_two_apis_breaks_no_request(start_redis: StartRedis, tmp_path: Path) -> None:
     """Each in turn is told to stop under load and started again: no connection ends with a request on it."""
-    redis, turns = start_redis(), rounds(4, 60)
+    redis, turns = start_redis(), rounds(4, 20)
     async with (
         System(redis.url, tmp_path, apis=2, workers=0) as system,
         at_work(system, 8) as clients,

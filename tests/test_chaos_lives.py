@@ -53,7 +53,7 @@ async def held_by(client: AsyncClient, worker: Program) -> set[tuple[str, bytes]
 @pytest.mark.timeout(900)
 async def test_kill_9_makes_no_more_run_again_than_was_in_flight(start_redis: StartRedis, tmp_path: Path) -> None:
     """Two workers under load are killed in turn; what each held at its death, and nothing else, may run once more."""
-    redis, rng, kills = start_redis(appendfsync="always"), dice("kill -9"), rounds(3, 40)
+    redis, rng, kills = start_redis(appendfsync="always"), dice("kill -9"), rounds(3, 20)
     held = set[tuple[str, bytes]]()
     async with (
         System(redis.url, tmp_path, workers=2, HEADRACE_CONCURRENCY=str(SLOTS)) as system,
