@@ -19,12 +19,16 @@ import pytest
 from chaos.system import Program
 from command_line import run
 from conftest import StartRedis
+from control_plane import ControlPlane
 from headrace_cli.ports import free_port
+from operator_yard import Yard, operating, seconds_until, yard
 from redis_server import RedisServer
 
 PASSWORD: Final = "pass/word-canary-51c7@x"
 TOKEN: Final = "token-canary-8d02-0123456789abcdef"
 PAYLOAD: Final = "payload-canary-3e9a"
+TRACE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE: Final = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 TASKS: Final = """
 import asyncio, os
 from headrace import App, Permanent
@@ -105,11 +109,18 @@ class Shop:
         ]
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, token: str = TOKEN, raw: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str = TOKEN,
+        raw: bytes | None = None,
+        trace: str = TRACE,
     ) -> tuple[int, Any]:
         """One request, whose answer is kept."""
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "traceparent": trace}
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, self.url + path, data=data, headers=headers) as answer,
@@ -165,6 +176,9 @@ async def everything_happens(shop: Shop) -> None:
     assert (await shop.ask("POST", "/api/v1/tasks", raw=f'{{"type": "keep", {PAYLOAD}'.encode()))[0] == 400
     assert (await shop.ask("GET", "/api/v1/stats", token=TOKEN[:-1]))[0] == 401
     await shop.ask("GET", f"/api/v1/stats?token={TOKEN}", token="")
+    for misplaced in (TOKEN, f"00-{PAYLOAD}-00f067aa0ba902b7-01"):
+        body = {"type": "keep", "payload": {"secret": "none"}}
+        assert (await shop.ask("POST", "/api/v1/tasks", body, trace=misplaced))[0] == 201
     for path in (
         f"/api/v1/tasks/{ids[0]}/events?seconds=0.1",
         "/api/v1/events?seconds=0.1",
@@ -199,11 +213,15 @@ async def redis_goes_away(shop: Shop) -> None:
     await asyncio.to_thread(shop.redis.start)
 
 
+def with_a_wrong_one(url: str) -> str:
+    """The address with another password, which holds the right one."""
+    return url.replace(quote(PASSWORD, safe=""), quote(f"{PASSWORD}-wrong", safe=""))
+
+
 def commands(shop: Shop) -> dict[str, str]:
     """What people's commands print, with the right password and with a wrong one."""
     found = {}
-    wrong = shop.redis.url.replace(quote(PASSWORD, safe=""), quote(f"{PASSWORD}-wrong", safe=""))
-    for url in (shop.redis.url, wrong):
+    for url in (shop.redis.url, with_a_wrong_one(shop.redis.url)):
         for arguments in (("queue", "ls"), ("worker", "--app", "secret_tasks:nothing"), ("types",)):
             done = run(*arguments, cwd=shop.folder, HEADRACE_URL=url)
             found[f"{arguments} {done.returncode}"] = done.stdout + done.stderr
@@ -221,11 +239,61 @@ async def test_secrets_are_found_nowhere(shop: Shop) -> None:
         await asyncio.to_thread(program.stop)
     logs = {program.name: program.log.read_text() for program in shop.programs}
     assert '"level"' in logs["worker"] and "no luck" in logs["worker"], "there is something to look at"
+    assert TRACE_ID in logs["worker"], "what is traced is said, and looked through too"
     assert told(PAYLOAD, shop.said.tasks), "the canary was there"
     everywhere = shop.said.others | logs | printed
     assert told(PAYLOAD, everywhere) == []
     assert told(TOKEN, everywhere | shop.said.tasks) == []
     assert told(PASSWORD, everywhere | shop.said.tasks) == []
+
+
+# the operator
+
+
+async def seen_in(at: Yard) -> dict[str, str]:
+    """All that people see of the pool: its status, its Events, what was made for it."""
+    kinds = ("workerpools", "events", "deployments", "pods", "poddisruptionbudgets")
+    return {kind: json.dumps(await at.all(kind)) for kind in kinds}
+
+
+async def reachable(at: Yard, status: str) -> None:
+    """Until the pool's condition says so, and an Event has told of something."""
+
+    async def told_so() -> bool:
+        return (await at.condition("QueueReachable")).get("status") == status and bool(await at.all("events"))
+
+    await seconds_until(told_so, f"QueueReachable {status}")
+
+
+async def metrics_of(port: int) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        return await answer.text()
+
+
+@pytest.mark.slow
+async def test_the_operator_tells_no_password(plane: ControlPlane, start_redis: StartRedis, tmp_path: Path) -> None:
+    """Neither a wrong one, nor the right one at work, nor when Redis goes away: in its log, metrics and pools."""
+    redis, log, port = start_redis(password=PASSWORD), tmp_path / "log", free_port()
+    everywhere: dict[str, str] = {}
+
+    async with yard(plane, redis.url) as at:
+        await at.submit(60)
+        for name, url in (("wrong", with_a_wrong_one(redis.url)), ("right", redis.url)):
+            at.redis = url
+            async with operating(plane.kubeconfig(), at, log, log_level="debug", metrics_port=str(port)):
+                await at.pool()
+                await reachable(at, "False" if name == "wrong" else "True")
+                everywhere |= {f"{name} {kind}": text for kind, text in (await seen_in(at)).items()}
+                everywhere[f"{name} metrics"] = await metrics_of(port)
+                if name == "right":
+                    await asyncio.to_thread(redis.kill)
+                    await reachable(at, "False")
+                    everywhere |= {f"away {kind}": text for kind, text in (await seen_in(at)).items()}
+                    await asyncio.to_thread(redis.start)
+    everywhere["log"] = log.read_text()
+    assert '"level"' in everywhere["log"] and "redis://" in everywhere["log"], "there is something to look at"
+    assert "QueueReachable" in everywhere["wrong workerpools"]
+    assert told(PASSWORD, everywhere) == []
 
 
 def test_the_search_finds_every_spelling() -> None:
