@@ -208,6 +208,10 @@ class Lookers:
     def __init__(self, world: World, life: int) -> None:
         self._world = world
         self._client = Client(world, life)
+        self.kept: dict[str, set[Place]] = {}
+
+    def keep(self, name: str, places: Iterable[Place]) -> None:
+        """There is nothing to forget."""
 
     def client(self, name: str) -> Client:
         return self._client

@@ -122,12 +122,18 @@ def _check_awake(world: World) -> None:
             assert pool.deployment.replicas, f"{pool.queue.pending} tasks wait, and {name} stays at zero"
 
 
+def _capped(world: World, name: str, replicas: int) -> int:
+    steering = world.steering(name)
+    assert steering is not None
+    return replicas if steering.granted is None else min(replicas, steering.granted)
+
+
 def check_end(world: World) -> None:
     """Nothing is left of all that happened."""
     for name, pool in world.pools.items():
         spec = read_spec(world.plan.specs[name])
         external = spec.mode == "External"
-        least = spec.replicas if external else spec.scaling.min_replicas
+        least = _capped(world, name, spec.replicas) if external else spec.scaling.min_replicas
         assert pool.deployment is not None, f"{name} is not there"
         if not external or spec.replicas:
             assert not _enough(world, name), f"{pool.queue.pending} tasks of {name} were never run"

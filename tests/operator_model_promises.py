@@ -136,24 +136,26 @@ class Promises:
             assert spec.mode in {Mode.AUTO, Mode.EXTERNAL}, f"a write in mode {spec.mode}"
             self._check_bounds(spec, before, replicas, steering.granted)
         if any(not isinstance(self._look.get(place), Demand) for place in steering.places()):
-            self._check_blind(spec, before, replicas)
+            self._check_blind(spec, before, replicas, steering.granted)
         if replicas < before:
             self._check_restart(spec, before, replicas, steering.granted)
             self._excuse(pool)
 
     def _check_bounds(self, spec: PoolSpec, before: int, after: int, granted: int | None) -> None:
         if spec.mode is Mode.EXTERNAL:
+            assert granted is None or after <= granted or after < before, f"{before} → {after}, granted {granted}"
             return
         least, most = limits_of(_bare(spec), self._world.now_s)
         least, most = (least, most) if granted is None else (min(least, granted), min(most, granted))
         assert after >= least or after > before, f"{before} → {after} is below {least}"
         assert after <= most or after < before, f"{before} → {after} is above {most}"
 
-    def _check_blind(self, spec: PoolSpec, before: int, after: int) -> None:
+    def _check_blind(self, spec: PoolSpec, before: int, after: int, granted: int | None) -> None:
         self._world.counts["scaled blindly"] += 1
         least, most = limits_of(_bare(spec), self._world.now_s)
         allowed = {least, min(most, spec.scaling.fallback.replicas)}
         allowed |= {spec.replicas} if spec.mode is Mode.EXTERNAL else set()
+        allowed |= set() if granted is None else {min(each, granted) for each in allowed}
         assert after > before, "a pool shrinks while its queues cannot be read"
         assert after in allowed, "a pool grows to a number that nobody named"
 

@@ -174,6 +174,12 @@ def test_a_grant_caps() -> None:
     assert (decision.replicas, decision.reason) == (4, Reason.CAPPED)
 
 
+def test_a_grant_caps_a_number_that_somebody_names_too() -> None:
+    decision = decide(pool(mode="External", replicas=9), seen(granted=4), LONG_AGO, moment())
+    assert (decision.replicas, decision.reason, decision.limited) == (4, Reason.CAPPED, True)
+    assert decide(pool(mode="External", replicas=4), seen(granted=4), LONG_AGO, moment()).reason is Reason.EXTERNAL
+
+
 def test_queues_are_summed_each_by_its_own_target() -> None:
     spec = pool(queues=[{"name": "fast", "targetQueueWaitSeconds": 2}, {"name": "slow", "targetQueueWaitSeconds": 200}])
     load = (QueueLoad("fast", 20, task_s=1.0), QueueLoad("slow", 1_000, task_s=1.0))

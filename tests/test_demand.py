@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
@@ -66,6 +68,9 @@ async def test_only_who_beats_is_asked_to_drain_and_once(client: AsyncClient) ->
             WorkerBeat(9, 1, mean_s=0.04, types=(TypeTime("a", 0.8, 0.0205), TypeTime("b", 0.2))),
         ),
         ("9 1 - 40 what=ever a=20:800", WorkerBeat(9, 1, mean_s=0.04, types=(TypeTime("a", 0.8, 0.02),))),
+        ("9 1 - nan a=inf:800 b=-5:200", WorkerBeat(9, 1, types=(TypeTime("a", 0.8), TypeTime("b", 0.2)))),
+        ("9 1 - 1e300 a=20:1001 b=20:-1", WorkerBeat(9, 1)),
+        ("9 -1 d 40", WorkerBeat(0, 1)),
         ("12", WorkerBeat(12, 1)),
         ("?nonce", WorkerBeat(0, 1)),
         ("12 x d", WorkerBeat(0, 1)),
@@ -74,6 +79,28 @@ async def test_only_who_beats_is_asked_to_drain_and_once(client: AsyncClient) ->
 )
 def test_a_beat_that_does_not_say_counts_as_busy(text: str, beat: WorkerBeat) -> None:
     assert parse_beat(text) == beat
+
+
+FIGURES = st.sampled_from(["0", "1", "-1", "40", "800", "nan", "inf", "-inf", "1e300", "9" * 400, "", "-", "x"])
+WORDS = st.one_of(FIGURES, st.builds("t={}:{}".format, FIGURES, FIGURES))
+
+
+@given(st.lists(WORDS, max_size=7).map(" ".join))
+def test_no_beat_says_what_nobody_can_reckon_with(text: str) -> None:
+    beat = parse_beat(text)
+    figures = [beat.running, beat.mean_s or 0, *(each.share for each in beat.types)]
+    figures += [each.seconds or 0 for each in beat.types]
+    assert all(0 <= each <= 366 * 24 * 3_600 for each in figures), beat
+
+
+async def test_a_request_to_drain_that_cannot_be_read_is_one_of_just_now(client: AsyncClient) -> None:
+    queue = Queue("default")
+    await client.call(queue.init())
+    await client.call(queue.beat("w:1", "7 0 d"))
+    await client.command("HSET", queue.keys["drain"], "w:1", "", "w:2", "x 1", "w:3", "9" * 400, "w:4", "5 x")
+    seen = await client.call(queue.demand(5))
+    assert seen.asked == dict.fromkeys(["w:1", "w:2", "w:3", "w:4"], 0.0)
+    assert seen.answered("w:1")
 
 
 def test_a_beat_reads_back() -> None:

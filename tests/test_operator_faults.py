@@ -219,6 +219,47 @@ async def test_a_write_without_an_answer_is_looked_up_before_anything_else(scene
     await pool.tick()
     assert looked == [KEY]
     assert pool.cluster.scalings == [1]
+    assert pool.told == ["WokeFromZero"], "it was ours, and nobody else's"
+    assert pool.condition("ReplicasOwned") == {}
+    assert "lastScaleTime" in pool.cluster.statuses["emails"]
+
+
+async def test_a_write_that_was_lost_on_its_way_hides_no_other_writer(scene: Opener) -> None:
+    pool = scene()
+    await pool.submit(10)
+
+    async def lose(*_: Any) -> None:
+        raise ClusterError("no answer")
+
+    pool.cluster.scale = lose  # type: ignore[assignment,method-assign]
+    await pool.tick()
+    pool.cluster.fleets[KEY] = replace(pool.cluster.fleets[KEY], asked_for=7)
+    await pool.tick()
+    assert "ReplicasConflict" in pool.told
+    assert "0 to 7" in pool.condition("ReplicasOwned")["message"]
+
+
+@pytest.mark.parametrize("lost", ["the answer", "the marks"])
+async def test_a_step_counts_for_the_limits_also_if_the_rest_of_it_failed(scene: Opener, lost: str) -> None:
+    one_a_minute = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}
+    behavior = {**AT_ONCE["behavior"], "scaleUp": one_a_minute}  # type: ignore[dict-item]
+    pool = scene(scaling={**AT_ONCE, "minReplicas": 1, "behavior": behavior})
+    await pool.tick()
+    await pool.tick(61)
+    scale, fleet = pool.cluster.scale, pool.cluster.fleets[KEY]
+
+    async def lose_the_answer(key: Key, replicas: int, fleet: Fleet) -> None:
+        await scale(key, replicas, fleet)
+        raise ClusterError("no answer")
+
+    if lost == "the answer":
+        pool.cluster.scale = lose_the_answer  # type: ignore[method-assign]
+    else:
+        pool.cluster.fleets[KEY] = replace(fleet, pods=tuple(replace(pod, cheap=True) for pod in fleet.pods))
+        pool.cluster.mark = refuse  # type: ignore[method-assign]
+    await pool.submit(1_000)
+    await pool.ticks(4)
+    assert pool.cluster.scalings == [1, 2]
 
 
 async def test_an_older_resource_does_not_come_back(scene: Opener) -> None:

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 from headrace.redis_settings import RedisSettings
 from headrace_operator.caps import Caps
+from headrace_operator.fleet import Key
 from headrace_operator.kube import KubeCluster, Watched
-from headrace_operator.looker import Looker
+from headrace_operator.looker import Looker, Place
 from headrace_operator.loop import ControlLoop
 from headrace_operator.metrics import registry_of
 from headrace_operator.requests import Requests
-from operator_kit import MemoryCluster, resource
+from operator_kit import KEY, MemoryCluster, resource
 
 
 async def test_the_operator_says_what_runs_and_which_redis_it_reaches(redis_url: str) -> None:
@@ -41,6 +42,13 @@ async def test_the_operator_says_what_runs_and_which_redis_it_reaches(redis_url:
         ticks = samples["headrace_operator_reconcile_total", None].value
         assert samples["headrace_operator_reconcile_duration_seconds_count", None].value == ticks >= 1
         assert samples["headrace_operator_reconcile_duration_seconds_sum", None].value > 0
+        gone = Place("away", "default", "default")
+        queue = looker.queue(gone)
+        loop.lost_pool(Key(KEY.namespace, "away"))
+        await loop.tick()
+        await loop.settled()
+        assert loop.redis_up == {"default": True}, "an alert about a Redis that nobody names would never end"
+        assert looker.queue(gone) is not queue, "nothing of it is kept"
     finally:
         await loop.aclose()
         await looker.aclose()

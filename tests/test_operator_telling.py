@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -134,6 +135,22 @@ async def test_a_pool_that_was_never_valid_is_told_until_it_is(scene: Opener) ->
     await pool.ticks(3)
     assert pool.condition("Ready")["reason"] == "Idle"
     assert pool.loop.unreadable == 0
+
+
+async def test_what_cannot_be_told_is_tried_more_and_more_seldom(
+    scene: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, asked = scene(), list[float]()
+
+    async def no(*_: Any) -> None:
+        asked.append(pool.now.s)
+        raise ClusterError("the API server does not answer")
+
+    pool.loop.lost_pool(next(iter(pool.loop.pools)))
+    monkeypatch.setattr(pool.cluster, "show", no)
+    pool.loop.saw_pool(wrong(1))
+    await pool.ticks(150)
+    assert [late - early for early, late in pairwise(asked)] == [1, 2, 4, 8, 16, 32, 60]
 
 
 async def test_what_was_told_before_a_restart_is_not_told_again(scene: Opener) -> None:

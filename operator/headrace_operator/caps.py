@@ -16,18 +16,21 @@ class Caps:
     namespace: int = 0
 
 
-def share(caps: Caps, wanted: Mapping[Key, int]) -> dict[Key, int]:
+def share(caps: Caps, wanted: Mapping[Key, int], held: Mapping[Key, int]) -> dict[Key, int]:
     """What each pool may have; pools that no cap concerns are left out.
 
-    The largest wishes are cut first, down to a common height: a small pool does not starve beside a large one.
+    `held`: what other pools have, whose number is not ours to write; it is theirs before anything is shared. Then the
+    largest wishes are cut first, down to a common height: a small pool does not starve beside a large one.
     """
     granted: dict[Key, int] = {}
     if caps.namespace:
         for namespace in {key.namespace for key in wanted}:
             own = {key: n for key, n in wanted.items() if key.namespace == namespace}
-            granted.update(level(own, caps.namespace))
+            taken = sum(n for key, n in held.items() if key.namespace == namespace)
+            granted.update(level(own, max(0, caps.namespace - taken)))
     if caps.cluster:
-        granted = level({key: min(n, granted.get(key, n)) for key, n in wanted.items()}, caps.cluster)
+        left = max(0, caps.cluster - sum(held.values()))
+        granted = level({key: min(n, granted.get(key, n)) for key, n in wanted.items()}, left)
     return granted
 
 

@@ -79,9 +79,9 @@ def decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> 
     if spec.mode is Mode.PAUSED:
         return Decision(current, current, Reason.PAUSED, f"mode Paused: stays at {current}")
     if spec.mode is Mode.EXTERNAL:
-        return Decision(
-            spec.replicas, spec.replicas, Reason.EXTERNAL, f"mode External: spec.replicas is {spec.replicas}"
-        )
+        asked = spec.replicas
+        external = Decision(asked, asked, Reason.EXTERNAL, f"mode External: spec.replicas is {asked}")
+        return _capped(external, observed.granted)
     limits = bounds(spec.scaling, at.wall)
     if isinstance(observed.queues, Unreadable):
         return _bounded(_blind(spec, observed, observed.queues, history), limits, observed)
@@ -227,10 +227,13 @@ def _bounded(decision: Decision, limits: Bounds, observed: Observed) -> Decision
         decision = decision.because(limits.least, Reason.MIN_REPLICAS, f"raised to minReplicas {limits.least}{by}")
     elif want > limits.most:
         decision = decision.because(limits.most, Reason.MAX_REPLICAS, f"capped by maxReplicas {limits.most}{by}")
-    granted = observed.granted
-    if granted is not None and decision.replicas > granted:
-        decision = decision.because(granted, Reason.CAPPED, f"the caps of namespace and cluster leave {granted}")
-    return decision
+    return _capped(decision, observed.granted)
+
+
+def _capped(decision: Decision, granted: int | None) -> Decision:
+    if granted is None or decision.replicas <= granted:
+        return decision
+    return decision.because(granted, Reason.CAPPED, f"the caps of namespace and cluster leave {granted}")
 
 
 def _blind(spec: PoolSpec, observed: Observed, unreadable: Unreadable, history: History) -> Decision:

@@ -45,6 +45,15 @@ class Step:
     at: Moment
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A change of the number, and why."""
+
+    before: int
+    after: int
+    decision: Decision
+
+
 Tell = Callable[[Cluster, News, Moment], Awaitable[None]]
 
 
@@ -56,68 +65,76 @@ class Hands:
         self._troubles = found
         self._tell = tell
         self._guards = Guards()
-        self._expected: int | None = None
-        """The number as this process last wrote or saw it."""
+        self.number: int | None = None
+        """As this process last wrote or saw it."""
         self._conflict_s = float("-inf")
         self._unsettled_s = float("-inf")
         """When the cluster was last known to act by an earlier number, or may have."""
-        self._unsure = False
-        """The last write of the number had no answer: nobody knows whether it was done."""
+        self._unsure: Write | None = None
+        """The last one had no answer: nobody knows whether it was done."""
         self.last_scale: datetime | None = None
         self.scalings: Counter[tuple[str, str]] = Counter()
         """(up or down, reason) → changes of the number."""
 
-    async def make_sure(self, cluster: Cluster) -> None:
-        """Before anything is decided: what the number is, if that is not known."""
-        if self._unsure:
-            await cluster.look_again(self._key)
-            self._unsure = False
+    async def make_sure(self, cluster: Cluster, at: Moment) -> int:
+        """Before anything is decided: what the number is, if that is not known. By how much our write changed it."""
+        if (lost := self._unsure) is None:
+            return 0
+        await cluster.look_again(self._key)
+        self._unsure = None
+        if cluster.fleet(self._key).asked_for != lost.after:
+            return 0
+        await self._wrote(lost, cluster, at)
+        return lost.after - lost.before
 
     def watch_number(self, mode: Mode, fleet: Fleet, at: Moment) -> None:
         """Whether somebody else wrote it, and whether the cluster goes by it."""
-        if self._expected != fleet.asked_for or fleet.behind:
+        if self.number != fleet.asked_for or fleet.behind:
             self._unsettled_s = at.s
-        expected, self._expected = self._expected, fleet.asked_for
+        expected, self.number = self.number, fleet.asked_for
         if expected is not None and expected != fleet.asked_for and mode in DECIDING:
             self._conflict_s = at.s
             put(self._troubles, "ReplicasOwned", troubles.conflict(expected, fleet.asked_for))
         elif at.s - self._conflict_s > CONFLICT_S:
             put(self._troubles, "ReplicasOwned", None)
 
-    async def carry_out(self, pool: Pool, seen: Seen, decision: Decision, step: Step) -> int:
-        """Drain and write. Returns the number of replicas that is now asked for."""
+    async def carry_out(self, pool: Pool, seen: Seen, decision: Decision, step: Step) -> None:
+        """Drain and write; `number` says what came of it, also after a ClusterError."""
         fleet, wanted = seen.fleet, decision.replicas
-        writes = pool.spec.mode not in {Mode.PAUSED, Mode.DRY_RUN}
+        writes = pool.spec.mode in DECIDING
         if isinstance(seen.loads, Unreadable):
             # Without Redis nobody can be asked to drain, so the number only ever grows.
-            target = max(wanted, fleet.asked_for) if writes else fleet.asked_for
-            return await self._write(target, decision, fleet, step)
+            if writes:
+                await self._write(max(wanted, fleet.asked_for), decision, fleet, step)
+            return
         plan = _plan(pool, seen, wanted, step.at, settled=step.at.s - self._unsettled_s >= SETTLED_S)
         await self._handshake(plan, seen.demands, step.looker)
         if not writes:
-            return fleet.asked_for
+            return
         put(self._troubles, "Drained", troubles.overdue(plan, pool.spec.drain.timeout_seconds))
         if wanted > fleet.asked_for:
             # First of all, for growing needs no marks.
             await self._write(wanted, decision, fleet, step)
         await self._mark(plan, fleet, step.cluster)
-        if wanted >= fleet.asked_for:
-            return wanted
-        return await self._write(max(wanted, fleet.asked_for - plan.fewer), decision, fleet, step)
+        if wanted < fleet.asked_for:
+            await self._write(max(wanted, fleet.asked_for - plan.fewer), decision, fleet, step)
 
-    async def _write(self, target: int, decision: Decision, fleet: Fleet, step: Step) -> int:
-        """Ask for so many replicas. Returns the number."""
+    async def _write(self, target: int, decision: Decision, fleet: Fleet, step: Step) -> None:
+        """Ask for so many replicas."""
         if target == fleet.asked_for:
-            return target
+            return
+        write = Write(fleet.asked_for, target, decision)
         try:
             await step.cluster.scale(self._key, target, fleet)
-        except ClusterError as error:
-            self._unsure = not isinstance(error, Refused | Conflict)
+        except Exception as error:
+            self._unsure = None if isinstance(error, Refused | Conflict) else write
             raise
-        await self._tell(step.cluster, scaled(fleet.asked_for, target, decision), step.at)
-        self.scalings["up" if target > fleet.asked_for else "down", str(decision.reason)] += 1
-        self.last_scale, self._expected, self._unsettled_s = step.at.wall, target, step.at.s
-        return target
+        await self._wrote(write, step.cluster, step.at)
+
+    async def _wrote(self, write: Write, cluster: Cluster, at: Moment) -> None:
+        self.last_scale, self.number, self._unsettled_s = at.wall, write.after, at.s
+        self.scalings["up" if write.after > write.before else "down", str(write.decision.reason)] += 1
+        await self._tell(cluster, scaled(write.before, write.after, write.decision), at)
 
     async def _handshake(self, plan: Shrink, demands: Mapping[Place, Demand], looker: Looker) -> None:
         for place, demand in demands.items():

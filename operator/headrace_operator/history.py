@@ -47,9 +47,8 @@ def remember(
     history: History, scaling: Scaling, observed: Observed, decision: Decision, at_s: float, written: int | None = None
 ) -> History:
     """The history after a decision. `written`: the number that was written, if that is not (yet) the decision's."""
-    step = (decision.replicas if written is None else written) - observed.replicas
-    steps = history.steps if step == 0 else (*history.steps, At(at_s, step))
-    kept = replace(history, steps=_newer(steps, at_s - _longest_period(scaling)))
+    history = stepped(history, (decision.replicas if written is None else written) - observed.replicas, at_s)
+    kept = replace(history, steps=_newer(history.steps, at_s - _longest_period(scaling)))
     if isinstance(observed.queues, Unreadable):
         return replace(kept, errors=history.errors + 1)
     idle = not any(queue.waiting or queue.processing for queue in observed.queues)
@@ -59,6 +58,11 @@ def remember(
         idle_since_s=(at_s if history.idle_since_s is None else history.idle_since_s) if idle else None,
         errors=0,
     )
+
+
+def stepped(history: History, change: int, at_s: float) -> History:
+    """The history after the number was changed by so much."""
+    return replace(history, steps=(*history.steps, At(at_s, change))) if change else history
 
 
 def rested(history: History, scaling: Scaling, at_s: float) -> History:

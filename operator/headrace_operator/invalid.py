@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from .cluster import Cluster, ClusterError
 from .manifests import Ref
 from .news import Event, News
+from .observed import Moment
 from .status import Condition, rfc3339
 
 logger = logging.getLogger("headrace.operator")
+
+LONGEST_S: Final = 60.0
+"""What could not be told is told again after 1, 2, 4 … so many seconds."""
 
 
 class Invalid:
@@ -23,17 +26,21 @@ class Invalid:
         self.why = why
         self.status = status
         self.told = any(self._says_it(each) for each in status.get("conditions", ()))
+        self._wait_s = 0.0
+        self._again_s = float("-inf")
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether it is to be told now."""
+        return not self.told and now_s >= self._again_s
 
     def _says_it(self, condition: dict[str, Any]) -> bool:
         fresh = Condition("Ready", False, "InvalidSpec", self.why).json("", self.generation)
         return {**condition, "lastTransitionTime": ""} == fresh
 
-    async def tell(self, cluster: Cluster, now: datetime) -> None:
-        """Write it down, unless that was done. A failure is tried again with the next tick."""
-        if self.told:
-            return
+    async def tell(self, cluster: Cluster, at: Moment) -> None:
+        """Write it down. A failure is tried again a while later."""
         name = f"{self.ref.namespace}/{self.ref.name}"
-        fresh = Condition("Ready", False, "InvalidSpec", self.why).json(rfc3339(now), self.generation)
+        fresh = Condition("Ready", False, "InvalidSpec", self.why).json(rfc3339(at.wall), self.generation)
         others = [each for each in self.status.get("conditions", ()) if each["type"] != "Ready"]
         shown = {"observedGeneration": self.generation, "conditions": [*others, fresh]}
         self.status = {**self.status, **shown}
@@ -41,6 +48,8 @@ class Invalid:
             await cluster.show(self.ref, shown)
             await cluster.tell(self.ref, News(Event.INVALID_SPEC, self.why))
         except ClusterError as error:
+            self._wait_s = min(LONGEST_S, self._wait_s * 2) or 1.0
+            self._again_s = at.s + self._wait_s
             logger.warning("pool %s: what is wrong with it was not told: %s", name, error)
             return
         logger.warning("pool %s: %s: %s", name, Event.INVALID_SPEC, self.why)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from headrace.broker.broker import Call, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
-from headrace.broker.demand import Demand, GroupMissingError, Unchanged
+from headrace.broker.demand import Demand, Unchanged
 from headrace.errors import HeadraceError, StoreTimeout
 from headrace.redis_settings import RedisSettings
 
 logger = logging.getLogger("headrace.operator")
 
+R = TypeVar("R")
 DUE_WITHIN_S: Final = 3.0
 """A delayed task counts so long before it is due: about what a pod takes to start."""
 LOOK_S: Final = 2.0
@@ -41,6 +42,8 @@ class Looker:
         self._queues: dict[Place, Queue] = {}
         self._questions: dict[Place, Call[Demand]] = {}
         self._made: set[Place] = set()
+        self.kept: dict[str, Set[Place]] = {}
+        """Connection → the queues that are looked at there."""
         self.up: dict[str, bool] = {}
         """Connection → whether the last look at queues there got an answer."""
 
@@ -60,8 +63,20 @@ class Looker:
     def _question(self, place: Place) -> Call[Demand]:
         """The same one each time, so that the same answer gives the same object."""
         if place not in self._questions:
-            self._questions[place] = replace(self.queue(place).demand(DUE_WITHIN_S), parse=Unchanged())
+            question = replace(self.queue(place).demand(DUE_WITHIN_S), parse=Unchanged())
+            self._questions[place] = _by_itself(question)
         return self._questions[place]
+
+    def keep(self, name: str, places: Set[Place]) -> None:
+        """These queues of a connection are all that is looked at there from now on; without any, it is forgotten."""
+        for place in self.kept.pop(name, set()) - places:
+            self._queues.pop(place, None)
+            self._questions.pop(place, None)
+            self._made.discard(place)
+        if places:
+            self.kept[name] = places
+        else:
+            self.up.pop(name, None)
 
     async def look(self, places: Iterable[Place]) -> dict[Place, Demand | Exception]:
         """Every queue's demand, or why it could not be read; an error is told for each queue by itself."""
@@ -89,7 +104,8 @@ class Looker:
             self.up[name] = False
             self._made.difference_update(places)  # it may come back with nothing in it
             return dict.fromkeys(places, _worded(error))
-        self.up[name] = any(isinstance(each, Demand | GroupMissingError) for each in answers.values())
+        # What cannot be read was an answer, too.
+        self.up[name] = any(isinstance(each, Demand | ValueError) for each in answers.values())
         # An error now; the next look makes what is missing again.
         self._made.difference_update(place for place in places if not isinstance(answers[place], Demand))
         return answers
@@ -99,7 +115,7 @@ class Looker:
         found: dict[Place, Demand | Exception] = {}
         for some in (places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)):
             fresh = [place for place in some if place not in self._made]
-            made = await connection.calls([self.queue(place).init() for place in fresh], LOOK_S)
+            made = await connection.calls([_by_itself(self.queue(place).init()) for place in fresh], LOOK_S)
             self._made.update(place for place, said in zip(fresh, made, strict=True) if isinstance(said, tuple))
             calls = [self._question(place) for place in some]
             answers = await connection.calls(calls, LOOK_S)
@@ -109,6 +125,20 @@ class Looker:
     async def aclose(self) -> None:
         for client in self._clients.values():
             await client.aclose()
+
+
+def _by_itself(call: Call[R]) -> Call[R]:
+    """The same, and an answer that nobody can read is an error of this queue: one of others would end the look."""
+
+    def parse(reply: Any) -> R:
+        try:
+            return call.parse(reply)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"its data in Redis cannot be read ({type(error).__name__}: {error})") from error
+
+    return replace(call, parse=parse)
 
 
 def _worded(error: Exception) -> Exception:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from headrace.runtime.stats import Histogram
@@ -18,7 +19,7 @@ from .cluster import Cluster
 from .defaults import House, filled
 from .fleet import Key
 from .invalid import Invalid
-from .looker import Looker, Place
+from .looker import Looker
 from .manifests import Pool, Ref
 from .observed import Moment
 from .schedules import check_schedules
@@ -192,17 +193,20 @@ class ControlLoop:
         if not self._leads():
             return
         for key, invalid in self.invalid.items():
-            if not invalid.told and key not in self._busy:
-                self._begin(key, invalid.tell(self._cluster, self._clock().wall))
+            if invalid.is_due(self._clock().s) and key not in self._busy:
+                self._begin(key, invalid.tell(self._cluster, self._clock()))
         by_connection: dict[str, dict[Key, Steering]] = {}
         for key, steering in self.pools.items():
             by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
+        for name in self._looker.kept.keys() - by_connection.keys() - self._rounds.keys():
+            self._looker.keep(name, set())
         for name, pools in by_connection.items():
             if name in self._rounds:
                 if self._news:
                     self._missed.add(name)
             else:
-                self._rounds[name] = asyncio.create_task(self._round(name, pools), name=f"round of {name}")
+                self._rounds[name] = task = asyncio.create_task(self._round(name, pools), name=f"round of {name}")
+                task.add_done_callback(partial(self._over, name))
         await self._wait_for({name: task for name, task in self._rounds.items() if name not in self._slow})
 
     async def _wait_for(self, rounds: dict[str, asyncio.Task[None]]) -> None:
@@ -222,7 +226,9 @@ class ControlLoop:
     async def _round(self, name: str, pools: dict[Key, Steering]) -> None:
         """All pools of one Redis: look at their queues, then carry them on."""
         try:
-            began, look = time.monotonic(), await self._looker.look(_places(pools.values()))
+            places = {place for each in pools.values() for place in each.places()}
+            self._looker.keep(name, places)
+            began, look = time.monotonic(), await self._looker.look(places)
             (self._slow.add if time.monotonic() - began > PATIENCE_S else self._slow.discard)(name)
             others = {place: answer for place, answer in self.look.items() if place.connection != name}
             self.look = others | look
@@ -239,17 +245,23 @@ class ControlLoop:
         except Exception:
             self.numbers.errors += 1
             logger.exception("a look at connection %s failed unexpectedly; the next tick tries again", name)
-        finally:
-            del self._rounds[name]
-            if name in self._missed:
-                self._missed.discard(name)
-                self.wake.set()
+
+    def _over(self, name: str, _: asyncio.Task[None]) -> None:
+        """A round has ended, or was cancelled before it began."""
+        del self._rounds[name]
+        if name in self._missed:
+            self._missed.discard(name)
+            self.wake.set()
 
     def _is_due(self, key: Key, steering: Steering, look: Look, now_s: float) -> bool:
         """Not while its last step is out, nor where a step would change nothing, nor if it was deleted meanwhile."""
         if key in self._busy or self.pools.get(key) is not steering:
             return False
-        return not steering.rests(look, self._cluster.fleet(key), now_s)
+        try:
+            return not steering.rests(look, self._cluster.fleet(key), now_s)
+        except Exception:
+            self._failed(key, "a look whether it rests")
+            return True
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
         if steering not in self._begun:
@@ -285,16 +297,24 @@ class ControlLoop:
         try:
             await step
         except Exception:
-            self.numbers.errors += 1
-            logger.exception("pool %s: a step failed unexpectedly; the next tick tries again", key)
+            self._failed(key, "a step")
+
+    def _failed(self, key: Key, what: str) -> None:
+        self.numbers.errors += 1
+        logger.exception("pool %s: %s failed unexpectedly; the next tick tries again", key, what)
 
     def _grant(self, looked_at: Iterable[Steering], look: Look) -> None:
         """What the caps leave to each pool, by what each would have now; of other Redis, by what they said last."""
         if self._caps == Caps():
             return
         for each in looked_at:
-            each.wish(look, self._cluster.fleet(each.key), self._clock())
-        grants = share(self._caps, {key: each.wanted for key, each in self.pools.items()})
+            try:
+                each.wish(look, self._cluster.fleet(each.key), self._clock())
+            except Exception:
+                self._failed(each.key, "working out what it would have")
+        ours = {key: each.wanted for key, each in self.pools.items() if each.decides}
+        others = {key: each.wanted for key, each in self.pools.items() if not each.decides}
+        grants = share(self._caps, ours, others)
         for each in self.pools.values():
             each.granted = grants.get(each.key)
 
@@ -309,7 +329,3 @@ class ControlLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _places(pools: Iterable[Steering]) -> set[Place]:
-    return {place for each in pools for place in each.places()}

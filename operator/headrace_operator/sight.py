@@ -54,8 +54,8 @@ class Sight:
         """Pods that are ready, and of which nothing was heard → since when."""
 
     def see(self, pool: Pool, look: Look, fleet: Fleet, at: Moment) -> Seen:
-        """A queue that could not be read makes all of them unreadable: an error is never zero."""
-        answers = {place: look.get(place, LookupError("not looked at yet")) for place in places_of(pool)}
+        """A queue that could not be read makes all of them unreadable: an error is never zero. All are in `look`."""
+        answers = {place: look[place] for place in places_of(pool)}
         demands = {place: answer for place, answer in answers.items() if isinstance(answer, Demand)}
         wrong = [f"{place.queue}: {answer}" for place, answer in answers.items() if not isinstance(answer, Demand)]
         self._give_chance(pool)

@@ -12,8 +12,8 @@ from .cluster import Cluster, ClusterError, Conflict, Refused
 from .decide import Decision, decide
 from .display import Display
 from .fleet import Fleet, Key
-from .hands import Hands, Step
-from .history import History, remember, rested
+from .hands import DECIDING, Hands, Step
+from .history import History, remember, rested, stepped
 from .looker import Looker, Place
 from .manifests import Pool
 from .news import Event, News, of_decision
@@ -69,10 +69,23 @@ class Steering:
             self.troubles.update({"SpecValid": Condition("SpecValid", False, "InvalidSpec", why)} | others)
 
     def wish(self, look: Look, fleet: Fleet, at: Moment) -> None:
-        """Find out what the pool would have now if pools shared no caps."""
+        """Find out what the pool would have now if pools shared no caps, or has if its number is not ours to write."""
+        if not self._was_looked_at(look):
+            return
         observed = replace(self._observed(self._see(look, fleet, at)), granted=None)
         decision = decide(self.pool.spec, observed, self.history, at)
-        self.wanted = min(max(decision.replicas, decision.needed), self.pool.spec.scaling.max_replicas)
+        self.wanted = decision.replicas
+        if self.pool.spec.mode is Mode.AUTO:
+            self.wanted = max(self.wanted, min(decision.needed, self.pool.spec.scaling.max_replicas))
+
+    @property
+    def decides(self) -> bool:
+        """Whether its number is ours to write."""
+        return self.pool.spec.mode in DECIDING
+
+    def _was_looked_at(self, look: Look) -> bool:
+        """Not if the resource was changed meanwhile, and names other queues now: those are in the next look."""
+        return all(place in look for place in self._places)
 
     def figures(self, fleet: Fleet) -> dict[str, int]:
         """For metrics."""
@@ -116,28 +129,52 @@ class Steering:
 
     async def step(self, look: Look, looker: Looker, cluster: Cluster, at: Moment) -> None:
         """Carry the pool one step on. Raises nothing that a fault of Redis or of the cluster can cause."""
+        try:
+            await self._step(look, looker, cluster, at)
+        except Exception as error:
+            self._rest = None
+            self.troubles["AbleToScale"] = troubles.internal(error)
+            # No more than what is sure: what is seen of the queues may be what it failed at.
+            await self._show(Seen(cluster.fleet(self.key), {}, Unreadable(str(error)), []), cluster, at)
+            raise
+
+    async def _step(self, look: Look, looker: Looker, cluster: Cluster, at: Moment) -> None:
         if self._rested_s is not None:
             self.history = rested(self.history, self.pool.spec.scaling, self._rested_s)
             self._rested_s = None
         begun = self.pool, self.granted  # either may be another before this step is over
+        seen: Seen | None = None
         try:
-            await self._hands.make_sure(cluster)
-            await self._applied.bring_about(self.pool, cluster, at.s)
-            seen = self._see(look, cluster.fleet(self.key), at)
-            self._hands.watch_number(self.pool.spec.mode, seen.fleet, at)
-            decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
-            written = await self._hands.carry_out(self.pool, seen, decision, Step(looker, cluster, at))
-            self._learn(seen, decision, written, at)
-            await self._hands.guard(self.pool, seen, cluster, at)
+            seen = await self._act(look, Step(looker, cluster, at))
             self.troubles.pop("AbleToScale", None)
         except InvalidSpec:
-            seen = self._see(look, cluster.fleet(self.key), at)
+            pass
         except ClusterError as error:
             self.troubles["AbleToScale"] = Condition("AbleToScale", False, _reason(error), str(error))
+        if seen is None:
+            if not self._was_looked_at(look):
+                return
             seen = self._see(look, cluster.fleet(self.key), at)
         told = await self._show(seen, cluster, at)
         quiet = told and not (self.troubles or self._resumed or self.display.teller.owes())
         self._rest = rest(*begun, seen.fleet, seen.demands, self.decision) if quiet else None
+
+    async def _act(self, look: Look, step: Step) -> Seen | None:
+        """Bring about what the spec says, decide, and do it. What was seen; None if the queues were not looked at."""
+        cluster, at = step.cluster, step.at
+        self.history = stepped(self.history, await self._hands.make_sure(cluster, at), at.s)
+        await self._applied.bring_about(self.pool, cluster, at.s)
+        if not self._was_looked_at(look):
+            return None
+        seen = self._see(look, cluster.fleet(self.key), at)
+        self._hands.watch_number(self.pool.spec.mode, seen.fleet, at)
+        decision = self.decision = decide(self.pool.spec, self._observed(seen), self.history, at)
+        try:
+            await self._hands.carry_out(self.pool, seen, decision, step)
+        finally:
+            self._learn(seen, decision, at)
+        await self._hands.guard(self.pool, seen, cluster, at)
+        return seen
 
     def _see(self, look: Look, fleet: Fleet, at: Moment) -> Seen:
         seen = self._sight.see(self.pool, look, fleet, at)
@@ -157,7 +194,9 @@ class Steering:
     def _observed(self, seen: Seen) -> Observed:
         return Observed(seen.loads, seen.fleet.asked_for, seen.busy, seen.fleet.rollout, self.granted)
 
-    def _learn(self, seen: Seen, decision: Decision, written: int, at: Moment) -> None:
+    def _learn(self, seen: Seen, decision: Decision, at: Moment) -> None:
+        """By the number as it is now, whether or not all of the step could be done."""
+        written = self._hands.number
         self.history = remember(self.history, self.pool.spec.scaling, self._observed(seen), decision, at.s, written)
 
     # what people see

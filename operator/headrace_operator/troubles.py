@@ -59,6 +59,15 @@ def conflict(expected: int, found: int) -> Condition:
     return Condition("ReplicasOwned", False, "ReplicasConflict", message)
 
 
+def internal(error: Exception) -> Condition:
+    """A fault of the operator's own, which people see as a pool that stands still."""
+    message = (
+        f"a step of this pool failed unexpectedly ({type(error).__name__}: {error}); it is tried again each second, "
+        "and the operator's log says where it failed"
+    )
+    return Condition("AbleToScale", False, "InternalError", message)
+
+
 def ignored(spec: PoolSpec) -> Condition | None:
     """Who scales a pool that decides for itself is told `scaled` by kubectl, and by nobody why nothing happens."""
     if spec.mode is Mode.EXTERNAL or spec.replicas == UNSAID:

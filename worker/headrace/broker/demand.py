@@ -49,25 +49,47 @@ class WorkerBeat:
         return " ".join([text, f"{self.mean_s * 1_000:.3f}", *(each.text() for each in self.types)])
 
 
+MOST_MS: Final = 366 * 24 * 3_600 * 1_000
+"""No task takes longer."""
+LATEST_MS: Final = 1 << 52
+"""No time by a clock is later."""
+
+
 def parse_beat(text: str) -> WorkerBeat:
-    """A beat of any age; what cannot be read counts as busy."""
+    """A beat of any age; what cannot be read counts as busy, and a figure that cannot be meant as not said."""
     parts = text.split()
     try:
         counter = int(parts[0])
         if len(parts) < 3:
             return WorkerBeat(counter)
-        mean_s = float(parts[3]) / 1_000 if len(parts) > 3 else None
-        types = tuple(each for each in map(_type_time, parts[4:]) if each is not None)
-        return WorkerBeat(counter, int(parts[1]), parts[2] == "d", mean_s, types)
+        running = _count(parts[1])
     except (ValueError, IndexError):
         return WorkerBeat(0)
+    mean_s = _seconds(parts[3]) if len(parts) > 3 else None
+    types = tuple(each for each in map(_type_time, parts[4:]) if each is not None)
+    return WorkerBeat(counter, running, parts[2] == "d", mean_s, types)
 
 
 def _type_time(text: str) -> TypeTime | None:
     name, _, figures = text.partition("=")
     mean, _, share = figures.partition(":")
     try:
-        return TypeTime(name, int(share) / 1_000, None if mean == "-" else float(mean) / 1_000)
+        return TypeTime(name, _count(share, 1_000) / 1_000, _seconds(mean))
+    except ValueError:
+        return None
+
+
+def _count(text: str, most: int = 1_000_000) -> int:
+    """Raises ValueError for what is none, or none that could be meant."""
+    if 0 <= (count := int(text)) <= most:
+        return count
+    raise ValueError(f"{count} is not from 0 to {most}")
+
+
+def _seconds(ms: str) -> float | None:
+    """None for what is none, or none that could be meant."""
+    try:
+        return float(ms) / 1_000 if 0 <= float(ms) <= MOST_MS else None  # and so for nan
     except ValueError:
         return None
 
@@ -79,6 +101,10 @@ class Part:
     waiting: int = 0
     processing: int = 0
     oldest_s: float = 0.0
+
+
+NO_BEAT: Final = -1
+"""A counter below all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +137,7 @@ class Demand:
         One from before tells nothing: it may have been released since, and claim again.
         """
         beat = self.workers[worker]
-        return beat.draining and beat.counter > self.asked_at.get(worker, -1)
+        return beat.draining and beat.counter > self.asked_at.get(worker, NO_BEAT)
 
 
 class GroupMissingError(ValueError):
@@ -139,12 +165,25 @@ def parse_demand(reply: list[Any]) -> Demand:
             oldest_s = max(oldest_s, age_s)
     if waiting < 0:
         raise GroupMissingError("a stream holds fewer entries than its consumers: something foreign deleted some")
+    drain = {name: _asked(text, now_ms) for name, text in _pairs(asked)}
     return Demand(
         waiting, processing, delayed, due_soon, parked, max(oldest_s, suspects.oldest_s), bool(paused),
         {name: parse_beat(text) for name, text in _pairs(beats)},
-        {name: (now_ms - int(at.split()[0])) / 1_000 for name, at in _pairs(asked)},
-        {name: int(at.split()[1]) for name, at in _pairs(asked) if " " in at}, suspects, oldest_s,
+        {name: seconds for name, (seconds, _) in drain.items()},
+        {name: counter for name, (_, counter) in drain.items()}, suspects, oldest_s,
     )  # fmt: skip
+
+
+def _asked(text: str, now_ms: int) -> tuple[float, int]:
+    """Seconds since a worker was asked to drain, and the counter of its beat before that: `<ms> <counter>`.
+
+    What cannot be read says no more than that it was asked: as if now, and before any beat.
+    """
+    parts = text.split()
+    try:
+        return (now_ms - _count(parts[0], LATEST_MS)) / 1_000, int(parts[1]) if len(parts) > 1 else NO_BEAT
+    except (ValueError, IndexError):
+        return 0.0, NO_BEAT
 
 
 class Unchanged:
