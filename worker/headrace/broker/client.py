@@ -33,14 +33,23 @@ class AsyncClient:
         current = self._connection
         if current is not None and current.lost is None:
             return current
+        joins = self._connecting is not None
+        connecting = await self._attempt()
+        if joins and not connecting.cancelled() and connecting.exception() is not None:
+            # It began before this call, perhaps in an outage that is over.
+            connecting = await self._attempt()
+        if connecting.cancelled():
+            raise StoreUnavailable(str(self.settings), "closed while connecting")
+        return connecting.result()
+
+    async def _attempt(self) -> asyncio.Task[Connection]:
+        """The one that is on its way, or a new one, when it is over."""
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(), name="headrace-connect")
             self._connecting.add_done_callback(self._connected)
         connecting = self._connecting
         await asyncio.wait({connecting})
-        if connecting.cancelled():
-            raise StoreUnavailable(str(self.settings), "closed while connecting")
-        return connecting.result()
+        return connecting
 
     async def _connect(self) -> Connection:
         """In a task of its own: callers have deadlines, and one that leaves must not end it for the others."""
