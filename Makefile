@@ -52,10 +52,12 @@ chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of do
 chaos-cluster: $(VENV)/.test ## The same for those of its tests that need a real Kubernetes, which they start if there is none
 	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and cluster" --timeout=900 $(PYTEST_ARGS)
 
-ACL_TESTS := $(foreach part,acl app batches cancel connection contract demand drain group_commit handshake heartbeat inspection \
-	listing load managing on_failure passes poison processes progress publishing threads transitions unique_expires wake \
-	watching worker worker_faults api_*,tests/test_$(part).py)
-acl: $(VENV)/.test ## Run the tests of broker, workers, library and API as the users of Redis of docs/how-to/redis.md
+ACL_TESTS := $(foreach part,acl age_bound app batches cancel connection contract demand disruption drain findings group_commit \
+	handshake heartbeat hostile_entries inspection listing load managing middleware on_failure operator_crowd operator_faults \
+	operator_redis_away operator_telling operator_two_redis passes poison processes progress publishing recount replay rest \
+	review_attempts review_claims review_faults service_times steering suspects threads tls transitions types unique_expires \
+	wake watching worker worker_faults api_*,tests/test_$(part).py)
+acl: $(VENV)/.test ## Run the tests of broker, workers, library, API and operator as the users of Redis of docs/how-to/redis.md
 	$(PY) -m pytest --acl $(PYTEST_ARGS) $(ACL_TESTS)
 
 SOAK_MINUTES ?= 30
