@@ -13,7 +13,7 @@ from headrace import App
 from headrace.runtime.drain import BEYOND_S
 from headrace.task import State
 from redis_server import RedisServer
-from worker_harness import Desk, working
+from worker_harness import Desk, eventually, working
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -73,3 +73,19 @@ async def test_without_redis_it_ends_all_the_same_and_says_what_it_could_not_tel
     assert f"the outcome of {task}. Other workers run again" in caplog.text
     assert f"{LONG_S:g} s after the last beat" in caplog.text
     assert (await desk.look(task)).state is State.PROCESSING
+
+
+async def test_a_connection_that_breaks_at_the_sign_off_is_followed_by_another(
+    desk: Desk, redis_server: RedisServer
+) -> None:
+    """As where something that was asked before on it ends it, for want of an answer."""
+    async with FaultProxy(redis_server.port) as proxy:
+        async with working(Held().app, proxy.url, dead_after_s=LONG_S):
+
+            async def known() -> bool:
+                return bool(await desk.client.call(desk.queue.workers()))
+
+            await eventually(known)
+            proxy.lose_request(b"leave")
+        assert proxy.faults == 1
+    assert await desk.client.call(desk.queue.workers()) == []

@@ -9,7 +9,7 @@ from typing import Final
 
 from headrace.broker.broker import Call
 from headrace.broker.client import AsyncClient
-from headrace.errors import HeadraceError, StoreTimeout
+from headrace.errors import HeadraceError, StoreUnavailable
 from headrace.runtime.attempt import Running
 from headrace.runtime.claims import QueueClaims
 from headrace.runtime.executor import Executor
@@ -136,8 +136,8 @@ class Drain:
                 _, more = await self._ask(claims.queue.hand_back(self._worker, leave=True))
 
     async def _ask(self, call: Call[tuple[int, bool]]) -> tuple[int, bool]:
-        """By another connection if the one that stands does not answer; to hand back twice is to hand back once."""
+        """By another connection if the one that stands is lost meanwhile; to hand back twice is to hand back once."""
         try:
             return await self._client.call(call, timeout_s=SILENT_S)
-        except StoreTimeout:
+        except StoreUnavailable:  # what was asked before on that connection may have ended it
             return await self._client.call(call)
