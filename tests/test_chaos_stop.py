@@ -83,7 +83,8 @@ async def test_a_connection_that_breaks_at_the_sign_off_is_followed_by_another(
         async with working(Held().app, proxy.url, dead_after_s=LONG_S):
 
             async def known() -> bool:
-                return bool(await desk.client.call(desk.queue.workers()))
+                seen = await desk.client.call(desk.queue.workers())
+                return seen != []
 
             await eventually(known)
             proxy.lose_request(b"leave")
