@@ -14,6 +14,7 @@ from headrace_operator.cluster import ClusterError, Conflict
 from headrace_operator.lease import Lease
 from headrace_operator.requests import NotLeading, NotThere, Requests
 from headrace_operator.server import Health
+from headrace_operator.slots import AT_ONCE
 
 
 class LeaseServer:
@@ -172,12 +173,14 @@ async def test_a_write_that_waited_for_its_turn_is_not_sent_when_the_time_is_ove
     leads = True
     requests = Requests(cast(Any, Api()))
     fenced = requests.fenced(lambda: leads)
-    for _ in range(16):
-        await requests._slots._free.acquire()
+    others = [requests._slots.one() for _ in range(AT_ONCE)]
+    for each in others:
+        await each.__aenter__()
     waiting = asyncio.create_task(fenced.send("PATCH", "/apis/apps/v1/namespaces/shop/deployments/emails/scale", {}))
     await asyncio.sleep(0)
     leads = False
-    requests._slots._free.release()
+    for each in others:
+        await each.__aexit__(None, None, None)
     with pytest.raises(NotLeading):
         await waiting
     assert sent == []
