@@ -134,6 +134,37 @@ async def test_a_size_that_is_looked_up_of_one_that_is_gone_is_none(server: ApiS
     assert not cluster.fleet(KEY).exists
 
 
+async def test_a_smaller_size_is_not_written_for_long_for_it_was_decided_for_pods_as_they_were(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    await cluster.apply(pool())
+    await cluster.scale(KEY, 5, cluster.fleet(KEY))
+    server.status_writes = 2
+    with pytest.raises(Conflict):
+        await cluster.scale(KEY, 3, cluster.fleet(KEY))
+    assert server.deployment is not None and server.deployment["spec"]["replicas"] == 5
+
+
+async def test_one_that_is_gone_when_its_size_is_written_is_made_at_the_next_tick(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    await cluster.apply(pool())
+    server.deployment = None
+    with pytest.raises(Conflict, match="deleted meanwhile"):
+        await cluster.scale(KEY, 3, cluster.fleet(KEY))
+    assert not cluster.fleet(KEY).exists
+
+
+async def test_an_answer_that_comes_after_newer_news_changes_nothing(server: ApiServer, cluster: KubeCluster) -> None:
+    await cluster.apply(pool())
+    assert server.deployment is not None
+    newer = copy.deepcopy(server.deployment)
+    newer["metadata"]["resourceVersion"], newer["spec"]["replicas"] = "9", 7
+    cluster.watched.saw_deployment(newer, deleted=False)
+    cluster.watched.wrote(KEY, 3, "8")
+    assert (cluster.fleet(KEY).asked_for, cluster.fleet(KEY).version) == (7, "9")
+
+
 async def test_a_size_that_somebody_else_wrote_stands(server: ApiServer, cluster: KubeCluster) -> None:
     await cluster.apply(pool())
     seen, server.status_writes = cluster.fleet(KEY), 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from headrace.broker.broker import Queue
+from headrace.broker.demand import Demand
 from headrace_operator.caps import Caps, share
 from headrace_operator.fleet import Key
+from headrace_operator.looker import Place
 from operator_kit import KEY, Opener, Scene, resource, submit_to
 
 OTHER = Key(KEY.namespace, "other")
@@ -72,3 +75,19 @@ async def test_what_a_pool_has_that_is_left_alone_is_not_given_away(scene: Opene
     await with_another(pool, waiting=2_000)
     await pool.ticks(2)
     assert (pool.replicas, pool.cluster.fleet(OTHER).asked_for) == (8, 2)
+
+
+async def test_what_a_pool_in_dry_run_would_have_without_redis_is_taken_from_nobody(
+    scene: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(places: Iterable[Place]) -> dict[Place, Demand | Exception]:
+        found = await whole(places)
+        return {place: OSError("away") if place.queue == "default" else seen for place, seen in found.items()}
+
+    pool = scene(mode="DryRun", scaling={"fallback": {"policy": "Static", "replicas": 8, "failureThreshold": 1}})
+    pool.restart(Caps(cluster=10))
+    await with_another(pool, waiting=2_000)
+    whole = pool.looker.look
+    monkeypatch.setattr(pool.looker, "look", look)
+    await pool.ticks(2)
+    assert (pool.replicas, pool.cluster.fleet(OTHER).asked_for) == (0, 10)

@@ -83,9 +83,10 @@ async def test_a_thousand_pools_that_tell_do_not_delay_one_that_scales() -> None
         status = "/apis/headrace.dev/v1alpha1/namespaces/shop/workerpools/{}/status"
         tellers = [asyncio.create_task(requests.send("PATCH", status.format(n), {})) for n in range(POOLS)]
         await server.waiting.wait()
-        before = server.writes
-        await requests.send("PATCH", "/apis/apps/v1/namespaces/shop/deployments/busy/scale", {})
-        assert server.writes - before < POOLS / 10
+        for _ in range(3):
+            before = server.writes
+            await requests.send("PATCH", "/apis/apps/v1/namespaces/shop/deployments/busy/scale", {})
+            assert server.writes - before < POOLS / 20
         for each in tellers:
             each.cancel()
         await asyncio.gather(*tellers, return_exceptions=True)

@@ -245,6 +245,7 @@ def _blind(spec: PoolSpec, observed: Observed, unreadable: Unreadable, history: 
     if fallback.policy == "Hold" or history.errors + 1 < fallback.failure_threshold:
         return held
     wanted = fallback.replicas if fallback.policy == "Static" else max(current, fallback.replicas)
-    ticks, asked = history.errors + 1, f"fallback {fallback.policy} {fallback.replicas}"
-    words = f"the queues cannot be read for {ticks} ticks ({unreadable.why}): {asked}"
+    # No count that grows: the status would be written anew each second.
+    ticks, asked = fallback.failure_threshold, f"fallback {fallback.policy} {fallback.replicas}"
+    words = f"the queues cannot be read for {ticks} ticks or more ({unreadable.why}): {asked}"
     return Decision(wanted, wanted, Reason.FALLBACK, words)

@@ -109,9 +109,9 @@ class Hands:
             return
         plan = _plan(pool, seen, wanted, step.at, settled=step.at.s - self._unsettled_s >= SETTLED_S)
         await self._handshake(plan, seen.demands, step.looker)
+        put(self._troubles, "Drained", troubles.overdue(plan, pool.spec.drain.timeout_seconds) if writes else None)
         if not writes:
             return
-        put(self._troubles, "Drained", troubles.overdue(plan, pool.spec.drain.timeout_seconds))
         if wanted > fleet.asked_for:
             # First of all, for growing needs no marks.
             await self._write(wanted, decision, fleet, step)

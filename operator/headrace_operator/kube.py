@@ -122,7 +122,7 @@ class Watched:
     def wrote(self, key: Key, replicas: int, version: str) -> None:
         """A write of ours that the watch has not shown yet: the next tick must not repeat it."""
         found = self._deployments.get(key)
-        if found is not None:
+        if found is not None and not is_older(version, found.version):
             self._fleets.pop(key, None)
             self._deployments[key] = replace(found, asked_for=replicas, version=version)
 
@@ -225,10 +225,19 @@ class KubeCluster:
 
     async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:
         """Only if nobody else changed the number since `fleet` was seen; a mere change of the status does not count."""
-        path, version = DEPLOYMENTS.format(*key) + "/scale", fleet.version
-        for _ in range(SCALE_TRIES):
+        path = DEPLOYMENTS.format(*key) + "/scale"
+        try:
+            await self._scale(path, replicas, key, fleet)
+        except NotThere:
+            self.watched.lost_deployment(key)
+            raise Conflict("the Deployment is deleted meanwhile") from None
+
+    async def _scale(self, path: str, replicas: int, key: Key, fleet: Fleet) -> None:
+        version = fleet.version
+        # What lowers was decided for pods as they were: by the time of many tries one of them may have claimed a task.
+        for _ in range(SCALE_TRIES if replicas > fleet.asked_for else 2):
             with suppress(Conflict):
-                shown = await self._scale(path, replicas, version)
+                shown = await self._set(path, replicas, version)
                 self.watched.wrote(key, replicas, shown["metadata"]["resourceVersion"])
                 return
             now = await self.requests.send("GET", path)
@@ -237,7 +246,7 @@ class KubeCluster:
             version = now["metadata"]["resourceVersion"]
         raise Conflict("the Deployment was changed again and again while its size was written")
 
-    async def _scale(self, path: str, replicas: int, version: str) -> dict[str, Any]:
+    async def _set(self, path: str, replicas: int, version: str) -> dict[str, Any]:
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
         return await self.requests.send("PATCH", query(path, _WRITTEN), body, kind=MERGE)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Final
 
 from .cluster import ClusterError
@@ -32,14 +32,15 @@ class Slots:
     @asynccontextmanager
     async def one(self, *, telling: bool = False) -> AsyncIterator[None]:
         """Held until the block ends. Raises ClusterError where the turn does not come in time."""
-        async with AsyncExitStack() as held:
+        with ExitStack() as held, ExitStack() as free:
             try:
                 async with asyncio.timeout(STALE_S):
-                    if telling:
-                        await held.enter_async_context(self._telling.one())
-                    await held.enter_async_context(self._all.one())
+                    for places in [self._telling, self._all] if telling else [self._all]:
+                        await _take(places.most, held)
+                        await _take(places.at_once, free)
             except TimeoutError:
                 raise ClusterError("the API server is too slow for all that is to be asked of it") from None
+            held.callback(asyncio.get_running_loop().call_later(LONG_S, free.close).cancel)
             yield
 
 
@@ -47,30 +48,10 @@ class _Places:
     """So many at once, and with those that are out for long at most so many."""
 
     def __init__(self, at_once: int, most: int) -> None:
-        self._free = asyncio.Semaphore(at_once)
-        self._out = asyncio.Semaphore(most)
+        self.at_once = asyncio.Semaphore(at_once)
+        self.most = asyncio.Semaphore(most)
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        await self._take()
-        held = [self._free]
 
-        def give_up() -> None:
-            if held:
-                held.pop().release()
-
-        timer = asyncio.get_running_loop().call_later(LONG_S, give_up)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            give_up()
-            self._out.release()
-
-    async def _take(self) -> None:
-        await self._out.acquire()
-        try:
-            await self._free.acquire()
-        except BaseException:
-            self._out.release()
-            raise
+async def _take(places: asyncio.Semaphore, held: ExitStack) -> None:
+    await places.acquire()
+    held.callback(places.release)

@@ -70,6 +70,9 @@ class Steering:
 
     def wish(self, look: Look, fleet: Fleet, at: Moment) -> None:
         """Find out what the pool would have now if pools shared no caps, or has if its number is not ours to write."""
+        if not self.decides:
+            self.wanted = fleet.asked_for
+            return
         if not self._was_looked_at(look):
             return
         observed = replace(self._observed(self._see(look, fleet, at)), granted=None)
@@ -148,7 +151,7 @@ class Steering:
             seen = await self._act(look, Step(looker, cluster, at))
             self.troubles.pop("AbleToScale", None)
         except InvalidSpec:
-            pass
+            self.troubles.pop("AbleToScale", None)  # it was not tried
         except ClusterError as error:
             self.troubles["AbleToScale"] = Condition("AbleToScale", False, _reason(error), str(error))
         if seen is None:

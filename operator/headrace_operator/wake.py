@@ -78,6 +78,7 @@ class Waker:
             self._said = str(error)
             await asyncio.sleep(RETRY_S)
             return
+        self._said = ""
         if reply:
             # The rest comes before the wake, not after it: nobody reads what enters meanwhile, but this wake is for it.
             now = asyncio.get_running_loop().time
