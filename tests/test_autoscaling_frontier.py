@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from bench.autoscaling import table
+from bench.autoscaling import table, targets
 from bench.autoscaling.__main__ import main
-from bench.autoscaling.catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS
-from bench.autoscaling.frontier import Point, compare, front, load, save
+from bench.autoscaling.catalogue import CATALOGUE, CHOICES, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS
+from bench.autoscaling.frontier import Point, by_start, compare, front, load, save
 from bench.autoscaling.metrics import NAMES, Figures, interval
+from bench.autoscaling.policies.ours import Ours
+from headrace_operator.spec import read_spec
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +52,42 @@ def test_ahead_is_said_also_where_the_other_never_gets_there() -> None:
     assert "ahead in both on 1 of 1 patterns." in table.markdown(points)
 
 
+def test_slow_starts_have_a_table_of_their_own() -> None:
+    quick = [OUR_POINT, BOUND, point(KEDA_BEST, KEDA_USUAL, 7.0, 2.5)]
+    slow = [replace(each, start_s=45.0) for each in [OUR_POINT, BOUND, point(KEDA_BEST, KEDA_USUAL, 4.0, 1.9)]]
+    first, _, second = table.markdown([*slow, *quick]).partition("Pods that start in 45 s")
+    assert "ahead in both on 1 of 1 patterns." in first
+    assert "| burst | 5.00, 2.00 | 4.00, 1.90 | 0.10, 1.10 | 4.00 | 1.90 |" in second
+    assert "ahead in both on 0 of 1 patterns. It is not on `burst`." in second
+
+
+def test_what_never_came_is_said() -> None:
+    never = replace(OUR_POINT.runs[0], first_pod_s=1.5, most_pods_s=math.inf)
+    points = [replace(OUR_POINT, runs=(never,)), BOUND, point(KEDA_BEST, KEDA_USUAL, 7.0, 2.5)]
+    assert "| 1.50 / never; 0.00 / 0.00 |" in table.markdown(points)
+
+
+def test_every_choice_of_a_target_is_among_the_knobs_and_differs_in_nothing_else() -> None:
+    ours = CATALOGUE[OURS]
+    assert set(CHOICES.values()) <= set(ours)
+    scalings = [dict(each.scaling) for each in map(ours.get, CHOICES.values()) if isinstance(each, Ours)]
+    specs = [
+        read_spec({"queues": [{"name": "q"}], "scaling": {"maxReplicas": 20} | scaling}).scaling for scaling in scalings
+    ]
+    assert {(spec.behavior, spec.idle_seconds) for spec in specs} == {(specs[0].behavior, specs[0].idle_seconds)}
+    assert len({(spec.target_queue_wait_seconds, spec.target_tasks_per_replica) for spec in specs}) == len(CHOICES)
+
+
+def test_the_table_of_targets_has_a_line_for_each_that_was_run() -> None:
+    other = replace(point(OURS, CHOICES["20 s"], 8.0, 1.5), pattern="sine")
+    text = targets.markdown([replace(OUR_POINT, pattern="sine"), other, replace(OUR_POINT, start_s=45.0)])
+    assert text.splitlines()[0] == "| target | all patterns | `sine` | pods started |"
+    assert text.splitlines()[2:] == [
+        "| **5 s**, the default | 5.00, 2.00 | 5.00, 2.00 | 0.00 |",
+        "| 20 s | 8.00, 1.50 | 8.00, 1.50 | 0.00 |",
+    ]
+
+
 def test_an_interval_holds_the_mean_and_is_none_of_equals() -> None:
     low, high = interval([1.0, 2.0, 3.0, 4.0, 10.0])
     assert 1.0 < low < 4.0 < high < 10.0
@@ -73,8 +112,10 @@ def test_runs_are_kept(tmp_path: Path) -> None:
 def test_the_page_has_the_tables_and_the_picture() -> None:
     page = (ROOT / "docs/scaling.md").read_text()
     assert "headrace as it comes is ahead in both on" in page.partition(table.BEGIN)[2].partition(table.END)[0]
-    assert "images/frontier.svg" in page
-    assert all((ROOT / "docs/images" / name).stat().st_size > 10_000 for name in ("frontier.png", "frontier.svg"))
+    assert "the default |" in page.partition(targets.BEGIN)[2].partition(targets.END)[0]
+    for name in ("frontier.png", "frontier.svg", "frontier-45s.png", "frontier-45s.svg"):
+        assert f"images/{name}" in page
+        assert (ROOT / "docs/images" / name).stat().st_size > 10_000
 
 
 def test_all_of_it_runs(tmp_path: Path) -> None:
@@ -85,9 +126,10 @@ def test_all_of_it_runs(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "| burst |" in done.output
-    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "frontier.svg").read_text()
-    assert len(load(runs)) == 2 * len(CATALOGUE)
+    for name in ("frontier", "frontier-45s"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+    assert {s: len(those) for s, those in by_start(load(runs)).items()} == {5.0: 2 * len(CATALOGUE), 45.0: 4}
 
 
 @pytest.mark.parametrize(

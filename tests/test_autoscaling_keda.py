@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.autoscaling.check import BURST, NODE, Row, at_best, by_default, rows
-from bench.autoscaling.pods import Lognormal
 from bench.autoscaling.policies.keda import TUNED, Behavior, Keda, Limit
 from bench.autoscaling.policies.oracle import foresee
 from bench.autoscaling.pool import Pool, Setting
+from bench.autoscaling.starts import Lognormal
 from bench.autoscaling.workloads import Workload
 
 ROWS = rows()

@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.autoscaling.catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS, Foresight, Job, run
+from bench.autoscaling.elasticity import elasticity, reached_s
 from bench.autoscaling.metrics import figures
-from bench.autoscaling.pods import Lognormal, Pod
+from bench.autoscaling.pods import Pod
 from bench.autoscaling.policies import Policy
 from bench.autoscaling.policies.keda import TUNED, Behavior, Keda
 from bench.autoscaling.policies.ours import Ours
 from bench.autoscaling.policies.peers import Dask, Fixed, Kpa
 from bench.autoscaling.pool import Pool, Record, Setting
+from bench.autoscaling.starts import Lognormal
 from bench.autoscaling.workloads import PATTERNS, Workload
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +130,7 @@ def test_a_day_of_one_pool() -> None:
     assert time.process_time() - began_s < 30
 
 
-@pytest.mark.parametrize("pattern", ["burst", "square", "tail", "long"])
+@pytest.mark.parametrize("pattern", ["burst", "square", "tail", "long", "outage", "restart", "cancel"])
 def test_nobody_waits_less_than_who_foresees(pattern: str) -> None:
     """The bound of the picture: sorted waits, one by one, against every other policy as it comes."""
     seen = run(Job(pattern, ORACLE, "20 pods", 1))
@@ -150,15 +152,40 @@ def test_metrics_by_hand() -> None:
     record.writes = [(0.0, 0, 1), (10.0, 1, 0)]
     found = figures(workload, Setting(Lognormal(), max_pods=10), record, target_s=1.5)
     assert (found.wait_p50_s, found.wait_p95_s, found.late) == (1.0, 2.0, 0.5)
+    assert found.wait_max_s == 2.0
     assert (found.cost, found.writes, found.reversals) == (2.5, 2, 1)
+    assert (found.first_pod_s, found.most_pods_s) == (2.0, math.inf), "there were never 9 of 10"
     assert (found.under, found.under_time) == pytest.approx((0.02, 0.2))
     assert (found.over, found.over_time) == pytest.approx((0.06, 0.6))
+
+
+def test_what_moved_in_another_way_than_what_was_needed() -> None:
+    """In steps of 15 s: needed 1, 0, 0, 0; there are 0, 1, 1, 0. Only in the third neither moves."""
+    workload = Workload("one", ((5.0, 15.0),), 60.0)
+    record = Record([20.0], [35.0], [1], [0], ready=[(20.0, 1), (50.0, -1)])
+    assert elasticity(workload, Setting(Lognormal()), record).instability == 0.75
+
+
+def test_nearly_all_pods_are_there_when_so_many_could_work_at_once() -> None:
+    """Not when so many have been."""
+    workload = Workload("one", ((5.0, 1.0),), 60.0)
+    record = Record([6.0], [7.0], [1], [0], ready=[(6.0, 1), (8.0, -1), (9.0, 1), (30.0, 1)])
+    assert [reached_s(workload, record, pods) for pods in (1, 2, 3)] == [1.0, 25.0, math.inf]
+
+
+def test_who_is_woken_sees_what_came_in_one_batch() -> None:
+    pool = Pool(Workload("batch", ((3.0, 1.0),) * 400, 60.0), Setting(Lognormal()))
+    Ours({}).attach(pool, Random(1))
+    written_s, before, after = pool.run().writes[0]
+    assert (before, after) == (0, 20)
+    assert written_s == pytest.approx(3.015)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_patterns_are_in_order_and_by_seed(name: str) -> None:
     one, same, other = (PATTERNS[name].workload(name, seed) for seed in (1, 1, 2))
-    assert one == same != other
+    assert one == same
+    assert one.tasks != other.tasks
     assert list(one.tasks) == sorted(one.tasks)
     assert all(seconds > 0 for _, seconds in one.tasks)
     assert one.work_s / 20 < one.horizon_s, "20 pods can do it"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import check, draw, frontier, table
-from .catalogue import CATALOGUE, DEFAULT, OURS, Job
+from . import check, draw, frontier, table, targets
+from .catalogue import CATALOGUE, DEFAULT, OURS, RIVALS, SLOW_START_S, START_S, Job
 from .catalogue import run as run_job
 from .metrics import NAMES, interval
 from .workloads import PATTERNS
 
 ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = ROOT / "docs" / "scaling.md"
 RESULTS: Final = ROOT / "bench" / "results" / "autoscaling.json"
+STARTS: Final = (START_S, SLOW_START_S)
+STARTS_HELP: Final = "Median seconds of a pod's start; again: for those only headrace, KEDA at its best and the oracle."
 FRESH: Final = 10
 """By the seeds from here on nothing was chosen: no default, no knob."""
 EXAMPLES: Final = """\b
@@ -56,7 +60,7 @@ def list_all() -> None:
 @click.option("--policy", type=click.Choice(list(CATALOGUE)), default=OURS, show_default=True)
 @click.option("--knobs", default=DEFAULT, show_default=True, help="As `list` shows them.")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--start", default=5.0, show_default=True, help="Median seconds of a pod's start.")
+@click.option("--start", default=START_S, show_default=True, help="Median seconds of a pod's start.")
 def run(pattern: str, policy: str, knobs: str, seeds: int, start: float) -> None:
     """One policy under one pattern: every figure with the 95 % interval of its mean."""
     if knobs not in CATALOGUE[policy]:
@@ -80,7 +84,7 @@ def check_keda() -> None:
 @click.option("--patterns", metavar="NAME,…", help="Only these.  [all]")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many.")
 @click.option("--first", default=FRESH, show_default=True, help="The first; by those before it, knobs were chosen.")
-@click.option("--start", default=5.0, show_default=True, help="Median seconds of a pod's start.")
+@click.option("--start", "starts", type=float, multiple=True, default=STARTS, show_default=True, help=STARTS_HELP)
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="the cores here")
 @click.option("--images", type=click.Path(path_type=Path), default=ROOT / "docs" / "images", help="Where pictures go.")
 @click.option("--json", "path", type=click.Path(path_type=Path), default=RESULTS, help="Where every run goes.")
@@ -88,22 +92,37 @@ def check_keda() -> None:
 @click.option("--no-page", is_flag=True, help="Leave docs/scaling.md as it is.")
 @click.option("--again", is_flag=True, help="Draw what --json has; simulate nothing.")
 def frontier_(
-    patterns: str | None, seeds: int, first: int, start: float, jobs: int, images: Path, path: Path, **flags: bool
+    patterns: str | None,
+    seeds: int,
+    first: int,
+    starts: Sequence[float],
+    jobs: int,
+    images: Path,
+    path: Path,
+    **flags: bool,
 ) -> None:
     """Every policy over its knobs under every pattern: wait against cost, as a picture and as a table."""
     if flags["again"]:
         points = frontier.load(path)
     else:
-        work = frontier.jobs(_chosen(patterns), range(first, first + seeds), start, most=2 if flags["quick"] else None)
+        plan = frontier.Plan(_chosen(patterns), range(first, first + seeds), most=2 if flags["quick"] else None)
+        work = _jobs(plan, starts)
         with _progress(len(work)) as tick:
             points = frontier.measure(work, jobs, tick)
         frontier.save(points, path)
     for picture in draw.draw(points, images):
         click.echo(f"Drawn: {picture}", err=True)
     text = table.markdown(points)
+    to_choose = targets.markdown(points)
     if not flags["no_page"]:
-        table.insert(ROOT / "docs" / "scaling.md", text)
-    click.echo(text)
+        table.insert(PAGE, text)
+        table.insert(PAGE, to_choose, targets.BEGIN, targets.END)
+    click.echo(f"{text}\n\n{to_choose}")
+
+
+def _jobs(plan: frontier.Plan, starts: Sequence[float]) -> list[Job]:
+    plans = (replace(plan, start_s=s, policies=RIVALS if nth else CATALOGUE) for nth, s in enumerate(starts))
+    return [job for each in plans for job in each.jobs()]
 
 
 def _chosen(patterns: str | None) -> list[str]:

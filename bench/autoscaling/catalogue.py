@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -12,13 +12,13 @@ from typing import Final
 from headrace_operator.spec import DEFAULT_WAIT_S, DownRules, Scaling
 
 from .metrics import Figures, figures
-from .pods import Lognormal
 from .policies import Policy
 from .policies.keda import TUNED, Behavior, Keda
 from .policies.oracle import foresee
 from .policies.ours import Ours
 from .policies.peers import Dask, Fixed, Kpa
 from .pool import Pool, Setting
+from .starts import Lognormal
 from .workloads import PATTERNS, Workload
 
 OURS: Final = "headrace"
@@ -27,6 +27,9 @@ KEDA_DEFAULT: Final = "KEDA by default"
 ORACLE: Final = "oracle"
 DEFAULT: Final = "default"
 """The knobs' name of a policy as it comes."""
+START_S: Final = 5.0
+SLOW_START_S: Final = 45.0
+"""Of a large image that is not on the node, or of a node that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Foresight:
     pods: int
 
 
+TARGETS_S: Final = (1, 2, 5, 10, 20, 40)
+TASKS_PER_REPLICA: Final = (1, 2, 5, 10)
 Variants = Mapping[str, Policy | Foresight]
 
 
@@ -43,12 +48,17 @@ def _ours() -> dict[str, Policy]:
     found: dict[str, Policy] = {DEFAULT: Ours({})}
     as_it_comes = (DEFAULT_WAIT_S, DownRules().stabilization_window_seconds, Scaling(max_replicas=1).idle_seconds)
     windows = ((0, 10), (30, 60), (120, 120))
-    for target, (window, idle) in product((1, 2, 5, 10, 20, 40), windows):
+    for target, (window, idle) in product(TARGETS_S, windows):
         down = {"scaleDown": {"stabilizationWindowSeconds": window}}
         scaling = {"targetQueueWaitSeconds": target, "idleSeconds": idle, "behavior": down}
         if (target, window, idle) != as_it_comes:
             found[f"target {target} s, window {window} s, idle {idle} s"] = Ours(scaling)
-    return found
+    by_depth = {_by_depth(tasks): Ours({"targetTasksPerReplica": tasks}) for tasks in TASKS_PER_REPLICA}
+    return found | by_depth
+
+
+def _by_depth(tasks: int) -> str:
+    return f"{tasks} tasks a replica" if tasks > 1 else "1 task a replica"
 
 
 def _keda() -> dict[str, Policy]:
@@ -62,6 +72,11 @@ def _keda() -> dict[str, Policy]:
     }
 
 
+CHOICES: Final = {
+    **{f"{s:g} s": DEFAULT if s == DEFAULT_WAIT_S else f"target {s} s, window 30 s, idle 60 s" for s in TARGETS_S},
+    **{_by_depth(tasks): _by_depth(tasks) for tasks in TASKS_PER_REPLICA},
+}
+"""A target, in words → the knobs of ours that differ from the defaults in nothing else."""
 CONTENDERS: Final = ("target 10 s, window 30 s, idle 60 s", "target 2 s, window 0 s, idle 10 s")
 """What else might be the defaults: the former ones, and those of least cost."""
 KEDA_USUAL: Final = "target 1, window 15 s, cooldown 30 s"
@@ -78,6 +93,12 @@ CATALOGUE: Final[Mapping[str, Variants]] = {
 }
 
 
+RIVALS: Final[Mapping[str, Sequence[str]]] = {
+    OURS: [DEFAULT], KEDA_BEST: list(CATALOGUE[KEDA_BEST]), ORACLE: list(CATALOGUE[ORACLE])[:1],
+}  # fmt: skip
+"""What it takes to say who is ahead: policy → knobs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run."""
@@ -86,7 +107,7 @@ class Job:
     policy: str
     knobs: str
     seed: int
-    start_s: float = 5.0
+    start_s: float = START_S
     """Median of a pod's start."""
 
 

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
 from .catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, ORACLE, OURS
-from .frontier import Point, Points, front, of
+from .frontier import Point, Points, by_start, front, of, patterns_of
 from .workloads import PATTERNS
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ LOOKS: Final = {
     "fixed": ("#8d99ae", "x"),
     ORACLE: ("#222222", "P"),
 }
+FAR: Final = 2.5
+"""An oracle that waits less than this part of the others is not in the picture."""
 LEAST_S: Final = 0.05
 """Waits below it are drawn on the axis."""
 STEPS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -36,13 +38,20 @@ STYLE: Final = {
 
 
 def draw(points: Points, folder: Path) -> list[Path]:
-    """Write frontier.png and frontier.svg; the same points give the same SVG."""
+    """Write frontier.png and frontier.svg, and the same of pods that start slowly; equal points give equal SVGs."""
+    paths: list[Path] = []
+    for nth, (start_s, those) in enumerate(by_start(points).items()):
+        paths += _draw(those, folder / (f"frontier-{start_s:g}s" if nth else "frontier"))
+    return paths
+
+
+def _draw(points: Points, stem: Path) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    patterns = [name for name in PATTERNS if any(point.pattern == name for point in points)]
+    patterns = patterns_of(points)
     rows = -(-(len(patterns) + 1) // COLUMNS)
     with plt.rc_context(STYLE):  # type: ignore[arg-type]
         figure, axes = plt.subplots(rows, COLUMNS, figsize=(12, 3.4 * rows), layout="constrained", squeeze=False)
@@ -55,8 +64,8 @@ def draw(points: Points, folder: Path) -> list[Path]:
         for panel in panels[len(patterns) :]:
             panel.axis("off")
         panels[len(patterns)].legend(handles, labels, loc="center", frameon=False, fontsize=11, labelspacing=0.8)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / "frontier.png", folder / "frontier.svg"]
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
             figure.savefig(path, dpi=130, metadata=metadata)
@@ -68,9 +77,9 @@ def _panel(panel: Axes, points: Points, pattern: str) -> None:
     found = {policy: of(points, pattern, policy) for policy in CATALOGUE}
     view = View.of(found[OURS], found[KEDA_BEST], found[ORACLE][0])
     for policy in CATALOGUE:
-        if policy != ORACLE:
+        if policy != ORACLE and len(found[policy]) > 1:
             _line(panel, policy, found[policy])
-    _marks(panel, found)
+    _marks(panel, found, view)
     panel.set_yscale("log")
     panel.set_xlim(*view.costs)
     panel.set_ylim(*view.waits_s)
@@ -97,13 +106,15 @@ class View:
 
     @staticmethod
     def of(ours: Points, keda: Points, oracle: Point) -> View:
+        """An oracle that is far below is drawn at the edge: the others would lie on one line for its sake."""
         corners = [
             *front(ours),
             *front(keda),
             *(each for each in (*ours, *keda) if each.knobs in {DEFAULT, KEDA_USUAL}),
         ]
         costs = [each.mean.cost for each in (*corners, oracle)]
-        waits_s = [_wait_s(each) for each in (*corners, oracle)]
+        waits_s = [_wait_s(each) for each in corners]
+        waits_s.append(max(_wait_s(oracle), min(waits_s) / FAR))
         margin = 0.05 * (max(costs) - min(costs))
         return View((min(costs) - margin, max(costs) + margin), (min(waits_s) / 1.3, max(waits_s) * 1.3))
 
@@ -122,7 +133,7 @@ def _line(panel: Axes, policy: str, points: Points) -> None:
     )  # fmt: skip
 
 
-def _marks(panel: Axes, found: dict[str, list[Point]]) -> None:
+def _marks(panel: Axes, found: dict[str, list[Point]], view: View) -> None:
     """What is asked about first: ours as it comes, one good setting of KEDA, and the bound."""
     (star,) = (each for each in found[OURS] if each.knobs == DEFAULT)
     (usual,) = (each for each in found[KEDA_BEST] if each.knobs == KEDA_USUAL)
@@ -131,8 +142,12 @@ def _marks(panel: Axes, found: dict[str, list[Point]]) -> None:
         (ORACLE, found[ORACLE][0], "P", 10, "oracle"),
         (OURS, star, "*", 17, "headrace as it comes"),
     ):
+        shown_s = max(_wait_s(point), view.waits_s[0] * 1.3)
+        if shown_s > _wait_s(point) * 1.31:
+            words = f"{point.mean.wait_p95_s:.2g} s"
+            panel.annotate(words, (point.mean.cost, shown_s), (7, -3), textcoords="offset points", fontsize=8)
         panel.plot(
-            [point.mean.cost], [_wait_s(point)], marker, color=LOOKS[policy][0], markersize=size, linestyle="none",
+            [point.mean.cost], [shown_s], marker, color=LOOKS[policy][0], markersize=size, linestyle="none",
             markeredgecolor="white", label=label, zorder=6, clip_on=False,
         )  # fmt: skip
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from .catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, OURS, Job, run
+from .catalogue import CATALOGUE, DEFAULT, KEDA_BEST, KEDA_USUAL, OURS, START_S, Job, run
 from .metrics import Figures, interval, mean
+from .workloads import PATTERNS
 
 SAME_S: Final = 0.05
 """Waits that differ by less are equal."""
@@ -29,6 +30,8 @@ class Point:
     knobs: str
     runs: tuple[Figures, ...]
     """One a seed, in their order."""
+    start_s: float = START_S
+    """Median of a pod's start."""
 
     @property
     def mean(self) -> Figures:
@@ -42,24 +45,37 @@ class Point:
 Points = Sequence[Point]
 
 
-def jobs(patterns: Sequence[str], seeds: Iterable[int], start_s: float = 5.0, most: int | None = None) -> list[Job]:
-    """`most`: knobs of each policy, the usual ones first."""
-    return [
-        Job(pattern, policy, knobs, seed, start_s)
-        for seed in seeds
-        for pattern in patterns
-        for policy, variants in CATALOGUE.items()
-        for knobs in list(variants)[:most]
-    ]
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run."""
+
+    patterns: Sequence[str]
+    seeds: Sequence[int]
+    start_s: float = START_S
+    policies: Mapping[str, Iterable[str]] = field(default_factory=lambda: CATALOGUE)
+    """With their knobs, the usual ones first."""
+    most: int | None = None
+    """Of the knobs of each."""
+
+    def jobs(self) -> list[Job]:
+        return [
+            Job(pattern, policy, knobs, seed, self.start_s)
+            for seed in self.seeds
+            for pattern in self.patterns
+            for policy, variants in self.policies.items()
+            for knobs in list(variants)[: self.most]
+        ]
 
 
 def measure(work: Sequence[Job], processes: int, tick: Callable[[], object]) -> list[Point]:
     """Run them all. `tick` is called after each."""
-    found: dict[tuple[str, str, str], list[Figures]] = defaultdict(list)
+    found: dict[tuple[str, str, str, float], list[Figures]] = defaultdict(list)
     for job, result in zip(work, _results(work, processes), strict=True):
-        found[job.pattern, job.policy, job.knobs].append(result)
+        found[job.pattern, job.policy, job.knobs, job.start_s].append(result)
         tick()
-    return [Point(*key, tuple(runs)) for key, runs in found.items()]
+    return [
+        Point(pattern, policy, knobs, tuple(runs), start_s) for (pattern, policy, knobs, start_s), runs in found.items()
+    ]
 
 
 def _results(work: Sequence[Job], processes: int) -> Iterator[Figures]:
@@ -68,6 +84,17 @@ def _results(work: Sequence[Job], processes: int) -> Iterator[Figures]:
         return
     with ProcessPoolExecutor(processes) as executor:
         yield from executor.map(run, work, chunksize=4)
+
+
+def by_start(points: Points) -> dict[float, list[Point]]:
+    """Those whose pods start alike; the quickest first."""
+    return {s: [each for each in points if each.start_s == s] for s in sorted({each.start_s for each in points})}
+
+
+def patterns_of(points: Points) -> list[str]:
+    """In the order in which they are shown."""
+    found = {point.pattern for point in points}
+    return [name for name in PATTERNS if name in found]
 
 
 def of(points: Points, pattern: str, policy: str) -> list[Point]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from headrace.broker.demand import WorkerBeat
 from headrace.runtime.service_times import ServiceTimes
@@ -18,45 +17,6 @@ SILENT: Final = WorkerBeat(0, 0)
 """Of a worker before its first beat."""
 
 
-class StartUp(Protocol):
-    """How long pods take to start."""
-
-    def seconds(self, number: int, nth: int, together: int) -> float:
-        """Of the pod with this number, the nth (from 0) of those that were made together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lognormal:
-    """Each pod draws its own time. By seed and number, so that every policy meets the same pods."""
-
-    median_s: float = 5.0
-    sigma: float = 0.4
-    seed: int = 0
-
-    def seconds(self, number: int, nth: int, together: int) -> float:
-        return self.median_s * math.exp(Random(f"{self.seed}:{number}").gauss(0.0, self.sigma))
-
-    @property
-    def mean_s(self) -> float:
-        return self.median_s * math.exp(self.sigma**2 / 2)
-
-
-@dataclass(frozen=True, slots=True)
-class SmallNode:
-    """One node of two cores, on which pods that start together slow each other down.
-
-    Measured: alone 0.4 s to the first task; of 10 together, the last is Ready after 1.5 s; of 20, the first after
-    3.3 s and the last after 5.5 s, and it works 1.4 s later.
-    """
-
-    alone_s: float = 0.4
-    each_s: float = 0.15
-    turn_s: float = 0.18
-
-    def seconds(self, number: int, nth: int, together: int) -> float:
-        return self.alone_s + (self.each_s * (together - 1) + self.turn_s * nth) * together / 20
-
-
 @dataclass(slots=True, eq=False)
 class Pod:
     """Changed by the pool only. What an operator knows of it, it knows by beats: `told`."""
@@ -65,7 +25,7 @@ class Pod:
     born_s: float
     slots: int
     phase_s: float
-    """When its first beat is; one each BEAT_S from then on."""
+    """When its first beat is; one each BEAT_S from then on. Before it is ready: so long after that."""
     ready_s: float | None = None
     leaving: bool = False
     gone: bool = False

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Final
 
 from .events import Agenda
-from .pods import BEAT_S, Pod, StartUp
+from .pods import BEAT_S, Pod
+from .starts import Start, StartUp
 from .workloads import Workload
 
 LIMIT: Final = 200
 """A run that takes so many times its horizon will never end."""
+WAKE_S: Final = 0.015
+"""From the task that enters an empty queue to the look of who is woken by it; measured with a real operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,20 @@ class Pool:
         self.processing = 0
         self.woken: Callable[[], None] = lambda: None
         """Called when a task enters the empty queue of a pool at zero."""
+        self.restarted: Callable[[], None] = lambda: None
+        """Called when who decides is back: what was only in memory is gone."""
         self._free: deque[tuple[Pod, int]] = deque()
         """Free slots, the longest idle first, as Redis serves blocked readers; with the epoch of their pod."""
         self._random = Random(f"cluster:{setting.seed}")
+        self._start = setting.start_up.begin(self.agenda)
         self._made = 0
         self._left = len(workload.tasks)
         self._next = 0
-        if workload.tasks:
-            self.agenda.at(workload.tasks[0][0], self._arrive)
+        self._cancelled: set[int] = set()
+        self.blind = False
+        """Redis is away: nobody can look at the queue, nor change it."""
+        self._deciding = True
+        self._plan()
 
     @property
     def now_s(self) -> float:
@@ -105,11 +114,12 @@ class Pool:
         return self.record
 
     def every(self, first_s: float, period_s: float, call: Callable[[], object]) -> None:
-        """Call it then, and again and again."""
+        """Call it then, and again and again, but while nobody decides."""
 
         def turn() -> None:
             self.agenda.at(self.now_s + period_s, turn)
-            call()
+            if self._deciding:
+                call()
 
         self.agenda.at(first_s, turn)
 
@@ -132,18 +142,58 @@ class Pool:
     def ask(self, pod: Pod) -> None:
         """To drain; it hears that with its next beat."""
         pod.asked_s = self.now_s
-        self.agenda.at(pod.next_beat_s(self.now_s), partial(self._hear, pod))
+        self._tell_soon(pod)
 
     def release(self, pod: Pod) -> None:
         """From being asked to drain; it, too, is heard with the next beat."""
         pod.asked_s = None
-        self.agenda.at(pod.next_beat_s(self.now_s), partial(self._hear, pod))
+        self._tell_soon(pod)
 
     def retire(self, pod: Pod) -> None:
         """Stop this one; the number is to be lowered in the same moment."""
         self._stop(pod)
 
     # what happens
+
+    def _plan(self) -> None:
+        """What comes of itself: mishaps, and the first task."""
+        mishaps = self.workload.mishaps
+        for span in mishaps.redis_away:
+            self.agenda.at(span.begin_s, self._lose_redis)
+            self.agenda.at(span.end_s, self._find_redis)
+        for span in mishaps.decider_away:
+            self.agenda.at(span.begin_s, self._lose_decider)
+            self.agenda.at(span.end_s, self._find_decider)
+        for each in mishaps.cancellations:
+            self.agenda.at(each.at_s, partial(self._cancel, each.tasks))
+        self._await_task()
+
+    def _lose_decider(self) -> None:
+        self._deciding = False
+
+    def _find_decider(self) -> None:
+        self._deciding = True
+        self.restarted()
+
+    def _lose_redis(self) -> None:
+        self.blind = True
+
+    def _find_redis(self) -> None:
+        """Who has a free slot asks for a task."""
+        self.blind = False
+        for pod in self.pods:
+            self._offer(pod)
+
+    def _cancel(self, tasks: Set[int]) -> None:
+        """Those that wait are gone at once, and those that would wait anew are when they do."""
+        self._cancelled |= tasks
+        staying = [task for task in self.waiting if task not in tasks]
+        self._left -= len(self.waiting) - len(staying)
+        self.waiting = deque(staying)
+
+    def _tell_soon(self, pod: Pod) -> None:
+        beat_s = pod.next_beat_s(self.now_s)
+        self.agenda.at(self.workload.mishaps.reachable_s(beat_s), partial(self._hear, pod))
 
     def _rank(self, pod: Pod, marked: Collection[str]) -> tuple[bool, bool, int, float]:
         """As a ReplicaSet ranks victims: not ready, marked, young by powers of two; then by chance."""
@@ -152,16 +202,15 @@ class Pool:
 
     def _make(self, nth: int, together: int) -> None:
         number, self._made = self._made, self._made + 1
-        seconds = self.setting.start_up.seconds(number, nth, together)
-        phase_s = self.now_s + seconds + self._random.random() * BEAT_S
-        pod = Pod(number, self.now_s, self.setting.slots, phase_s)
+        pod = Pod(number, self.now_s, self.setting.slots, phase_s=self._random.random() * BEAT_S)
         self.pods.append(pod)
-        self.agenda.at(self.now_s + seconds, partial(self._ready, pod))
+        self._start(Start(number, nth, together, partial(self._ready, pod)))
 
     def _ready(self, pod: Pod) -> None:
         if pod.gone:
             return
         pod.ready_s = self.now_s
+        pod.phase_s += self.now_s
         self.record.ready.append((self.now_s, 1))
         self._offer(pod)
 
@@ -172,21 +221,28 @@ class Pool:
             self._slot_free(pod)
 
     def _slot_free(self, pod: Pod) -> None:
-        if not pod.claims:
+        if not pod.claims or self.blind:
             return
         if self.waiting:
             self._begin(self.waiting.popleft(), pod)
         else:
             self._free.append((pod, pod.epoch))
 
+    def _await_task(self) -> None:
+        if self._next < len(self.workload.tasks):
+            due_s = self.workload.tasks[self._next][0]
+            self.agenda.at(self.workload.mishaps.reachable_s(due_s), self._arrive)
+
     def _arrive(self) -> None:
-        tasks = self.workload.tasks
         task, self._next = self._next, self._next + 1
-        if self._next < len(tasks):
-            self.agenda.at(tasks[self._next][0], self._arrive)
+        self._await_task()
         first = not self.waiting
         self._enqueue(task)
         if first and not self.asked_for:
+            self.agenda.at(self.now_s + WAKE_S, self._wake)
+
+    def _wake(self) -> None:
+        if not self.asked_for and self._deciding:
             self.woken()
 
     def _enqueue(self, task: int, *, front: bool = False) -> None:
@@ -249,9 +305,13 @@ class Pool:
         for task, began_s in reversed(pod.running.items()):
             self.record.interrupted += 1
             self.record.wasted_s += self.now_s - began_s
-            self.agenda.at(began_s + self.setting.reclaim_s, partial(self._again, task))
+            again_s = max(self.now_s, began_s + self.setting.reclaim_s)
+            self.agenda.at(self.workload.mishaps.reachable_s(again_s), partial(self._again, task))
 
     def _again(self, task: int) -> None:
         """A task whose pod is gone waits anew, before all others."""
         self.processing -= 1
-        self._enqueue(task, front=True)
+        if task in self._cancelled:
+            self._left -= 1
+        else:
+            self._enqueue(task, front=True)

@@ -2,7 +2,8 @@
 
 KEDA looks each `poll_s` and only moves between zero and `least`; the HPA looks each 15 s and only moves from 1 on. The
 metric is `streamLength` (what waits and what runs), for the other one, `lagCount`, strands work (docs/scaling.md).
-Nobody chooses which pod goes: that is the ReplicaSet's rule.
+Nobody chooses which pod goes: that is the ReplicaSet's rule. While Redis is away both leave the number as it is. What
+KEDA must remember over a restart is in the ScaledObject's status, and what the HPA must, in the controller manager.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Loops:
     def poll(self) -> None:
         """KEDA: from and to zero."""
         pool = self._pool
+        if pool.blind:
+            return
         if pool.waiting or pool.processing:
             self._active_s = pool.now_s
             if not pool.asked_for:
@@ -95,7 +98,7 @@ class Loops:
     def sync(self) -> None:
         """The HPA: from one pod to any other number."""
         pool, current, now_s = self._pool, self._pool.asked_for, self._pool.now_s
-        if not current:
+        if not current or pool.blind:
             return
         wanted = self._stabilized(self._by_metric(current))
         self._added = deque(each for each in self._added if each[0] > now_s - PERIOD_S + SOON_S)

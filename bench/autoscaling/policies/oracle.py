@@ -3,8 +3,9 @@
 It serves first come, first served with at most so many slots, starts each pod ahead of its first task, and keeps a pod
 over a pause exactly when that is cheaper than to start another. No policy with as many pods lets any task of a queue
 that is first come, first served wait less than it does with all of them; and none that begins each task when it does
-pays less. (Levels of need, one above another, each decided by itself, are the best there is, for pods are alike; where
-a pod has several slots, tasks are also counted as if they could move between pods, so that its cost is a lower bound.)
+pays less. Mishaps are no surprise to it: while nobody decides it has decided, but nobody reaches a Redis that is away.
+(Levels of need, one above another, each decided by itself, are the best there is, for pods are alike; where a pod has
+several slots, tasks are also counted as if they could move between pods, so that its cost is a lower bound.)
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ def foresee(workload: Workload, setting: Setting, pods: int, start_s: float) -> 
     record = Record.of(len(workload.tasks))
     free = [0.0] * (pods * setting.slots)
     changes: list[tuple[float, int]] = []
+    mishaps, cancelled_s = workload.mishaps, workload.mishaps.cancelled_s()
     for task, (arrived_s, seconds) in enumerate(workload.tasks):
-        began_s = max(arrived_s, heapq.heappop(free))
-        heapq.heappush(free, began_s + seconds)
+        began_s = mishaps.reachable_s(max(arrived_s, free[0]))
+        if began_s >= cancelled_s.get(task, math.inf):
+            continue
+        heapq.heapreplace(free, began_s + seconds)
         record.began_s[task], record.ended_s[task], record.starts[task] = began_s, began_s + seconds, 1
         changes += ((began_s, 1), (began_s + seconds, -1))
     for needed_s, over_s in _levels(sorted(changes), setting.slots, start_s):

@@ -17,7 +17,7 @@ from headrace_operator.decide import Decision, decide
 from headrace_operator.drain import NEVER_TOLD, Replica, Shrink, shrink
 from headrace_operator.expectation import Expectation
 from headrace_operator.history import History, remember, rested
-from headrace_operator.observed import Moment, Observed
+from headrace_operator.observed import Moment, Observed, Unreadable
 from headrace_operator.spec import PoolSpec, read_spec
 
 TICK_S: Final = 1.0
@@ -37,7 +37,7 @@ class Ours:
         worker = {"concurrency": setting.slots}
         spec = read_spec({"queues": [{"name": QUEUE}], "scaling": scaling, "worker": worker})
         operator = Operator(pool, spec)
-        pool.woken = operator.tick
+        pool.woken, pool.restarted = operator.tick, operator.restart
         pool.every(random.uniform(0, TICK_S), TICK_S, operator.tick)
 
 
@@ -50,6 +50,12 @@ class Operator:
         self._expected = Expectation()
         self._rested_s: float | None = None
 
+    def restart(self) -> None:
+        """As another process: it knows nothing of before. Who was asked to drain stands in Redis."""
+        self._history = History(since_s=self._pool.now_s)
+        self._expected = Expectation()
+        self._rested_s = None
+
     def tick(self) -> None:
         """Look, decide, drain, write."""
         pool, now_s = self._pool, self._pool.now_s
@@ -60,11 +66,16 @@ class Operator:
             self._history, self._rested_s = rested(self._history, self._spec.scaling, self._rested_s), None
         observed = self._observed()
         decision = decide(self._spec, observed, self._history, Moment(now_s, DAWN + timedelta(seconds=now_s)))
-        self._carry_out(decision)
+        if isinstance(observed.queues, Unreadable):  # without Redis nobody can be asked to drain: it only ever grows
+            pool.scale(max(decision.replicas, pool.asked_for))
+        else:
+            self._carry_out(decision)
         self._history = remember(self._history, self._spec.scaling, observed, decision, now_s, written=pool.asked_for)
 
     def _observed(self) -> Observed:
         pool = self._pool
+        if pool.blind:
+            return Observed(Unreadable("Redis is away"), pool.asked_for)
         demand = self._demand()
         self._expected = self._expected.learn(demand)
         seconds = self._expected.seconds(self._spec.worker.expected_task_seconds)

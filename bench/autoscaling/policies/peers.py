@@ -38,7 +38,7 @@ class Kpa:
 
     def attach(self, pool: Pool, random: Random) -> None:
         scaler = KpaScaler(pool, self.utilization * pool.setting.slots)
-        pool.woken = scaler.wake
+        pool.woken, pool.restarted = scaler.wake, scaler.restart
         pool.every(random.uniform(0, KPA_SCRAPE_S), KPA_SCRAPE_S, scaler.scrape)
         pool.every(random.uniform(0, KPA_TICK_S), KPA_TICK_S, scaler.tick)
 
@@ -57,14 +57,23 @@ class KpaScaler:
         """The activator holds the first request, and pokes."""
         self._pool.scale(1)
 
+    def restart(self) -> None:
+        """It begins in a panic, so that it shrinks nothing before it has looked on."""
+        self._seen.clear()
+        self._zero_since_s = None
+        self._panic_pods = sum(pod.claims for pod in self._pool.pods)
+        self._panic_until_s = self._pool.now_s + STABLE_S if self._panic_pods > 1 else -math.inf
+
     def scrape(self) -> None:
         pool = self._pool
+        if pool.blind:
+            return
         self._seen.append((pool.now_s, len(pool.waiting) + pool.processing))
         while self._seen[0][0] <= pool.now_s - STABLE_S:
             self._seen.popleft()
 
     def tick(self) -> None:
-        if self._seen:
+        if self._seen and not self._pool.blind:
             self._pool.scale(min(self._not_zero(self._wanted()), self._pool.setting.max_pods))
 
     def _wanted(self) -> int:
@@ -106,6 +115,7 @@ class Dask:
 
     def attach(self, pool: Pool, random: Random) -> None:
         scaler = DaskScaler(pool, self.target_s)
+        pool.restarted = scaler.restart
         pool.every(random.uniform(0, DASK_TICK_S), DASK_TICK_S, scaler.tick)
 
 
@@ -117,8 +127,14 @@ class DaskScaler:
         self._changed_s = -math.inf
         self._mean_s = 1.0
 
+    def restart(self) -> None:
+        """When it last changed the number stands in an annotation."""
+        self._mean_s = 1.0
+
     def tick(self) -> None:
         pool, current = self._pool, self._pool.asked_for
+        if pool.blind:
+            return
         wanted = min(self._wanted(), pool.setting.max_pods)
         if wanted == current or pool.now_s - self._changed_s < DASK_PAUSE_S:
             return
