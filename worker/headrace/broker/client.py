@@ -27,18 +27,19 @@ class AsyncClient:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._checked: set[Durability] = set()
+        self._closings = 0
 
     async def connection(self) -> Connection:
         """The connection that stands. Raises StoreUnavailable or RedisError."""
         current = self._connection
         if current is not None and current.lost is None:
             return current
-        joins = self._connecting is not None
+        joins, closings = self._connecting is not None, self._closings
         connecting = await self._attempt()
-        if joins and not connecting.cancelled() and connecting.exception() is not None:
+        if joins and closings == self._closings and not connecting.cancelled() and connecting.exception() is not None:
             # It began before this call, perhaps in an outage that is over.
             connecting = await self._attempt()
-        if connecting.cancelled():
+        if closings != self._closings or connecting.cancelled():
             raise StoreUnavailable(str(self.settings), "closed while connecting")
         return connecting.result()
 
@@ -87,6 +88,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connection, also one that is being made; a later call opens another."""
+        self._closings += 1
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})

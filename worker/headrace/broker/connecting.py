@@ -99,14 +99,22 @@ async def _ask_for_master(sentinel: Connection, master: str) -> tuple[str, int]:
     finally:
         sentinel.close()
         await sentinel.wait_closed()
-    return _address_of(dict(zip(facts[::2], facts[1::2], strict=True)))
-
-
-def _address_of(master: dict[bytes, Any]) -> tuple[str, int]:
-    """Raises OSError for a master that the sentinel takes for dead: it names that until another is elected."""
-    if not {b"s_down", b"o_down"}.isdisjoint(master[b"flags"].split(b",")):
+    try:
+        address, flags = _address_of(dict(zip(facts[::2], facts[1::2], strict=True)))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise OSError("its answer is none of a sentinel") from None
+    if not {b"s_down", b"o_down"}.isdisjoint(flags):
+        # It names the dead one until another is elected.
         raise OSError("the master is down, and there is no other yet")
-    return master[b"ip"].decode(), int(master[b"port"])
+    return address
+
+
+def _address_of(master: dict[bytes, Any]) -> tuple[tuple[str, int], list[bytes]]:
+    """Its host and port, and its flags. Who knows not what answered is ready for more errors than ValueError."""
+    host, port = master[b"ip"].decode(), int(master[b"port"])
+    if not 0 < port < 1 << 16:
+        raise ValueError(port)
+    return (host, port), master[b"flags"].split(b",")
 
 
 def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavailable:
@@ -127,28 +135,38 @@ def _reason(error: BaseException) -> str:
 async def _greet(connection: Connection, name: str) -> None:
     await _log_in(connection)
     if connection.settings.db:
-        await connection.command("SELECT", connection.settings.db)
+        await _ask(connection, "SELECT", connection.settings.db)
     await _identify(connection, name)
     loads = [connection.command("SCRIPT", "LOAD", script.source) for script in all_scripts().values()]
     await asyncio.gather(*loads)
+
+
+async def _ask(connection: Connection, *args: str | int) -> Any:
+    """One round trip of a greeting. The kernel of a server that hangs lets in, so this too is part of connecting."""
+    return await connection.command(*args, timeout_s=connection.settings.connect_timeout_s)
 
 
 async def _log_in(connection: Connection) -> None:
     settings = connection.settings
     if settings.password:
         login = (settings.username, settings.password) if settings.username else (settings.password,)
-        await connection.command("AUTH", *login)
+        await _ask(connection, "AUTH", *login)
 
 
 async def _identify(connection: Connection, name: str) -> None:
-    """Managed servers may refuse either command; both are for people, for the epoch and for WAITAOF only."""
+    """Managed servers may refuse either command; both are for people, for the epoch, for WAITAOF and to be sure."""
     with suppress(RedisError):
-        await connection.command("CLIENT", "SETNAME", name)
+        await _ask(connection, "CLIENT", "SETNAME", name)
+    by_sentinel = connection.settings.kind == "sentinel"
+    facts: dict[str, str] = {}
     with suppress(RedisError):
-        text = (await connection.command("INFO", "server")).decode(errors="replace")
-        facts = dict(line.partition(":")[::2] for line in text.splitlines())
-        connection.run_id = facts.get("run_id", "").strip()
-        connection.version = parse_version(facts.get("redis_version", ""))
+        said = await _ask(connection, "INFO", "server", *(["replication"] if by_sentinel else []))
+        facts = dict(line.partition(":")[::2] for line in said.decode(errors="replace").splitlines())
+    connection.run_id = facts.get("run_id", "").strip()
+    connection.version = parse_version(facts.get("redis_version", ""))
+    if by_sentinel and facts.get("role") == "slave":
+        # A sentinel that was cut off or frozen names the old master until it hears of the new one.
+        raise StoreUnavailable(str(connection.settings), "a sentinel named a server that is a replica", answered=True)
 
 
 def parse_version(text: str) -> tuple[int, int, int]:

@@ -31,6 +31,8 @@ Answer = Callable[[Any], None]
 _FULL: Final = ("OOM", "MISCONF", "NOREPLICAS")
 _AWAY: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "UNBLOCKED")
 _READ_LIMIT: Final = 1 << 18
+_DEAF_S: Final = 0.5
+"""Silence for less makes no connection deaf, however short the time of the caller was that it kept waiting."""
 
 
 class RedisError(HeadraceError):
@@ -179,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         found: list[R | Exception] = []
         for call, reply in zip(calls, replies, strict=True):
             try:
-                found.append(explain(reply, self.settings) if isinstance(reply, Exception) else call.parse(reply))
+                found.append(self._explained(reply) if isinstance(reply, Exception) else call.parse(reply))
             except ValueError as error:
                 found.append(error)
         return found
@@ -228,16 +230,18 @@ class Connection(asyncio.BufferedProtocol):
         return call.parse(reply), said
 
     async def _wait(self, start: Callable[[Answer], None], timeout_s: float | None) -> Any:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        overdue: asyncio.TimerHandle | None = None
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        owed: _Owed | None = None
+        came = False
 
         def answer(reply: Any) -> None:
             if future.done():
-                if overdue is not None:
-                    overdue.cancel()
+                nonlocal came
+                came = True
+                if owed is not None:
+                    owed.cancel()
             elif isinstance(reply, Exception):
-                future.set_exception(explain(reply, self.settings))
+                future.set_exception(self._explained(reply))
             else:
                 future.set_result(reply)
 
@@ -247,14 +251,25 @@ class Connection(asyncio.BufferedProtocol):
             async with asyncio.timeout(limit) as bound:
                 return await future
         except TimeoutError:
-            # A late answer must not become the next caller's.
-            self.close(f"no answer within {limit:g} s")
+            if not future.cancelled():  # answered in the same moment
+                return future.result()
+            if not came:
+                owed = _Owed(self, limit)
+                owed.look()
             raise StoreTimeout(str(self.settings), f"no answer within {limit:g} s") from None
         except asyncio.CancelledError:
-            if future.cancelled():  # and not answered in the same moment
+            if future.cancelled() and not came:
                 # Callers who are more impatient than the time-out would keep a connection that is deaf.
-                overdue = loop.call_at(bound.when() or 0.0, self.close, f"no answer within {limit:g} s")
+                owed = _Owed(self, limit)
+                owed.look_at(bound.when() or 0.0)
             raise
+
+    def _explained(self, error: Exception) -> Exception:
+        said = explain(error, self.settings)
+        if isinstance(error, hiredis.ReplyError) and str(error).startswith("READONLY"):
+            # It was the master once. Who connects anew asks the sentinels, or whatever stands before it, who is.
+            self.close(str(error), answered=True)
+        return said
 
     def close(self, reason: str = "closed", *, answered: bool = False) -> None:
         """End it now; what was outstanding gets StoreUnavailable. `answered`: because of what Redis said."""
@@ -265,6 +280,36 @@ class Connection(asyncio.BufferedProtocol):
     async def wait_closed(self) -> None:
         """Until its socket is closed, for whatever reason."""
         await asyncio.shield(self._closed)
+
+
+class _Owed:
+    """An answer whose caller has left. Until it comes something must: a connection that is silent is deaf.
+
+    One that is only slow is kept, else a busy server would be given all others' requests a second time.
+    """
+
+    __slots__ = ("_connection", "_limit", "_timer")
+
+    def __init__(self, connection: Connection, limit: float) -> None:
+        self._connection = connection
+        self._limit = limit
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look_at(self, when: float) -> None:
+        """`when` is the loop's time."""
+        self._timer = asyncio.get_running_loop().call_at(when, self.look)
+
+    def look(self) -> None:
+        silent_s = self._connection.stalled_s()
+        allowed_s = max(self._limit, min(_DEAF_S, self._connection.settings.timeout_s))
+        if silent_s >= allowed_s - 0.01:  # uvloop's clock goes in whole milliseconds, and stands while it is busy
+            self._connection.close(f"no answer within {allowed_s:g} s")
+        else:
+            self.look_at(asyncio.get_running_loop().time() + allowed_s - silent_s)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _is_no_script(reply: Any) -> bool:
