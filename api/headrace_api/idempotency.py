@@ -14,12 +14,14 @@ import secrets
 import uuid
 from asyncio import get_running_loop
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from multidict import CIMultiDictProxy, istr
 
 from headrace.broker.connection import Connection
 from headrace.broker.shared import secret_call
+from headrace.broker.single_flight import SingleFlight
 from headrace.errors import StoreUnavailable
 from headrace.settings import Durability, Local
 from headrace.task import queue_id
@@ -49,8 +51,20 @@ def read_key(headers: CIMultiDictProxy[str], limit: int) -> str | None:
     return key
 
 
+def namer(secret: bytes, namespace: str, subject: str, key: str) -> Callable[..., str]:
+    """The function from a queue (and a number within a batch) to an id."""
+
+    def task_id(queue: str, index: int = 0) -> str:
+        parts = (namespace, queue, subject, key, str(index))
+        text = b"".join(b"%d:%b" % (len(part), part) for part in (each.encode() for each in parts))
+        digest = hmac.digest(secret, text, hashlib.sha256)
+        return queue_id(queue, uuid.UUID(bytes=digest[:16]))
+
+    return task_id
+
+
 class Keys:
-    """Makes ids of keys in one namespace. For one event loop."""
+    """The secret that makes ids of keys in one namespace. For one event loop."""
 
     def __init__(self, store: Store, namespace: str) -> None:
         self._store = store
@@ -59,18 +73,8 @@ class Keys:
         """Until one was read: what is proposed."""
         self._read_on: Connection | None = None
         self._confirmed: set[Durability] = set()
-
-    async def namer(self, subject: str, key: str) -> Callable[..., str]:
-        """The function from a queue (and a number within a batch) to an id. Raises StoreUnavailable."""
-        secret = await self.secret()
-
-        def task_id(queue: str, index: int = 0) -> str:
-            parts = (self._namespace, queue, subject, key, str(index))
-            text = b"".join(b"%d:%b" % (len(part), part) for part in (each.encode() for each in parts))
-            digest = hmac.digest(secret, text, hashlib.sha256)
-            return queue_id(queue, uuid.UUID(bytes=digest[:16]))
-
-        return task_id
+        self._shared: SingleFlight[None] = SingleFlight(str(store.settings))
+        """After a start or a reconnect many ask at once, and each confirmation holds its connection up."""
 
     async def secret(self) -> bytes:
         """The namespace's secret, the same for all replicas; made by whoever first asks. Raises StoreUnavailable.
@@ -79,22 +83,36 @@ class Keys:
         """
         connection = await self._store.connection()
         if connection is not self._read_on:
-            self._secret = await self._store.read(secret_call(self._namespace, self._secret, Local()))
-            self._confirmed = {Local()}
-            self._read_on = connection
+            await self._shared.share(connection, partial(self._read, connection))
         return self._secret
 
-    async def confirm(self, durability: Durability) -> None:
-        """Make sure that the secret lasts as tasks of this durability do, before one has an id of it.
+    async def _read(self, connection: Connection) -> None:
+        self._secret = await self._store.read(secret_call(self._namespace, self._secret, Local()))
+        self._confirmed = {Local()}
+        self._read_on = connection
 
-        Raises StoreUnavailable, DurabilityUnconfirmed.
+    async def confirm(self, secret: bytes, durability: Durability) -> None:
+        """Make sure that the secret lasts as tasks of this durability do, before one is stored whose id it made.
+
+        Raises StoreUnavailable, also if it is another one by now, and DurabilityUnconfirmed.
         """
-        if durability in self._confirmed:
-            return
-        confirmed, call = self._confirmed, secret_call(self._namespace, self._secret, durability)
+        if secret != await self.secret():
+            raise self._lost()
+        if durability not in self._confirmed:
+            # What is out on behalf of a connection that is lost says nothing of the one that stands.
+            await self._shared.share((durability, secret, self._read_on), partial(self._confirm, secret, durability))
+
+    async def _confirm(self, secret: bytes, durability: Durability) -> None:
+        confirmed, call = self._confirmed, secret_call(self._namespace, secret, durability)
         give_up = get_running_loop().time() + self._store.patience_s(durability)
-        secret = await self._store.write(call, durability, give_up)
-        if secret != self._secret:
+        if await self._store.write(call, durability, give_up) != secret:
             self._read_on = None
-            raise StoreUnavailable(str(self._store.settings), "it lost the secret of idempotency keys", True)
+            raise self._lost()
         confirmed.add(durability)
+
+    def _lost(self) -> StoreUnavailable:
+        return StoreUnavailable(str(self._store.settings), "it lost the secret of idempotency keys", True)
+
+    async def aclose(self) -> None:
+        """Wait for what is out."""
+        await self._shared.aclose()

@@ -99,8 +99,9 @@ class Namespace:
 
     async def store(self, queue: str, tasks: Sequence[Accepted]) -> list[Submitted]:
         """Store tasks of one queue, all or none; one answer a task. Raises as `Door.submit` does."""
-        if tasks[0].fingerprint is not None:  # of one request: all have an id of its key, or none
-            await self.keys.confirm(self.settings.durability[queue])
+        secret = tasks[0].secret
+        if secret is not None:  # of one request: all have an id of its key, or none
+            await self.keys.confirm(secret, self.settings.durability[queue])
         return await self.door(queue).submit([each.new for each in tasks])
 
     def _forget_idle_doors(self) -> None:
@@ -157,6 +158,7 @@ class Namespace:
         await self.let_go()
         for door in self._doors.values():
             await door.aclose()
+        await self.keys.aclose()
         await self.types.aclose()
         await self.follow.aclose()
         await self.hub.aclose()

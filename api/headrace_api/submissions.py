@@ -137,6 +137,8 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     payload_bytes: int
     fingerprint: str | None
     """Set under an Idempotency-Key: tells a repetition from another submission under the same key."""
+    secret: bytes | None
+    """Set under an Idempotency-Key: what its id was made with."""
     warning: str | None
 
 
@@ -147,6 +149,8 @@ class Origin:
     task_id: Callable[..., str] = new_id
     fingerprint: Callable[[Any], str] | None = None
     """From the document; None without an Idempotency-Key."""
+    secret: bytes | None = None
+    """What `task_id` makes ids with; None without an Idempotency-Key."""
     traceparent: str | None = None
 
 
@@ -229,7 +233,7 @@ def _accept(body: Submission, document: Any, known: KnownType | None, origin: Or
     due_ms = None if body.eta is None else _eta_ms(body.eta)
     new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms, unique is not None, once)
     size = memoryview(body.payload).nbytes
-    return Accepted(queue, new, body.type if known else "unknown", size, mark, warning)
+    return Accepted(queue, new, body.type if known else "unknown", size, mark, origin.secret, warning)
 
 
 def fingerprint(document: Any) -> str:

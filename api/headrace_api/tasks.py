@@ -27,7 +27,7 @@ from .created import answer as answer_created
 from .endpoint import Doc, Route
 from .examples import CANCELLED, RETRIED, SUBMISSIONS, SUBMITTED, TASKS
 from .follow import Sight
-from .idempotency import IDEMPOTENCY_KEY, read_key
+from .idempotency import IDEMPOTENCY_KEY, namer, read_key
 from .prefer import PREFER, applied, preferred_wait
 from .problems import HttpProblem, UniqueHeld
 from .reading import read_query
@@ -125,7 +125,8 @@ async def origin_of(services: Services, request: Request, namespace: Namespace) 
     key = read_key(headers, services.settings.max_key_bytes) if IDEMPOTENCY_KEY in headers else None
     if key is None:
         return Origin(traceparent=trace)
-    return Origin(await namespace.keys.namer(request.caller.subject, key), fingerprint, trace)
+    secret = await namespace.keys.secret()
+    return Origin(namer(secret, namespace.name, request.caller.subject, key), fingerprint, secret, trace)
 
 
 async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) -> None:

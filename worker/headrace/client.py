@@ -53,6 +53,8 @@ class Run:
 
     call: Call[Any]
     durability: Durability = LOCAL
+    shared: bool = False
+    """Whether all who ask this meanwhile may have one answer."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class Client:
         durability = self.settings.durability[sent[0].queue]
         secret = self._secrets.get(durability)
         if secret is None:
-            secret = yield Run(secret_call(self.settings.namespace, self._proposal, durability), durability)
+            call = secret_call(self.settings.namespace, self._proposal, durability)
+            secret = yield Run(call, durability, shared=True)
             # A Redis that lost it gets the same one back, so that keys keep their meaning.
             self._proposal = self._secrets[durability] = secret
         return [one if one.named is None else one.named(secret) for one in sent]

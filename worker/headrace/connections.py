@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace.broker.broker import NewTask, Submitted, TaskView
 from headrace.broker.group_commit import GroupCommit
+from headrace.broker.single_flight import SingleFlight
 from headrace.client import Client, Enter, Run, Steps, drive, drive_async
 from headrace.redis_settings import RedisSettings
 from headrace.settings import ClientSettings, Local
@@ -48,9 +50,19 @@ class _Loop:
     watchers: Watchers | None = None
     _doors: dict[str, GroupCommit] = field(default_factory=dict)
     """By queue."""
+    _shared: SingleFlight[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shared = SingleFlight(str(self.client.settings))
 
     async def run(self, step: Run) -> Any:
         """Carry out one call."""
+        if step.shared:
+            # One by one each would wait for the disk in turn, on the one connection that all have.
+            return await self._shared.share((step.call.script.name, step.durability), partial(self._call, step))
+        return await self._call(step)
+
+    async def _call(self, step: Run) -> Any:
         limit = None if isinstance(step.durability, Local) else self.settings.durability_timeout_s
         return await self.client.call(step.call, step.durability, timeout_s=limit)
 
@@ -68,6 +80,7 @@ class _Loop:
 
     async def aclose(self) -> None:
         """Close the connections, when what was submitted is stored."""
+        await self._shared.aclose()
         await asyncio.gather(*(door.aclose() for door in self._doors.values()))
         await asyncio.gather(*(watch.aclose() for watch in self.watches.values()))
         if self.watchers is not None:

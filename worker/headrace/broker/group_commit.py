@@ -86,7 +86,7 @@ class GroupCommit:
         except HeadraceError as error:
             if isinstance(error, StoreUnavailable):
                 self._refuse_waiting(error)
-            raise _for(tasks, error) from error
+            raise error_for(tasks, error) from error
         finally:
             done.cancel()  # for those who wait for its end it is over, whatever became of it
             self._next(done)
@@ -160,10 +160,10 @@ def _tell(group: Sequence[_Unit], answers: Answers) -> None:
 def _refuse(group: Iterable[_Unit], error: Exception) -> None:
     for unit in group:
         if not unit.answer.done():
-            unit.answer.set_exception(_for(unit.tasks, error))
+            unit.answer.set_exception(error_for(unit.tasks, error))
 
 
-def _for(tasks: Sequence[NewTask], error: Exception) -> Exception:
+def error_for(tasks: Sequence[NewTask], error: BaseException) -> BaseException:
     """An error of its own for each caller: a shared one would collect the stacks of all."""
     if isinstance(error, DurabilityUnconfirmed):
         return DurabilityUnconfirmed([task.id for task in tasks], error.durability)
