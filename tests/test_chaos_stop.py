@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from chaos.proxy import FaultProxy
+from conftest import StartRedis
 from headrace import App
-from headrace.runtime.drain import BEYOND_S
+from headrace.broker.broker import Call
+from headrace.broker.client import BlockingClient
+from headrace.errors import StoreUnavailable
+from headrace.runtime.drain import BEYOND_S, SILENT_S
+from headrace.settings import Durabilities
 from headrace.task import State
 from redis_server import RedisServer
-from worker_harness import Desk, eventually, working
+from worker_harness import Desk, eventually, shares, working
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -37,9 +44,11 @@ class Held:
             await self.go.wait()
 
 
-async def stopped(held: Held, desk: Desk, proxy: FaultProxy, fault: Callable[[], None]) -> tuple[str, float]:
+async def stopped(
+    held: Held, desk: Desk, proxy: FaultProxy, fault: Callable[[], None], **settings: Any
+) -> tuple[str, float]:
     """The fault comes, then the stop, then the task ends. Which task, and how long the worker took."""
-    async with working(held.app, proxy.url, dead_after_s=LONG_S, grace_s=GRACE_S) as worker:
+    async with working(held.app, proxy.url, dead_after_s=LONG_S, grace_s=GRACE_S, **settings) as worker:
         task = await desk.submit("held")
         await held.begun.wait()
         fault()
@@ -90,3 +99,53 @@ async def test_a_connection_that_breaks_at_the_sign_off_is_followed_by_another(
             proxy.lose_request(b"leave")
         assert proxy.faults == 1
     assert await desk.client.call(desk.queue.workers()) == []
+
+
+async def test_a_queue_that_waits_for_the_disk_is_not_cut_off_by_one_that_does_not(
+    start_redis: StartRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They share a connection, and what confirms the report may take as long as its queue allows."""
+    server, held = start_redis(appendfsync="always"), Held()
+    async with FaultProxy(server.port) as proxy, Desk(server.url, "orders") as desk:
+
+        def slow() -> None:
+            proxy.delay_s = SILENT_S * 0.6
+
+        settings = {
+            "queues": shares("default", "orders"),
+            "durability": Durabilities.parse("default=local,orders=fsync"),
+            "durability_timeout_s": 2.0,
+        }
+        task, _ = await stopped(held, desk, proxy, slow, **settings)
+        assert (await desk.look(task)).state is State.COMPLETED
+    assert "has not confirmed" not in caplog.text
+
+
+async def test_a_beat_that_hangs_keeps_it_neither_from_signing_off_nor_from_its_end(
+    desk: Desk, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang, hangs, over = threading.Event(), threading.Event(), threading.Event()
+    call = BlockingClient.call
+
+    def hanging(self: BlockingClient, what: Call[Any]) -> Any:
+        if hang.is_set():
+            hangs.set()
+            over.wait(LONG_S)
+            raise StoreUnavailable("redis", "hung up")
+        return call(self, what)
+
+    monkeypatch.setattr(BlockingClient, "call", hanging)
+    try:
+        async with working(Held().app, redis_url, dead_after_s=LONG_S, grace_s=GRACE_S):
+
+            async def known() -> bool:
+                return await desk.client.call(desk.queue.workers()) != []
+
+            await eventually(known)
+            hang.set()
+            await asyncio.to_thread(hangs.wait)
+            began = time.monotonic()
+        assert time.monotonic() - began < GRACE_S + BEYOND_S + 1
+        assert await desk.client.call(desk.queue.workers()) == []
+    finally:
+        over.set()

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from headrace.broker.broker import Beat, Queue
+from headrace.broker.client import BlockingClient
 from headrace.errors import StoreUnavailable
 from headrace.redis_settings import RedisSettings
 from headrace.runtime import heartbeat
@@ -52,7 +53,7 @@ class Rig:
 async def rig(redis_url: str) -> AsyncIterator[Rig]:
     rig = Rig(redis_url)
     yield rig
-    await asyncio.wait_for(rig.heart.stop(), LIMIT_S)
+    await rig.heart.stop(LIMIT_S)
 
 
 def started(rig: Rig) -> bool:
@@ -185,7 +186,7 @@ async def test_start_says_that_redis_is_away_and_may_be_called_again(rig: Rig, r
 async def test_after_stop_no_beat_comes(rig: Rig, redis_server: RedisServer) -> None:
     """What signs the worker off afterwards is not undone by a late beat."""
     await rig.heart.start()
-    await rig.heart.stop()
+    await rig.heart.stop(LIMIT_S)
     last = counter(redis_server.redis)
     for thread in threading.enumerate():
         if thread.name == "headrace-heartbeat":
@@ -219,9 +220,34 @@ async def test_waiting_for_a_beat_ends_with_stop(rig: Rig, redis_server: RedisSe
     try:
         waiting = asyncio.ensure_future(rig.heart.beat_now())
         await asyncio.sleep(0)
-        stopping = asyncio.ensure_future(rig.heart.stop())
+        stopping = asyncio.ensure_future(rig.heart.stop(LIMIT_S))
         done, _ = await asyncio.wait({waiting, stopping}, timeout=LIMIT_S)
     finally:
         redis_server.thaw()
     assert done == {waiting, stopping}
     assert waiting.cancelled() or isinstance(waiting.exception(), StoreUnavailable)
+
+
+async def test_a_stop_waits_for_a_beat_that_hangs_only_as_long_as_it_says(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the worker's end must not depend on it."""
+    hangs, over = threading.Event(), threading.Event()
+
+    def hanging(self: BlockingClient, call: object) -> None:
+        hangs.set()
+        over.wait(LIMIT_S)
+        raise StoreUnavailable("redis", "hung up")
+
+    await rig.heart.start()
+    monkeypatch.setattr(BlockingClient, "call", hanging)
+    await asyncio.to_thread(hangs.wait)
+    late = asyncio.ensure_future(rig.heart.beat_now())
+    await asyncio.sleep(0)
+    try:
+        await rig.heart.stop(0.01)
+        assert any(thread.name == "headrace-heartbeat" for thread in threading.enumerate())
+        await asyncio.wait({late})
+        assert late.cancelled()
+    finally:
+        over.set()

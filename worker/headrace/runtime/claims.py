@@ -177,10 +177,14 @@ class QueueClaims:
         """Something changed (slots, pause, drain): see what is to do."""
         self._pump()
 
+    def patience(self, seconds: float) -> float:
+        """How long the connection may owe an answer, if one that confirms no report may take `seconds`."""
+        confirms = self._touch and any(self._sent)
+        return seconds + (self._settings.durability_timeout_s if confirms else 0.0)
+
     def give_up(self, seconds: float) -> bool:
         """Close the connection if it owes an answer for so long; whether it did. The next one is told all again."""
-        limit = seconds + (self._settings.durability_timeout_s if self._touch else 0.0)
-        return self._connection is not None and self._connection.give_up(limit)
+        return self._connection is not None and self._connection.give_up(seconds)
 
     def look(self, now: float) -> None:
         """The safety net: no cycle for LOOK_S although slots are free."""

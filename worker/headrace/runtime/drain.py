@@ -26,6 +26,10 @@ BEYOND_S: Final = 4.0
 """So long after its grace it ends, whatever Redis does: its pod is killed 5 s after the grace."""
 SIGN_OFF_S: Final = 1.5
 """Of that, what reports leave for signing off."""
+LAST_BEAT_S: Final = 1.0
+"""How long signing off waits for a beat that is on its way: one that hangs is left to itself."""
+LEAVE_S: Final = 1.2
+"""What a beat leaves for signing off: one request without an answer, and another by a new connection."""
 SILENT_S: Final = 1.0
 """A connection that owes an answer for so long is given up for another: one that a firewall forgot never gives it."""
 NAMED: Final = 5
@@ -71,12 +75,16 @@ class Drain:
         left = list(executor.running.values())
         if left:
             await self._interrupt(left)
+        # Now, and not when all is told: one that began meanwhile and hangs would have to be waited for.
+        beats.end()
         told = await self._report_all()
         if not told:
             self._say_what_is_untold()
+        # A beat after the sign-off would make this worker look alive again, with nothing to do.
+        await beats.stop(min(LAST_BEAT_S, self._over - LEAVE_S - self._loop.time()))
         try:
             async with asyncio.timeout(min(REPORT_S, self._over - self._loop.time())):
-                await self._sign_off(beats, None if told else left)
+                await self._sign_off(None if told else left)
         except (HeadraceError, TimeoutError) as error:
             logger.warning(
                 "Signing off failed: other workers take over what is left, %g s after the last beat of this one. %s",
@@ -103,12 +111,17 @@ class Drain:
         while any(claims.busy for claims in self._claims):
             if self._loop.time() > end:
                 return False
-            given_up = any(claims.give_up(SILENT_S) for claims in self._claims)
+            given_up = self._give_up()
             for claims in self._claims:
                 claims.owed |= given_up
                 claims.wake()
             await asyncio.sleep(0.01)
         return True
+
+    def _give_up(self) -> bool:
+        """All share one connection: its limit is that of the most patient."""
+        limit = max(claims.patience(SILENT_S) for claims in self._claims)
+        return any(claims.give_up(limit) for claims in self._claims)
 
     def _say_what_is_untold(self) -> None:
         tasks = [report.id for claims in self._claims for report in claims.unconfirmed()]
@@ -121,10 +134,8 @@ class Drain:
             self._dead_after_s,
         )
 
-    async def _sign_off(self, beats: Heartbeat, only: list[Running] | None) -> None:
+    async def _sign_off(self, only: list[Running] | None) -> None:
         """Hand back all that Redis says is ours; or, while some reports may not have come there, `only` these."""
-        # A beat after the sign-off would make this worker look alive again.
-        await beats.stop()
         for claims in self._claims:
             if only is not None:
                 places = [run.place for run in only if run.claims is claims]

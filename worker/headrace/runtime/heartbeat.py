@@ -99,14 +99,23 @@ class Heartbeat:
         self._wake.set()
         await waiter
 
-    async def stop(self) -> None:
-        """Beat no more; returns when the last one is through, so that the worker can sign off."""
+    def end(self) -> None:
+        """Begin no other beat."""
         self._stopping = True
         self._wake.set()
+
+    async def stop(self, within_s: float) -> None:
+        """Beat no more; returns when the last one is through, so that the worker can sign off.
+
+        One that is not through `within_s` is left to its thread, which ends with it or with the process.
+        """
+        self.end()
         if self._ended is not None:
-            await self._ended.wait()
-        while self._waiters:
-            self._waiters.popleft().cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._ended.wait()
+        for waiter in self._take_waiters():
+            waiter.cancel()
 
     # the thread's side
 
@@ -125,7 +134,7 @@ class Heartbeat:
     def _round(self) -> None:
         assert self._loop_watch is not None
         self._wake.clear()
-        waiters = [self._waiters.popleft() for _ in range(len(self._waiters))]
+        waiters = self._take_waiters()
         self._counter += 1
         failure = self._beat_everywhere()
         if failure is None:
@@ -150,6 +159,14 @@ class Heartbeat:
             else:
                 self._tell(self._on_beat, queue.name, beat)
         return failure
+
+    def _take_waiters(self) -> list[asyncio.Future[None]]:
+        """Each is taken once, though loop and thread may come here at the same time."""
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiters.popleft())
+        return taken
 
     def _tell(self, callback: Callable[..., object], *args: object) -> None:
         try:

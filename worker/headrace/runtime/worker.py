@@ -52,6 +52,8 @@ logger = logging.getLogger("headrace.worker")
 
 PURGE_S: Final = 60.0
 STALL_S: Final = 30.0
+LAST_BEAT_S: Final = 0.3
+"""After the sign-off: a beat that still hangs then would keep children, hooks and the lifespan from their end."""
 EXIT_S: Final = 5.0
 """A process whose worker has ended is gone after so many seconds, whatever handlers left running in it."""
 
@@ -144,7 +146,7 @@ class Worker:
             self._on_beat,
             self._on_beat_error,
         )
-        stack.push_async_callback(self._beats.stop)
+        stack.push_async_callback(self._beats.stop, LAST_BEAT_S)
         self._start_duties()
 
     def _start_duties(self) -> None:
