@@ -16,6 +16,7 @@ from headrace.context import current_ctx
 from headrace.runtime.attempt import Ending, Running
 from headrace.runtime.hooks import FailureHooks
 from headrace.task import Envelope, Failure, State
+from headrace.taskdef import OnFailure
 from headrace.testing import Testing
 from worker_harness import Desk, eventually, working
 
@@ -176,6 +177,12 @@ async def test_only_an_accepted_report_calls(verdict: bytes | None, called: int)
     def hook(ctx: Ctx[Any], error: BaseException) -> None:
         calls.append(ctx.type)
 
+    await failing(hook, {b"1-1": verdict} if verdict else {}).close()
+    assert len(calls) == called
+
+
+def failing(hook: OnFailure, verdicts: dict[bytes, bytes] | None = None) -> FailureHooks:
+    """Its task has failed for good, and the report is answered so, twice."""
     app = App("t")
 
     @app.task(on_failure=hook)
@@ -188,9 +195,32 @@ async def test_only_an_accepted_report_calls(verdict: bytes | None, called: int)
     hooks.expect(run, Ending(State.FAILED, Failure("X")), LookupError())
     report = Report(b"1-1", "a", "failed", "", "fails", b"")
     for _ in range(2):
-        hooks.answered([report], {b"1-1": verdict} if verdict else {})
+        hooks.answered([report], verdicts or {})
+    return hooks
+
+
+async def test_a_hook_that_outlasts_the_stop_is_cancelled_and_said_without_a_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has raised nothing."""
+    monkeypatch.setattr("headrace.runtime.hooks.LEAVE_S", 0.01)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def hook(ctx: Ctx[Any], error: BaseException) -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    hooks = failing(hook)
+    await began.wait()
     await hooks.close()
-    assert len(calls) == called
+    await ended.wait()
+    await hooks.settle()
+    [record] = caplog.records
+    assert record.getMessage().startswith("on_failure of fails was still running")
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
 
 
 @pytest.mark.parametrize("options", [{"on_failure": "tell"}, {"retention": 0}, {"retention": 1e10}])

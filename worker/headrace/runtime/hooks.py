@@ -62,7 +62,10 @@ class FailureHooks:
         try:
             async with asyncio.timeout(definition.soft_timeout_s):
                 await _told(definition.on_failure, ctx, error)
-        except ENDS:  # it is the application's, and the task has ended
+        except ENDS as raised:  # it is the application's, and the task has ended
+            if isinstance(raised, asyncio.CancelledError) and _is_cancelled():
+                logger.warning("on_failure of %s was still running when the worker ended", ctx.type, extra={"ctx": ctx})
+                raise
             logger.exception("on_failure of %s raised; the task stays failed", ctx.type, extra={"ctx": ctx})
 
     async def settle(self) -> None:
@@ -76,6 +79,12 @@ class FailureHooks:
             await asyncio.wait(self._tasks, timeout=LEAVE_S)
         for task in self._tasks:
             task.cancel()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody asked for it: a hook may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _told(hook: OnFailure, ctx: Ctx[Any], error: BaseException) -> None:
