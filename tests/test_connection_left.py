@@ -130,6 +130,21 @@ async def test_a_connection_that_falls_silent_is_given_up(clock: Clock, leaves: 
     assert connection.lost is not None
 
 
+async def test_an_answer_that_is_owed_for_ever_ends_the_connection(clock: Clock) -> None:
+    """However steadily others come: what was left would pile up in a Redis that cannot keep pace."""
+    connection = connected()
+    first = [await asked(connection, 60) for _ in range(20)]
+    await left(connection, 1)
+    for task in first[:12]:
+        await clock.pass_s(0.4)
+        answer(connection)
+        assert await task == b"PONG"
+    await clock.pass_s(0.4)
+    for task in first[12:]:
+        with pytest.raises(StoreUnavailable, match="an answer is owed for 5 s"):
+            await task
+
+
 async def test_an_impatient_caller_takes_no_connection_for_deaf(clock: Clock) -> None:
     """Whose own deadline has almost passed says nothing about the others' connection."""
     connection = connected()

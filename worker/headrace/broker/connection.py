@@ -33,6 +33,8 @@ _AWAY: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "UNB
 _READ_LIMIT: Final = 1 << 18
 _DEAF_S: Final = 0.5
 """Silence for less makes no connection deaf, however short the time of the caller was that it kept waiting."""
+_CLOCK_S: Final = 0.01
+"""uvloop's clock goes in whole milliseconds, and stands while the loop is busy."""
 
 
 class RedisError(HeadraceError):
@@ -285,14 +287,18 @@ class Connection(asyncio.BufferedProtocol):
 class _Owed:
     """An answer whose caller has left. Until it comes something must: a connection that is silent is deaf.
 
-    One that is only slow is kept, else a busy server would be given all others' requests a second time.
+    One that is only slow is kept for a while, else a busy server would be given all others' requests a second time; but
+    not for ever, else what was left would pile up in one that cannot keep pace.
     """
 
-    __slots__ = ("_connection", "_limit", "_timer")
+    __slots__ = ("_allowed_s", "_connection", "_last", "_owed_s", "_timer")
 
     def __init__(self, connection: Connection, limit: float) -> None:
+        usual_s = connection.settings.timeout_s
         self._connection = connection
-        self._limit = limit
+        self._allowed_s = max(limit, min(_DEAF_S, usual_s))
+        self._owed_s = max(limit, usual_s)
+        self._last = asyncio.get_running_loop().time() + self._owed_s
         self._timer: asyncio.TimerHandle | None = None
 
     def look_at(self, when: float) -> None:
@@ -300,12 +306,13 @@ class _Owed:
         self._timer = asyncio.get_running_loop().call_at(when, self.look)
 
     def look(self) -> None:
-        silent_s = self._connection.stalled_s()
-        allowed_s = max(self._limit, min(_DEAF_S, self._connection.settings.timeout_s))
-        if silent_s >= allowed_s - 0.01:  # uvloop's clock goes in whole milliseconds, and stands while it is busy
-            self._connection.close(f"no answer within {allowed_s:g} s")
+        now, left_s = asyncio.get_running_loop().time(), self._allowed_s - self._connection.stalled_s()
+        if left_s <= _CLOCK_S:
+            self._connection.close(f"no answer within {self._allowed_s:g} s")
+        elif now + _CLOCK_S >= self._last:
+            self._connection.close(f"an answer is owed for {self._owed_s:g} s")
         else:
-            self.look_at(asyncio.get_running_loop().time() + allowed_s - silent_s)
+            self.look_at(min(self._last, now + left_s))
 
     def cancel(self) -> None:
         if self._timer is not None:
