@@ -232,7 +232,7 @@ BOMBS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 async def test_json_bombs_are_refused_quickly(redis_url: str, name: str) -> None:
-    """Small in bytes, large in work: refused with a 4xx, and the loop stands still for no more than 50 ms of CPU."""
+    """Small in bytes, large in work: refused with a 4xx, and the loop stands still for a moment: what grows faster than its input takes many seconds."""
     async with running(redis_url) as api:
         await api.get("/livez")
         began = time.process_time()
@@ -242,7 +242,7 @@ async def test_json_bombs_are_refused_quickly(redis_url: str, name: str) -> None
     assert 400 <= answer.status < 500, answer.text[:300]
     assert answer.code
     assert len(answer.text) < 2_000
-    assert spent < 0.25
+    assert spent < 1
     assert keys == []
 
 

@@ -97,7 +97,7 @@ class ClientSettings(Limits):
     """Logical tenant: part of every key in Redis."""
     durability: Durabilities = computed_setting(lambda: Durabilities({}), _DURABILITY)  # noqa: RUF009 - a field
     """When a submission or a report counts as accepted, per queue; `default` covers the unnamed ones."""
-    durability_timeout_s: float = setting(1.0, number(0.01, 60))
+    durability_timeout_s: float = setting(2.0, number(0.01, 60))
     """Seconds to wait for that confirmation before the outcome is said to be unknown."""
     submit_timeout_s: float = setting(10.0, number(0.1, 600))
     """Seconds for which the library repeats a submission whose answer was lost, with the same id."""
