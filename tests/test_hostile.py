@@ -232,7 +232,7 @@ BOMBS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 async def test_json_bombs_are_refused_quickly(redis_url: str, name: str) -> None:
-    """Small in bytes, large in work: refused with a 4xx. What grows faster than its input would take many seconds of CPU."""
+    """Small in bytes, large in work: refused with a 4xx. What grows faster than its input takes many seconds of CPU."""
     async with running(redis_url) as api:
         await api.get("/livez")
         began = time.process_time()
