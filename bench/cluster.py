@@ -26,7 +26,7 @@ from .cluster_burst import burst
 from .cluster_file import load, save
 from .cluster_floor import FLOOR, POOL
 from .cluster_harm import harm
-from .cluster_react import kill, wake
+from .cluster_react import cancel, kill, wake
 from .cluster_replay import replay
 from .cluster_samples import Line, Round
 from .cluster_table import Rounds
@@ -49,6 +49,7 @@ class Measurement:
 
 MEASUREMENTS: Final = {
     "wake": Measurement(wake, 5, "one task at zero, beside a number written by hand"),
+    "cancel": Measurement(cancel, 5, "two tasks at zero, of which one is cancelled at once"),
     "burst": Measurement(burst, 5, "400 tasks of 1 s at zero, beside 20 replicas written by hand"),
     "kill": Measurement(kill, 5, "kill -9 of a busy worker"),
     "replay": Measurement(replay, 2, "an hour of recorded requests to a code model, 60 times as fast"),

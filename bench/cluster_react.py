@@ -1,4 +1,4 @@
-"""How soon one task starts: at a pool that is at zero, and anew when its worker was killed."""
+"""How soon one task starts: at a pool at zero, beside one that is cancelled, and anew when its worker was killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cluster_kit import World, until
 
 from .cluster_floor import FLOOR, quiet
 from .cluster_samples import Round
+from .errors import MeasureError
 
 
 async def wake(made: World) -> Round:
@@ -28,6 +29,19 @@ async def wake(made: World) -> Round:
         written_s = await written
     task = await made.ended(task_id)
     return Round({"floor_started": floor_s, "written": written_s - began_s, "started": task["result"] - began_s})
+
+
+async def cancel(made: World) -> Round:
+    """Of two tasks the one that came first is cancelled before a pod is there; the pool has to wake for the other."""
+    await quiet(made)
+    began_s = time.time()
+    first, other = await made.submit("begun"), await made.submit("begun")
+    answer = await made.api.ask("POST", f"/api/v1/tasks/{first}:cancel")
+    task = await made.ended(other)
+    cancelled = answer.status == 200 and (await made.api.task(first))["status"] == "cancelled"
+    if not cancelled:
+        raise MeasureError(f"the first task had begun before it could be cancelled: {answer.text}")
+    return Round({"other_started": task["result"] - began_s})
 
 
 async def kill(made: World) -> Round:

@@ -48,6 +48,7 @@ class Row:
 ROWS: Final = (
     Row("written", "one task at zero: submitted → replicas written", goal=0.1),
     Row("started", "one task at zero: submitted → its first line", "floor_started", goal_x=1.3),
+    Row("other_started", "two tasks at zero, the first cancelled at once: submitted → the other's first line"),
     Row("ready", f"{TASKS} tasks of 1 s at zero: submitted → {PODS} Ready", "floor_ready", goal_x=1.2),
     Row(
         "drained",

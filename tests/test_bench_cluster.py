@@ -247,7 +247,7 @@ def test_an_earlier_run_is_shown_and_drawn_again(tmp_path: Path) -> None:
 def test_a_row_that_there_is_not_is_said_with_those_that_there_are() -> None:
     done = CliRunner().invoke(main, ["--rows", "wake,brust"])
     assert done.exit_code == 2
-    assert "'brust' is no row; there are wake, burst, kill, replay, harm" in " ".join(done.output.split())
+    assert "'brust' is no row; there are wake, cancel, burst, kill, replay, harm" in " ".join(done.output.split())
 
 
 def test_help_has_examples_and_the_rows() -> None:
