@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import warnings
 from typing import Any
 
 import pytest
@@ -86,6 +87,9 @@ async def test_what_is_ended_from_outside_is_told_as_closed() -> None:
 
 async def test_a_failure_that_nobody_waits_for_is_none_that_asyncio_complains_of() -> None:
     """All left; closing waits for the end of what they began."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what other tests left
+        gc.collect()
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
     attempts = Attempts()
