@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from chaos.calm import Watch
+from chaos.counting import Counting, two_at_work
 from chaos.proxy import FaultProxy
 from chaos.rounds import dice, rounds, tell
 from conftest import StartRedis
-from headrace import App, Ctx, Retry
 from headrace.broker.broker import NewTask
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import Connection
@@ -33,20 +32,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 SOON_S = 2.0
 """Within this work goes on after Redis is well again."""
 DUE_MS = 4_000_000_000_000
-
-
-class Counting:
-    """An app that counts the runs of its tasks, by id and attempt."""
-
-    def __init__(self) -> None:
-        self.runs: Counter[tuple[str, int]] = Counter()
-        self.app = App("t")
-
-        @self.app.task(retry=Retry(5, base_s=0.01, cap_s=0.02))
-        async def count(ctx: Ctx, ms: int = 0) -> int:
-            self.runs[ctx.id, ctx.attempt] += 1
-            await asyncio.sleep(ms / 1_000)
-            return ctx.attempt
 
 
 def news(count: int, **options: Any) -> list[NewTask]:
@@ -101,13 +86,8 @@ async def test_all_that_is_queued_drains_at_full_memory(start_redis: StartRedis)
 async def test_a_busy_redis_makes_nobody_exit_and_nothing_run_twice(start_redis: StartRedis) -> None:
     """A script that never ends: all others are told BUSY for longer than a worker's time to live."""
     server = start_redis(args=["--busy-reply-threshold", "100"])
-    counting, desk = Counting(), Desk(server.url)
-    async with (
-        working(counting.app, server.url, worker_id="a") as one,
-        working(counting.app, server.url, worker_id="b") as two,
-    ):
-        tasks = [await desk.submit("count", {"ms": 1_000}) for _ in range(5)]
-        await desk.until(tasks[-1], lambda seen: seen.state is State.PROCESSING)
+    counting = Counting()
+    async with two_at_work(counting, server) as (desk, one, two, tasks):
         endless = asyncio.create_task(asyncio.to_thread(server.redis.eval, "while true do end", 0))
         await asyncio.sleep(2.5)
         with pytest.raises(ResponseError, match="BUSY"):
@@ -122,7 +102,6 @@ async def test_a_busy_redis_makes_nobody_exit_and_nothing_run_twice(start_redis:
             assert (await desk.ended(task)).state is State.COMPLETED
         assert one.stats.redelivered == two.stats.redelivered == 0
     assert set(counting.runs.values()) == {1} and len(counting.runs) == 6
-    await desk.close()
 
 
 # F5

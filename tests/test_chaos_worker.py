@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from chaos.calm import Watch
+from chaos.counting import Counting, two_at_work
 from chaos.proxy import FaultProxy
 from chaos.rounds import dice, rounds, tell
 from chaos.servers import SkewedServer, build_shim
 from conftest import StartRedis
-from headrace import App, Ctx, Retry
 from headrace.broker.connecting import connect
 from headrace.broker.connection import Connection
 from headrace.errors import StoreUnavailable
@@ -28,26 +28,6 @@ from redis_server import RedisServer
 from worker_harness import Desk, eventually, impatient, working
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
-
-
-class Counting:
-    """An app that counts the runs of its tasks, by id and attempt."""
-
-    def __init__(self) -> None:
-        self.runs: Counter[tuple[str, int]] = Counter()
-        self.app = App("t")
-
-        @self.app.task(retry=Retry(5, base_s=0.01, cap_s=0.02))
-        async def count(ctx: Ctx, fail: int = 0, ms: int = 0) -> int:
-            self.runs[ctx.id, ctx.attempt] += 1
-            await asyncio.sleep(ms / 1_000)
-            if ctx.attempt <= fail:
-                raise OSError("as asked")
-            return ctx.attempt
-
-    def of(self, task_id: str) -> list[int]:
-        """Runs of each attempt of a task."""
-        return [count for (id_, _), count in sorted(self.runs.items()) if id_ == task_id]
 
 
 # F6, F11
@@ -230,13 +210,8 @@ async def test_a_lost_connection_holds_no_memory(redis_url: str) -> None:
 async def test_a_slow_redis_makes_nobody_exit_and_nothing_run_twice(start_redis: StartRedis) -> None:
     """Busy for longer than a worker's time to live: it goes on, its neighbour takes nothing over."""
     server = start_redis()
-    counting, desk = Counting(), Desk(server.url)
-    async with (
-        working(counting.app, server.url, worker_id="a") as one,
-        working(counting.app, server.url, worker_id="b") as two,
-    ):
-        tasks = [await desk.submit("count", {"ms": 1_000}) for _ in range(5)]
-        await desk.until(tasks[-1], lambda seen: seen.state is State.PROCESSING)
+    counting = Counting()
+    async with two_at_work(counting, server) as (desk, one, two, tasks):
         await asyncio.to_thread(server.redis.execute_command, "DEBUG", "SLEEP", "2.5")
         for task in tasks:
             assert (await desk.ended(task)).state is State.COMPLETED
@@ -247,7 +222,6 @@ async def test_a_slow_redis_makes_nobody_exit_and_nothing_run_twice(start_redis:
         await eventually(both_up)
         assert one.stats.redelivered == two.stats.redelivered == 0
     assert set(counting.runs.values()) == {1} and len(counting.runs) == 5
-    await desk.close()
 
 
 # F24
