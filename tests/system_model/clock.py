@@ -65,7 +65,7 @@ def ruled_by(world: World) -> Iterator[None]:
                     progress_listeners.clear()
                     _bury()
         finally:
-            task._random_pool.clear()
+            task._uuids.clear()
             random.setstate(before)
             gc.enable()
 
@@ -123,7 +123,7 @@ def _rule_chance(world: World, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(secrets, "token_hex", drawn_hex)
     patch.setattr(os, "urandom", dice.randbytes)
     patch.setattr(executor, "Random", lambda: Random(dice.random()))
-    task._random_pool.clear()
+    task._uuids.clear()
 
 
 def _rule_threads(world: World, patch: pytest.MonkeyPatch) -> None:
