@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headrace.errors import FieldError, nearest
@@ -29,7 +29,8 @@ _NONE: Final[Errors] = ()
 def compile_schema(schema: Any) -> Check:
     """The check for a schema, which may be anything; whatever is no schema accepts everything."""
     definitions = schema.get("$defs") if isinstance(schema, dict) else None
-    return _Compiler(definitions if isinstance(definitions, dict) else {}).compile(schema)
+    compiler = _Compiler(definitions if isinstance(definitions, dict) else {})
+    return compiler.compile(compiler.meant(schema))
 
 
 def accepts_all(value: Any) -> Errors:
@@ -77,11 +78,21 @@ class _Compiler:
             self._array(schema),
         )
         checks = [each for each in parts if each is not accepts_all]
-        return checks[0] if len(checks) == 1 else _in_turn(checks) if checks else accepts_all
+        return _in_turn(checks) if checks else accepts_all
+
+    def meant(self, schema: Any) -> Any:
+        """The definition, where the whole schema is a reference to one."""
+        name = self._name(schema.get("$ref")) if isinstance(schema, dict) and schema.keys() <= {"$ref", "$defs"} else ""
+        return self._definitions[name] if name else schema
+
+    def _name(self, ref: Any) -> str:
+        """Of a definition that is there and ends; empty if the reference is to none."""
+        name = ref.removeprefix("#/$defs/") if isinstance(ref, str) else ""
+        return name if name in self._definitions and not self._goes_round(name) else ""
 
     def _reference(self, ref: Any) -> Check:
-        name = ref.removeprefix("#/$defs/") if isinstance(ref, str) else None
-        if name is None or name not in self._definitions or self._goes_round(name):
+        name = self._name(ref)
+        if not name:
             return accepts_all
 
         def check(value: Any) -> Errors:
@@ -154,14 +165,31 @@ def _is_tag(properties: Any, name: str) -> bool:
 
 
 def _in_turn(checks: Sequence[Check]) -> Check:
-    def check(value: Any) -> Errors:
-        for each in checks:
-            # A value of a wrong type is wrong in no other way that would help.
-            if errors := each(value):
-                return errors
-        return _NONE
+    """The first that finds something is all: a value of a wrong type is wrong in no other way that would help."""
+    first, *others = checks
+    if not others:
+        return first
+    types, second = _types_of(first), _in_turn(others)
+    if types:
+        return lambda value: second(value) if type(value) in types else first(value)
+    return lambda value: first(value) or second(value)
 
-    return check
+
+@dataclass(frozen=True, slots=True)
+class _OfType:
+    """The check of a JSON type. Others look at `types` first, for a call costs more than the look."""
+
+    types: frozenset[type]
+    words: str
+
+    def __call__(self, value: Any) -> Errors:
+        kind = type(value)
+        return _NONE if kind in self.types else (FieldError("", f"is {_NAMES.get(kind)}, not {self.words}"),)
+
+
+def _types_of(check: Check) -> frozenset[type]:
+    """Whose values this check lets pass, whatever they are; none, if it looks closer."""
+    return check.types if isinstance(check, _OfType) else frozenset()
 
 
 def _type(schema: Mapping[str, Any]) -> Check:
@@ -170,13 +198,8 @@ def _type(schema: Mapping[str, Any]) -> Check:
     wanted = [_TYPES[kind] for kind in kinds if isinstance(kind, str) and kind in _TYPES]
     if len(wanted) < len(kinds) or schema.get("format") == "decimal":  # which may be a number as well
         return accepts_all
-    words = " or ".join(name for name, _ in wanted)
     types = frozenset(each for _, classes in wanted for each in classes)
-
-    def check(value: Any) -> Errors:
-        return _NONE if type(value) in types else (FieldError("", f"is {_NAMES.get(type(value))}, not {words}"),)
-
-    return check
+    return _OfType(types, " or ".join(name for name, _ in wanted))
 
 
 def _describe(schema: Any) -> str:
@@ -287,11 +310,15 @@ def _pattern(pattern: str) -> re.Pattern[str] | None:
 
 
 def _object(known: Mapping[str, Check], required: Sequence[str], others: Check | None) -> Check:
+    types = {key: _types_of(each) for key, each in known.items()}
+
     def check(value: Any) -> Errors:
         if type(value) is not dict:
             return _NONE
         errors: list[FieldError] = []
         for key, inner in value.items():
+            if key in types and type(inner) in types[key]:
+                continue
             each = known.get(key, others)
             if each is None:
                 errors.append(_unknown(key, [name for name in required if name not in value] or list(known)))

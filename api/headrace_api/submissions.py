@@ -172,7 +172,7 @@ class Desk:
 
     def weigh(self, body: Submission) -> None:
         """Raises TooLarge for a payload over its limit."""
-        size = memoryview(body.payload).nbytes
+        size = len(body.payload)
         if size > self._settings.max_payload:
             raise TooLarge("payload", size, self._settings.max_payload)
 
@@ -232,7 +232,7 @@ def _accept(body: Submission, document: Any, known: KnownType | None, origin: Or
     delay_ms = math.ceil(body.delay * 1000) if body.delay else 0
     due_ms = None if body.eta is None else _eta_ms(body.eta)
     new = NewTask(task_id, encode_envelope(envelope), priority, delay_ms, due_ms, unique is not None, once)
-    size = memoryview(body.payload).nbytes
+    size = len(body.payload)
     return Accepted(queue, new, body.type if known else "unknown", size, mark, origin.secret, warning)
 
 
