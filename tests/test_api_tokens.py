@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from api_kit import TOKEN, Api, running
 from headrace.settings import ApiSettings
 from headrace_api.auth import Guard
+from headrace_api.problems import HttpProblem
 from headrace_api.token_file import LOOK_EVERY_S, TokenFile
 from redis_server import RedisServer
 
@@ -151,6 +153,18 @@ async def test_a_token_is_rotated_without_a_restart(
         ready, text = await api.get("/readyz"), (await api.get("/metrics")).text
     assert (ready.status, ready.json["checks"]) == (200, {"redis": "up", "tokens": "stale"})
     assert "headrace_tokens_stale 1.0" in text
+
+
+def test_headers_that_were_let_in_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One secret can be spelt in many ways; what is remembered lets nothing else in."""
+    monkeypatch.setattr("headrace_api.auth.MAX_KNOWN", 2)
+    guard = Guard(ApiSettings.from_env({"HEADRACE_TOKENS": f"ci:{TOKEN}"}))
+    for scheme in ("Bearer", "bearer", "BEARER", "bEARER", "Bearer"):
+        assert guard.identify(CIMultiDictProxy(CIMultiDict(Authorization=f"{scheme} {TOKEN}"))).subject == "ci"
+    assert len(guard._known) <= 2
+    for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN):
+        with pytest.raises(HttpProblem, match="Authorization"):
+            guard.identify(CIMultiDictProxy(CIMultiDict(Authorization=wrong)))
 
 
 async def test_what_is_in_the_variable_holds_beside_the_file(redis_url: str, tmp_path: Path) -> None:
