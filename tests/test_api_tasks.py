@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -16,6 +17,7 @@ from headrace.redis_settings import RedisSettings
 from headrace.settings import ApiSettings
 from headrace.task import Failure
 from headrace_api import services
+from headrace_api.created import _date
 from headrace_api.server import serving
 
 
@@ -281,3 +283,13 @@ async def test_http_1_0_and_close_are_answered_too(redis_url: str) -> None:
             writer.close()
             assert raw.startswith(b"HTTP/%b 201 Created\r\n" % version)
             assert raw.endswith(b'","status":"submitted"}')
+
+
+def test_the_date_of_a_quick_answer_is_the_second_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made once a second, by a clock that does not know where seconds begin."""
+    clock = Mock()
+    monkeypatch.setattr("headrace_api.created.time", clock)
+    monkeypatch.setattr("headrace_api.created._Clock.until_s", 0.0)
+    for second, monotonic_s, said in ((0.25, 50.0, b"00:00:00"), (0.75, 50.5, b"00:00:00"), (1.0, 50.75, b"00:00:01")):
+        clock.time.return_value, clock.monotonic.return_value = second, monotonic_s
+        assert _date() == b"Thu, 01 Jan 1970 %b GMT" % said

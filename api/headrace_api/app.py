@@ -66,7 +66,7 @@ def create_app(settings: ApiSettings, redis: RedisSettings, collectors: Iterable
     app.cleanup_ctx.append(services)
     app.on_shutdown.append(let_go)
     for route in ROUTES:
-        path, handler = _PART.sub(_part, route.path), endpoint(route)
+        path, handler = _PART.sub(_part, route.path), endpoint(route, app)
         app.router.add_route(route.method, path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", path, handler)

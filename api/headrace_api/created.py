@@ -24,41 +24,36 @@ _BODY_SIZE: Final = len('{"task_id":"","status":"submitted"}')
 class Created(web.StreamResponse):
     """201 for one task. `request_id` must not hold a line break; it is set by whoever made it."""
 
-    def __init__(self, task_id: str) -> None:
+    status = 201
+    keep_alive = True
+    request_id = b""
+    more = b""
+    """Whole lines of further headers."""
+
+    def __init__(self, http: web.BaseRequest, task_id: str) -> None:
         # Not the base's: nothing of its state is used, and `prepare` and `write_eof` are all that aiohttp calls.
-        self.task_id = task_id.encode()
-        self.request_id = b""
-        self.more = b""
-        """Whole lines of further headers."""
-        self._stays = True
-        self._http: web.BaseRequest | None = None
-
-    @property
-    def status(self) -> int:
-        return 201
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._stays
+        self._http = http
+        self._task_id = task_id.encode()
 
     def force_close(self) -> None:
         """Say that the connection is closed after this answer, and close it."""
-        if self._stays:
-            self._stays = False
+        if self.keep_alive:
+            self.keep_alive = False
             add_header(self, "Connection", "close")
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Headers and body go out together, at the end."""
-        self._http = request
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send it. Raises ConnectionResetError if the client has gone."""
-        http, task_id = self._http, self.task_id
-        if http is None or http.transport is None or http.transport.is_closing():
+        protocol, task_id = self._http.protocol, self._task_id
+        wire = protocol.transport
+        if wire is None or wire.is_closing():
             raise ConnectionResetError("The client went away")
         size = _BODY_SIZE + len(task_id)
-        http.transport.write(_TEMPLATE % (task_id, self.request_id, _date(), size, self.more, task_id))
-        await http.writer.drain()
+        wire.write(_TEMPLATE % (task_id, self.request_id, _date(), size, self.more, task_id))
+        if protocol.writing_paused:
+            await self._http.writer.drain()
 
 
 def add_header(answer: web.StreamResponse, name: str, value: str) -> None:
@@ -72,7 +67,7 @@ def add_header(answer: web.StreamResponse, name: str, value: str) -> None:
 def answer(http: web.Request, task_id: str) -> web.StreamResponse:
     """The answer, for this request's version of HTTP."""
     if http.version == HttpVersion11 and http.keep_alive:
-        return Created(task_id)
+        return Created(http, task_id)
     headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
     return web.Response(body=b'{"task_id":"%b","status":"submitted"}' % task_id.encode(), status=201, headers=headers)
 
@@ -80,12 +75,13 @@ def answer(http: web.Request, task_id: str) -> web.StreamResponse:
 class _Clock:
     """The Date header, made once a second."""
 
-    second = -1
     text = b""
+    until_s = 0.0
+    """By the monotonic clock, which is cheaper to compare than whole seconds of the other."""
 
 
 def _date() -> bytes:
-    now = int(time.time())
-    if now != _Clock.second:
-        _Clock.second, _Clock.text = now, formatdate(now, usegmt=True).encode()
+    if time.monotonic() >= _Clock.until_s:
+        now = time.time()
+        _Clock.text, _Clock.until_s = formatdate(int(now), usegmt=True).encode(), time.monotonic() + 1 - now % 1
     return _Clock.text

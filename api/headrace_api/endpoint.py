@@ -86,24 +86,24 @@ class Route:
     doc: Doc = Doc()
 
 
-def endpoint(route: Route) -> Handler:
-    """The handler that aiohttp calls for this route."""
-    key, action = (route.method, route.path), audited(route)
+def endpoint(route: Route, app: web.Application) -> Handler:
+    """The handler that aiohttp calls for this route of this application."""
+    method, path, action = route.method, route.path, audited(route)
     durations = Buckets(HTTP_BUCKETS)
     guarded, scope = not route.open, route.scope
     plain = guarded and route.query is None
 
     async def handle(http: web.Request) -> web.StreamResponse:
-        services = http.app[SERVICES]
-        metrics = services.metrics
-        metrics.durations[key] = durations
+        services = app[SERVICES]
+        metrics, headers = services.metrics, http.headers
+        metrics.durations[method, path] = durations
         metrics.in_flight += 1
         began = time.perf_counter()
-        name = request_id(http.headers.get(REQUEST_ID))
+        name = request_id(headers.get(REQUEST_ID))
         status, caller, allowance, refused = GONE, _NOBODY, None, ""
         try:
             if guarded:
-                caller = services.guard.admit(http.headers, scope)
+                caller = services.guard.admit(headers, scope)
                 if caller.rate is not None:
                     allowance = await services.limits.of_token(caller)
             if plain and "?" in http.raw_path and http.query_string:
@@ -121,7 +121,7 @@ def endpoint(route: Route) -> Handler:
             if caller is not _NOBODY:
                 services.guard.leave(caller)
             metrics.in_flight -= 1
-            metrics.requests[*key, status] += 1
+            metrics.requests[method, path, status] += 1
             durations.observe(time.perf_counter() - began)
         if route.submits and status >= 400:
             metrics.rejected[reason(status, refused)] += 1

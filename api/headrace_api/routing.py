@@ -11,25 +11,36 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
 
+class _Whole(UrlMappingMatchInfo):
+    """What is found at a path without parts: nothing of the request is in it, so that one does for all of them."""
+
+    def add_app(self, app: web.Application) -> None:
+        """aiohttp calls this for each request; there is one application."""
+        if not self.apps:
+            super().add_app(app)
+
+
 class Router(web.UrlDispatcher):
     """aiohttp's, which is asked for what is spelt in another way, has parts, or is not there."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._whole: dict[tuple[str, str], web.AbstractRoute] = {}
+        self._whole: dict[tuple[str, str], _Whole] = {}
 
     def freeze(self) -> None:
         """The application calls this when all routes are there."""
         super().freeze()
         plain = (resource for resource in self.resources() if isinstance(resource, web.PlainResource))
-        self._whole = {(route.method, resource.canonical): route for resource in plain for route in resource}
+        self._whole = {
+            (route.method, resource.canonical): _Whole({}, route) for resource in plain for route in resource
+        }
 
     async def resolve(self, request: web.Request) -> UrlMappingMatchInfo:
         """The route, or what tells that there is none. Raises HTTPExpectationFailed."""
         if hdrs.EXPECT in request.headers:
             _check_expectation(request)
-        route = self._whole.get((request.method, request.raw_path))
-        return UrlMappingMatchInfo({}, route) if route is not None else await super().resolve(request)
+        found = self._whole.get((request.method, request.raw_path))
+        return await super().resolve(request) if found is None else found
 
 
 def _check_expectation(request: web.Request) -> None:

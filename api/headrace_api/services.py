@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from headrace.broker.broker import Queue, Submitted, TaskView
@@ -35,7 +36,7 @@ from .store import Store, queue_of_namespace
 from .submissions import Accepted, Desk
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """A request that was let in."""
 
     http: web.Request
