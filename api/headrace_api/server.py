@@ -22,6 +22,7 @@ from headrace.settings import ApiSettings
 
 from .app import create_app
 from .connections import HEADERS_S, TOO_SLOW, UNREAD_S, Connections, bytes_of, network_of, room_for
+from .created import Created
 from .problems import Problem, not_http, problem_of_http, unexpected
 from .request_ids import request_id
 from .services import SERVICES
@@ -35,6 +36,7 @@ LEAVE_S: Final = 1.0
 STOP_S: Final = 20.0
 """Seconds that requests have to end when the process is told to stop."""
 _received: Final = web.RequestHandler.data_received
+_finish: Final = web.RequestHandler.finish_response
 _OPTIONS: Final[dict[str, Any]] = {
     "keepalive_timeout": KEEPALIVE_S,
     "access_log": None,
@@ -166,13 +168,14 @@ class Protocol(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """The router's 404 and 405, and a refused Expect, arrive here as exceptions."""
-        if isinstance(resp, web.HTTPException):
+        # Created first: whether something is an instance of aiohttp's abstract classes costs as much as a route.
+        if type(resp) is not Created and isinstance(resp, web.HTTPException):
             name = request_id(request.headers.get("X-Request-Id"))
             problem: Problem = problem_of_http(resp)
             resp = problem.response(request.rel_url.raw_path, name)
         if self._connections.leaving:
             resp.force_close()
-        return super().finish_response(request, resp, start_time)
+        return _finish(self, request, resp, start_time)
 
 
 class _Site(web.TCPSite):
