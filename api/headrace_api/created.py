@@ -66,7 +66,8 @@ def add_header(answer: web.StreamResponse, name: str, value: str) -> None:
 
 def answer(http: web.Request, task_id: str) -> web.StreamResponse:
     """The answer, for this request's version of HTTP."""
-    if http.version == HttpVersion11 and http.keep_alive:
+    asked = http._message  # as in `routing`
+    if asked.version == HttpVersion11 and not asked.should_close:
         return Created(http, task_id)
     headers = {"Content-Type": JSON, "Location": f"/api/v1/tasks/{task_id}"}
     return web.Response(body=b'{"task_id":"%b","status":"submitted"}' % task_id.encode(), status=201, headers=headers)

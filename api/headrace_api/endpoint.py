@@ -106,7 +106,7 @@ def endpoint(route: Route, app: web.Application) -> Handler:
                 caller = services.guard.admit(headers, scope)
                 if caller.rate is not None:
                     allowance = await services.limits.of_token(caller)
-            if plain and "?" in http.raw_path and http.query_string:
+            if plain and "?" in http._message.path and http.query_string:
                 raise _no_parameters(route, http.query_string)
             answer = await action(services, Request(http, caller, name))
             status = answer.status

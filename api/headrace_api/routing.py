@@ -39,7 +39,8 @@ class Router(web.UrlDispatcher):
         """The route, or what tells that there is none. Raises HTTPExpectationFailed."""
         if hdrs.EXPECT in request.headers:
             _check_expectation(request)
-        found = self._whole.get((request.method, request.raw_path))
+        asked = request._message  # the request's own properties that say the same cost a call each
+        found = self._whole.get((asked.method, asked.path))
         return await super().resolve(request) if found is None else found
 
 

@@ -317,7 +317,7 @@ def _object(known: Mapping[str, Check], required: Sequence[str], others: Check |
             return _NONE
         errors: list[FieldError] = []
         for key, inner in value.items():
-            if key in types and type(inner) in types[key]:
+            if type(inner) in types.get(key, ()):
                 continue
             each = known.get(key, others)
             if each is None:

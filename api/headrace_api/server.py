@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy, RawRequestMessage
 from prometheus_client.registry import Collector
 
 from headrace.errors import BadSetting, ConfigError
@@ -81,13 +81,13 @@ class Protocol(web.RequestHandler):
         if self._over is not None:
             self._say_and_close(self._over)
             return
-        known = len(self._messages)
+        messages, known = self._messages, len(self._messages)
         _received(self, data)
-        if len(self._messages) > known:
+        if len(messages) > known and type(messages[-1][0]) is not RawRequestMessage:
             self._tell_a_broken_body()
         if data:  # aiohttp calls this without any when it reads on
             self._silent = False
-            self._partial = self._current_request is None and not self._messages
+            self._partial = self._current_request is None and not messages
 
     def _tell_a_broken_body(self) -> None:
         """To who reads it: aiohttp takes bytes that are no chunk for the next request, and the body would never end.
