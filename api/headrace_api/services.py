@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -98,11 +98,15 @@ class Namespace:
             door = self._doors[queue] = Door(services.store, self.queue(queue), services.settings)
         return door
 
-    async def store(self, queue: str, tasks: Sequence[Accepted]) -> list[Submitted]:
+    def store(self, queue: str, tasks: Sequence[Accepted]) -> Awaitable[list[Submitted]]:
         """Store tasks of one queue, all or none; one answer a task. Raises as `Door.submit` does."""
-        secret = tasks[0].secret
-        if secret is not None:  # of one request: all have an id of its key, or none
-            await self.keys.confirm(secret, self.settings.durability[queue])
+        secret = tasks[0].secret  # of one request: all have an id of its key, or none
+        if secret is not None:
+            return self._store_under_key(secret, queue, tasks)
+        return self.door(queue).submit([each.new for each in tasks])
+
+    async def _store_under_key(self, secret: bytes, queue: str, tasks: Sequence[Accepted]) -> list[Submitted]:
+        await self.keys.confirm(secret, self.settings.durability[queue])
         return await self.door(queue).submit([each.new for each in tasks])
 
     def _forget_idle_doors(self) -> None:

@@ -56,7 +56,11 @@ async def submit_task(services: Services, request: Request) -> web.StreamRespons
     queue = request.require_queue(accepted.queue)
     limits = services.limits
     allowance = None if limits.has_none(namespace.name, queue) else await limits.of_queue(namespace.name, queue)
-    replayed = await _store(services, namespace, accepted)
+    [stored] = await namespace.store(queue, (accepted,))
+    if replayed := stored.status != "new":
+        await settle(namespace, accepted, stored)
+    else:
+        services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
     wait_s = _preferred_wait(services, request)
     if wait_s is not None and "read" in request.caller.grants:
         told: web.StreamResponse = await _created_and_ended(services, namespace, accepted, replayed, wait_s)
@@ -78,16 +82,6 @@ def announce_trace(answer: web.StreamResponse, origin: Origin) -> None:
     """
     if origin.traceparent is not None:
         add_header(answer, _TRACE, origin.traceparent)
-
-
-async def _store(services: Services, namespace: Namespace, accepted: Accepted) -> bool:
-    """Whether it was there already."""
-    [answer] = await namespace.store(accepted.queue, (accepted,))
-    if answer.status != "new":
-        await settle(namespace, accepted, answer)
-        return True
-    services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
-    return False
 
 
 def _preferred_wait(services: Services, request: Request) -> int | None:
