@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import TypeVar
 
 import pytest
+from msgspec import structs
 
 from api_kit import EMAIL, TOKEN, running
 from headrace.broker.broker import Call
@@ -94,7 +94,7 @@ class StillStore(Store):
 
     async def read(self, call: Call[R]) -> R:
         assert call.script.name == "spend"
-        return await super().read(replace(call, args=(NOW, *call.args[1:])))
+        return await super().read(structs.replace(call, args=(NOW, *call.args[1:])))
 
     @property
     def asked(self) -> float:

@@ -447,6 +447,20 @@ def test_options_chain() -> None:
     assert count.options == Options(delay=6, priority="low")
 
 
+def test_a_call_without_options_is_what_empty_options_make() -> None:
+    """It goes a shorter way to the same task."""
+    page = declare(make_app())
+    as_declared, read = (
+        prepare(TaskCall(page.definition, b'{"url":"u"}', options), ClientSettings(), 5, "00-trace")
+        for options in (page.options, Options())
+    )
+    envelopes = [tasks.decode_envelope(sent.new.envelope) for sent in (as_declared, read)]
+    assert msgspec.structs.replace(envelopes[0], id=envelopes[1].id) == envelopes[1]
+    assert as_declared.id == envelopes[0].id == as_declared.new.id
+    assert msgspec.structs.replace(read, id=as_declared.id, new=as_declared.new) == as_declared
+    assert msgspec.structs.replace(read.new, id=as_declared.id, envelope=as_declared.new.envelope) == as_declared.new
+
+
 def test_trace_is_handed_on() -> None:
     """A task submitted by a handler belongs to the trace of the handler's task."""
     call: TaskCall[Page] = TaskCall(declare(make_app()).definition, b"{}", Options())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
+
+from msgspec import structs
 
 from headrace.broker.broker import Call, Queue
 from headrace.broker.client import AsyncClient
@@ -63,7 +64,7 @@ class Looker:
     def _question(self, place: Place) -> Call[Demand]:
         """The same one each time, so that the same answer gives the same object."""
         if place not in self._questions:
-            question = replace(self.queue(place).demand(DUE_WITHIN_S), parse=Unchanged())
+            question = structs.replace(self.queue(place).demand(DUE_WITHIN_S), parse=Unchanged())
             self._questions[place] = _by_itself(question)
         return self._questions[place]
 
@@ -138,7 +139,7 @@ def _by_itself(call: Call[R]) -> Call[R]:
         except Exception as error:
             raise ValueError(f"its data in Redis cannot be read ({type(error).__name__}: {error})") from error
 
-    return replace(call, parse=parse)
+    return structs.replace(call, parse=parse)
 
 
 def _worded(error: Exception) -> Exception:

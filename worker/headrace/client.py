@@ -11,9 +11,10 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from headrace.broker import durability as durable
 from headrace.broker.broker import Call, NewTask, Queue, Submitted, TaskView, view
@@ -47,8 +48,7 @@ LAST_LOOK_S: Final = 0.25
 """Pauses of a caller that nobody tells when its task ended; each is half as long again as the one before."""
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Carry out this call."""
 
     call: Call[Any]
@@ -57,8 +57,7 @@ class Run:
     """Whether all who ask this meanwhile may have one answer."""
 
 
-@dataclass(frozen=True)
-class Enter:
+class Enter(msgspec.Struct, frozen=True):
     """Submit these tasks, all or none; others may go in the same call."""
 
     queue: Queue
@@ -66,14 +65,13 @@ class Enter:
     max_depth: int
     durability: Durability
 
-    def alone(self) -> Run:
-        """A call of its own."""
+    def alone(self, tasks: Sequence[NewTask] = ()) -> Run:
+        """A call of its own, for these in its place if there are any."""
         touch = durable.touches(self.durability)
-        return Run(self.queue.submit(self.tasks, self.max_depth, touch=touch), self.durability)
+        return Run(self.queue.submit(tasks or self.tasks, self.max_depth, touch=touch), self.durability)
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     seconds: float
 
 

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -70,13 +70,12 @@ class _Loop:
         """Submit, together with whoever else does in this loop."""
         door = self._doors.get(step.queue.name)
         if door is None:
-
-            async def send(tasks: list[NewTask], began: float) -> list[Submitted]:
-                answers: list[Submitted] = await self.run(replace(step, tasks=tasks).alone())
-                return answers
-
-            door = self._doors[step.queue.name] = GroupCommit(send, str(self.client.settings))
+            door = self._doors[step.queue.name] = GroupCommit(partial(self._send, step), str(self.client.settings))
         return await door.submit(step.tasks)
+
+    async def _send(self, like: Enter, tasks: list[NewTask], began: float) -> list[Submitted]:
+        answers: list[Submitted] = await self._call(like.alone(tasks))
+        return answers
 
     async def aclose(self) -> None:
         """Close the connections, when what was submitted is stored."""

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from headrace.context import Ctx, current_ctx
 from headrace.errors import WrongCaller
 from headrace.handle import Handle, forbid_running_loop
 from headrace.middleware import Middleware, through
-from headrace.submission import Options, TaskCall, Unique
+from headrace.submission import AS_DECLARED, Options, TaskCall, Unique
 from headrace.task import Priority, new_id
 from headrace.taskdef import Declaration, TaskDef, define
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-AS_DECLARED: Final = Options()
 
 
 class Task(Generic[P, R]):

@@ -65,6 +65,10 @@ class Options:
     would claim it then ends it as cancelled, and `Handle.get` raises TaskExpired."""
 
 
+AS_DECLARED: Final = Options()
+"""Those of a task that `using` was never called on."""
+
+
 @dataclass(frozen=True)
 class Unique:
     """A key that one task of a queue holds at a time: whoever submits another under it gets the one that holds it."""
@@ -76,8 +80,7 @@ class Unique:
     days: exactly so long, whether it has ended by then or not."""
 
 
-@dataclass(frozen=True)
-class TaskCall(Generic[R_co]):
+class TaskCall(msgspec.Struct, Generic[R_co], frozen=True):
     """A call that was checked and not sent: `task.call(…)` makes it, `app.batch(…)` sends many at once."""
 
     definition: TaskDef
@@ -85,8 +88,7 @@ class TaskCall(Generic[R_co]):
     options: Options
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """What is sent, and may be sent again: the id makes repetitions harmless."""
 
     id: str
@@ -107,6 +109,8 @@ def prepare(
     definition, options = call.definition, call.options
     if len(call.payload) > settings.max_payload:
         raise TooLarge("payload", len(call.payload), settings.max_payload)
+    if options is AS_DECLARED:
+        return _plain(call, now_ms, trace)
     maker = _Maker(call, settings, secret)
     queue = maker.queue()
     task_id = maker.task_id(queue)
@@ -142,6 +146,23 @@ def prepare(
     if options.key is not None and secret is None:
         named = partial(prepare, call, settings, now_ms, trace)
     return Submission(task_id, queue, new, fingerprint, named)
+
+
+def _plain(call: TaskCall[R], now_ms: int, trace: str | None) -> Submission:
+    """Of a call without options, as nearly all are: to read those that nobody gave costs more than all the rest."""
+    definition = call.definition
+    queue, priority = definition.queue, definition.priority
+    task_id = new_id(queue)
+    envelope = Envelope(
+        version=ENVELOPE_VERSION,
+        priority=priority,
+        id=task_id,
+        type=definition.name,
+        created_ms=now_ms,
+        trace=trace,
+        payload=msgspec.Raw(call.payload),
+    )
+    return Submission(task_id, queue, NewTask(task_id, encode_envelope(envelope), priority), None)
 
 
 class _Maker:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -85,8 +84,7 @@ MAX_REPORTS: Final = 1_000
 _FORGOTTEN: Final = {"d": "deleted", "u": "unknown", "l": "live", "o": "other"}
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(msgspec.Struct, Generic[R], frozen=True):
     """A script call that is not sent yet."""
 
     script: Script

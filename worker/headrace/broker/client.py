@@ -69,11 +69,15 @@ class AsyncClient:
         Raises StoreUnavailable (it may have been carried out), StoreFull (it was not), DurabilityUnconfirmed,
         RedisError.
         """
-        connection = await self.connection()
+        connection = self._connection
+        if connection is None or connection.lost is not None:
+            connection = await self.connection()
+        limit = self.settings.timeout_s if timeout_s is None else timeout_s
+        if isinstance(durability, Local):
+            return await connection.call(call, limit)
         if durability not in self._checked:
             await durable.check(durability, connection)
             self._checked.add(durability)
-        limit = self.settings.timeout_s if timeout_s is None else timeout_s
         follow = durable.confirmation(durability, connection.version, limit)
         if follow is None or not call.writes_tasks:
             return await connection.call(call, limit)

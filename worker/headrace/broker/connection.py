@@ -10,31 +10,27 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import hiredis
 
-from headrace.errors import HeadraceError, StoreFull, StoreTimeout, StoreUnavailable
+from headrace.errors import HeadraceError, StoreFull, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 
 from .broker import Call
+from .waiters import Answer, Waiters
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+T = TypeVar("T")
 Command = tuple[bytes | str | int, ...]
-Answer = Callable[[Any], None]
-"""Gets the reply, or the exception that stands for it: hiredis.ReplyError or StoreUnavailable."""
 
 _FULL: Final = ("OOM", "MISCONF", "NOREPLICAS")
 _AWAY: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "UNBLOCKED")
 _READ_LIMIT: Final = 1 << 18
-_DEAF_S: Final = 0.5
-"""Silence for less makes no connection deaf, however short the time of the caller was that it kept waiting."""
-_CLOCK_S: Final = 0.01
-"""uvloop's clock goes in whole milliseconds, and stands while the loop is busy."""
 
 
 class RedisError(HeadraceError):
@@ -61,6 +57,7 @@ class Connection(asyncio.BufferedProtocol):
         self._heard = time.monotonic()
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters = Waiters()
 
     # asyncio's side
 
@@ -101,6 +98,7 @@ class Connection(asyncio.BufferedProtocol):
                 answer(self.lost)
             except Exception:  # the others must hear of it all the same
                 logger.exception("an answer could not be handled")
+        self._waiters.close()
 
     # the callers' side
 
@@ -140,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send one script call. A server that lost its scripts gets the source, which is safe: it ran nothing."""
 
         def checked(reply: Any) -> None:
-            if _is_no_script(reply):
+            if isinstance(reply, Exception) and _is_no_script(reply):
                 self.send(_with_source(call), answer)
             else:
                 answer(reply)
@@ -166,11 +164,11 @@ class Connection(asyncio.BufferedProtocol):
 
     async def command(self, *args: bytes | str | int, timeout_s: float | None = None) -> Any:
         """One command's reply. Raises StoreUnavailable, StoreFull, RedisError."""
-        return await self._wait(lambda answer: self.send(args, answer), timeout_s)
+        return await self._wait(self.send, args, timeout_s)
 
     async def call(self, call: Call[R], timeout_s: float | None = None) -> R:
         """One script's parsed reply. Raises StoreUnavailable, StoreFull, RedisError."""
-        return call.parse(await self._wait(lambda answer: self.send_call(call, answer), timeout_s))
+        return call.parse(await self._wait(self.send_call, call, timeout_s))
 
     async def calls(self, calls: Sequence[Call[R]], timeout_s: float) -> list[R | Exception]:
         """Many scripts in one write: what each gave, or the RedisError or ValueError that it met instead.
@@ -179,11 +177,11 @@ class Connection(asyncio.BufferedProtocol):
         """
         if not calls:
             return []
-        replies: list[Any] = await self._wait(lambda answer: self._send_all(calls, answer), timeout_s)
+        replies: list[Any] = await self._wait(self._send_all, calls, timeout_s)
         found: list[R | Exception] = []
         for call, reply in zip(calls, replies, strict=True):
             try:
-                found.append(self._explained(reply) if isinstance(reply, Exception) else call.parse(reply))
+                found.append(self.explained(reply) if isinstance(reply, Exception) else call.parse(reply))
             except ValueError as error:
                 found.append(error)
         return found
@@ -221,52 +219,21 @@ class Connection(asyncio.BufferedProtocol):
     async def confirmed(self, call: Call[R], follow: Command, timeout_s: float) -> tuple[R, Any]:
         """A script's parsed reply, and the reply of the command that confirms it. Raises as `call` does."""
 
-        def start(answer: Answer) -> None:
+        def start(call: Call[R], answer: Answer) -> None:
             def both(reply: Any, said: Any) -> None:
                 failed = next((each for each in (reply, said) if isinstance(each, Exception)), None)
                 answer(failed or (reply, said))
 
             self.send_confirmed(call, follow, both)
 
-        reply, said = await self._wait(start, timeout_s)
+        reply, said = await self._wait(start, call, timeout_s)
         return call.parse(reply), said
 
-    async def _wait(self, start: Callable[[Answer], None], timeout_s: float | None) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        owed: _Owed | None = None
-        came = False
+    def _wait(self, send: Callable[[T, Answer], None], what: T, timeout_s: float | None) -> Awaitable[Any]:
+        return self._waiters.wait(self, send, what, self.settings.timeout_s if timeout_s is None else timeout_s)
 
-        def answer(reply: Any) -> None:
-            if future.done():
-                nonlocal came
-                came = True
-                if owed is not None:
-                    owed.cancel()
-            elif isinstance(reply, Exception):
-                future.set_exception(self._explained(reply))
-            else:
-                future.set_result(reply)
-
-        start(answer)
-        limit = self.settings.timeout_s if timeout_s is None else timeout_s
-        try:
-            async with asyncio.timeout(limit) as bound:
-                return await future
-        except TimeoutError:
-            if not future.cancelled():  # answered in the same moment
-                return future.result()
-            if not came:
-                owed = _Owed(self, limit)
-                owed.look()
-            raise StoreTimeout(str(self.settings), f"no answer within {limit:g} s") from None
-        except asyncio.CancelledError:
-            if future.cancelled() and not came:
-                # Callers who are more impatient than the time-out would keep a connection that is deaf.
-                owed = _Owed(self, limit)
-                owed.look_at(bound.when() or 0.0)
-            raise
-
-    def _explained(self, error: Exception) -> Exception:
+    def explained(self, error: Exception) -> Exception:
+        """The headrace error for an error reply, or for the loss of the connection."""
         said = explain(error, self.settings)
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("READONLY"):
             # It was the master once. Who connects anew asks the sentinels, or whatever stands before it, who is.
@@ -282,41 +249,6 @@ class Connection(asyncio.BufferedProtocol):
     async def wait_closed(self) -> None:
         """Until its socket is closed, for whatever reason."""
         await asyncio.shield(self._closed)
-
-
-class _Owed:
-    """An answer whose caller has left. Until it comes something must: a connection that is silent is deaf.
-
-    One that is only slow is kept for a while, else a busy server would be given all others' requests a second time; but
-    not for ever, else what was left would pile up in one that cannot keep pace.
-    """
-
-    __slots__ = ("_allowed_s", "_connection", "_last", "_owed_s", "_timer")
-
-    def __init__(self, connection: Connection, limit: float) -> None:
-        usual_s = connection.settings.timeout_s
-        self._connection = connection
-        self._allowed_s = max(limit, min(_DEAF_S, usual_s))
-        self._owed_s = max(limit, usual_s)
-        self._last = asyncio.get_running_loop().time() + self._owed_s
-        self._timer: asyncio.TimerHandle | None = None
-
-    def look_at(self, when: float) -> None:
-        """`when` is the loop's time."""
-        self._timer = asyncio.get_running_loop().call_at(when, self.look)
-
-    def look(self) -> None:
-        now, left_s = asyncio.get_running_loop().time(), self._allowed_s - self._connection.stalled_s()
-        if left_s <= _CLOCK_S:
-            self._connection.close(f"no answer within {self._allowed_s:g} s")
-        elif now + _CLOCK_S >= self._last:
-            self._connection.close(f"an answer is owed for {self._owed_s:g} s")
-        else:
-            self.look_at(min(self._last, now + left_s))
-
-    def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 def _is_no_script(reply: Any) -> bool:
