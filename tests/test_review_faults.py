@@ -9,12 +9,12 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import worker_harness
 from chaos.proxy import FaultProxy
@@ -106,7 +106,7 @@ async def test_what_cannot_be_sent_shifts_no_answer(many: bool) -> None:
     connection.connection_made(Pipe())  # type: ignore[arg-type]
     with pytest.raises(UnicodeEncodeError):
         if many:
-            await connection.calls([QUEUE.depth(), replace(QUEUE.depth(), args=("\udcff",))], 1)
+            await connection.calls([QUEUE.depth(), structs.replace(QUEUE.depth(), args=("\udcff",))], 1)
         else:
             await connection.command("ECHO", "\udcff")
     asked = asyncio.create_task(connection.command("ECHO", "mine"))
