@@ -92,6 +92,16 @@ async def test_an_answer_that_comes_with_the_end_of_the_time_is_given(clock: Clo
     assert connection.lost is None
 
 
+async def test_all_whose_time_is_up_at_once_hear_so(clock: Clock) -> None:
+    """The first of them ends the connection, which is no news to the others: their submissions may have been done."""
+    connection = connected()
+    tasks = [await asked(connection, 1) for _ in range(8)]
+    await clock.pass_s(1.1)
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in told] == [StoreTimeout] * 8
+    assert connection.lost is not None
+
+
 async def test_a_slow_connection_that_answers_is_kept(clock: Clock) -> None:
     """One read that takes too long must not take the others with it: the last of ten leaves, and each gets its own."""
     connection = connected()

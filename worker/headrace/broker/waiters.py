@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from headrace.errors import StoreTimeout
@@ -55,7 +56,11 @@ class Waiter:
         error = StoreTimeout(str(self._connection.settings), f"no answer within {self._limit:g} s")
         self.future.set_exception(error)
         self._owed = _Owed(self._connection, self._limit)
-        self._owed.look()
+
+    def look(self) -> None:
+        """Whether the connection is deaf, once all whose time is up have been told so: to close it answers the rest."""
+        if self._owed is not None and not self._came:
+            self._owed.look()
 
     def left(self) -> None:
         """Its caller was cancelled."""
@@ -73,6 +78,8 @@ class Waiters:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._all: set[Waiter] = set()
+        self._context = Context()
+        """A timer would keep that of the caller who set it."""
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = float("inf")
 
@@ -81,7 +88,7 @@ class Waiters:
         waiter = Waiter(connection, limit, self._loop)
         send(what, waiter.answer)
         self._all.add(waiter)
-        if waiter.deadline < self._looks_at:
+        if waiter.deadline < self._looks_at and not waiter.future.done():
             self._look_at(waiter.deadline)
         try:
             return await waiter.future
@@ -99,14 +106,16 @@ class Waiters:
 
     def _look_at(self, when: float) -> None:
         self.close()
-        self._timer, self._looks_at = self._loop.call_at(when, self._look), when
+        self._timer, self._looks_at = self._loop.call_at(when, self._look, context=self._context), when
 
     def _look(self) -> None:
         self._timer, self._looks_at = None, float("inf")
         now = self._loop.time() + _EARLY_S
-        for waiter in [one for one in self._all if one.deadline <= now]:
-            if not waiter.future.done():  # one that expires may close the connection, which answers the others
-                waiter.expire()
+        due = [one for one in self._all if one.deadline <= now and not one.future.done()]
+        for waiter in due:
+            waiter.expire()
+        for waiter in due:
+            waiter.look()
         later = [one.deadline for one in self._all if not one.future.done()]
         if later:
             self._look_at(min(later))
