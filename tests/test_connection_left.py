@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -100,6 +102,25 @@ async def test_all_whose_time_is_up_at_once_hear_so(clock: Clock) -> None:
     told = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in told] == [StoreTimeout] * 8
     assert connection.lost is not None
+
+
+async def test_a_connection_whose_callers_left_is_not_left_to_the_collector(clock: Clock) -> None:
+    """In an outage that would be many, each kept by the error that one of its callers got."""
+    connection = connected()
+    task = await asked(connection, 1)
+    gone = weakref.ref(connection)
+    gc.collect()
+    gc.disable()
+    try:
+        await clock.pass_s(1.1)
+        with pytest.raises(StoreTimeout):
+            await task
+        connection.connection_lost(None)
+        del connection, task
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_slow_connection_that_answers_is_kept(clock: Clock) -> None:

@@ -65,10 +65,10 @@ class Enter(msgspec.Struct, frozen=True):
     max_depth: int
     durability: Durability
 
-    def alone(self, tasks: Sequence[NewTask] = ()) -> Run:
-        """A call of its own, for these in its place if there are any."""
+    def alone(self) -> Run:
+        """A call of its own."""
         touch = durable.touches(self.durability)
-        return Run(self.queue.submit(tasks or self.tasks, self.max_depth, touch=touch), self.durability)
+        return Run(self.queue.submit(self.tasks, self.max_depth, touch=touch), self.durability)
 
 
 class Pause(msgspec.Struct, frozen=True):

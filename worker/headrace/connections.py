@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
 
+from msgspec import structs
+
 from headrace.broker.broker import NewTask, Submitted, TaskView
 from headrace.broker.group_commit import GroupCommit
 from headrace.broker.single_flight import SingleFlight
@@ -74,7 +76,7 @@ class _Loop:
         return await door.submit(step.tasks)
 
     async def _send(self, like: Enter, tasks: list[NewTask], began: float) -> list[Submitted]:
-        answers: list[Submitted] = await self._call(like.alone(tasks))
+        answers: list[Submitted] = await self._call(structs.replace(like, tasks=tasks).alone())
         return answers
 
     async def aclose(self) -> None:

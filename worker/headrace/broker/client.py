@@ -69,9 +69,7 @@ class AsyncClient:
         Raises StoreUnavailable (it may have been carried out), StoreFull (it was not), DurabilityUnconfirmed,
         RedisError.
         """
-        connection = self._connection
-        if connection is None or connection.lost is not None:
-            connection = await self.connection()
+        connection = await self.connection()
         limit = self.settings.timeout_s if timeout_s is None else timeout_s
         if isinstance(durability, Local):
             return await connection.call(call, limit)

@@ -98,7 +98,6 @@ class Connection(asyncio.BufferedProtocol):
                 answer(self.lost)
             except Exception:  # the others must hear of it all the same
                 logger.exception("an answer could not be handled")
-        self._waiters.close()
 
     # the callers' side
 

@@ -51,16 +51,12 @@ class Waiter:
         else:
             self.future.set_result(reply)
 
-    def expire(self) -> None:
-        """Its time is up."""
+    def expire(self) -> _Owed:
+        """Its time is up. Returns what the connection owes from now on."""
         error = StoreTimeout(str(self._connection.settings), f"no answer within {self._limit:g} s")
         self.future.set_exception(error)
         self._owed = _Owed(self._connection, self._limit)
-
-    def look(self) -> None:
-        """Whether the connection is deaf, once all whose time is up have been told so: to close it answers the rest."""
-        if self._owed is not None and not self._came:
-            self._owed.look()
+        return self._owed
 
     def left(self) -> None:
         """Its caller was cancelled."""
@@ -97,25 +93,20 @@ class Waiters:
             raise
         finally:
             self._all.discard(waiter)
-
-    def close(self) -> None:
-        """All have their answers."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer, self._looks_at = None, float("inf")
+            del waiter  # its future may hold the very error that leaves this frame
 
     def _look_at(self, when: float) -> None:
-        self.close()
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer, self._looks_at = self._loop.call_at(when, self._look, context=self._context), when
 
     def _look(self) -> None:
         self._timer, self._looks_at = None, float("inf")
         now = self._loop.time() + _EARLY_S
         due = [one for one in self._all if one.deadline <= now and not one.future.done()]
-        for waiter in due:
-            waiter.expire()
-        for waiter in due:
-            waiter.look()
+        # All are told first: one look may close the connection, which answers the rest.
+        for owed in [waiter.expire() for waiter in due]:
+            owed.look()
         later = [one.deadline for one in self._all if not one.future.done()]
         if later:
             self._look_at(min(later))
@@ -143,6 +134,8 @@ class _Owed:
         self._timer = asyncio.get_running_loop().call_at(when, self.look)
 
     def look(self) -> None:
+        if self._connection.lost is not None:
+            return
         now, left_s = asyncio.get_running_loop().time(), self._allowed_s - self._connection.stalled_s()
         if left_s <= _CLOCK_S:
             self._connection.close(f"no answer within {self._allowed_s:g} s")
