@@ -32,50 +32,36 @@ ENDS: Final = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt,
 """Whatever code of the application raises ends its attempt (its hook, …), never its slot or the worker."""
 
 
+NO_ENVELOPE: Final = Envelope(version=0, priority=0, id="")
+
 Key = tuple["QueueClaims", bytes]
 """Whose it is, and its place: two queues may give out the same one."""
 
 
-class Running:
+class Running(msgspec.Struct, eq=False):
     """A claimed task in this process. Owned by the event loop; a handler's thread sees only its `ctx`."""
 
-    __slots__ = (
-        "abandoned",
-        "arguments",
-        "carried",
-        "claims",
-        "ctx",
-        "definition",
-        "envelope",
-        "envelope_bytes",
-        "job",
-        "key",
-        "place",
-        "slot",
-        "started",
-        "stop_reason",
-    )
+    # A Struct for the same reason as Ctx.
 
-    def __init__(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
-        self.claims = claims
-        self.place = place
-        self.key: Key = (claims, place)
-        self.envelope_bytes = envelope
-        self.carried = carried
-        self.envelope: Envelope = NO_ENVELOPE
-        self.definition: TaskDef | None = None
-        self.arguments: Any = None
-        self.ctx: Ctx[Any] | None = None
-        self.started = 0.0
-        """Loop time; 0 while it waits for its slot."""
-        self.slot: Any = None
-        """What runs it: the slot's asyncio task, or nothing for a thread."""
-        self.job: ProcessJob | None = None
-        """Its job in a child process, if it runs in one."""
-        self.stop_reason = ""
-        """Why its handler was asked to end: timeout, cancelled, lost, drained."""
-        self.abandoned = False
-        """Its end was reported (or is no longer ours) while its handler still runs."""
+    claims: QueueClaims
+    place: bytes
+    envelope_bytes: bytes
+    carried: bytes
+    key: Key
+    envelope: Envelope = NO_ENVELOPE
+    definition: TaskDef | None = None
+    arguments: Any = None
+    ctx: Ctx[Any] | None = None
+    started: float = 0.0
+    """Loop time; 0 while it waits for its slot."""
+    slot: Any = None
+    """What runs it: the slot's asyncio task, or nothing for a thread."""
+    job: ProcessJob | None = None
+    """Its job in a child process, if it runs in one."""
+    stop_reason: str = ""
+    """Why its handler was asked to end: timeout, cancelled, lost, drained."""
+    abandoned: bool = False
+    """Its end was reported (or is no longer ours) while its handler still runs."""
 
     def is_stopped(self) -> bool:
         """Whether its handler was asked to end. (A method: it may change during any await.)"""
@@ -84,9 +70,6 @@ class Running:
     @property
     def counters(self) -> Counters:
         return tasks.parse_counters(self.carried) if self.carried else FIRST
-
-
-NO_ENVELOPE: Final = Envelope(version=0, priority=0, id="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +82,6 @@ class Ending:
     argument: str | int = ""
     counts_as: str = "ok"
     """Which counter besides attempts grows: failure, interruption; ok for none."""
-
-
-def completed_record(run: Running, worker: bytes, started_ms: int, ended_ms: int, result: bytes | None) -> bytes:
-    """The record of a task that ended well at its first attempt, as `task.record(…)` would write it, in one step."""
-    envelope = run.envelope_bytes
-    tail = b',"r":' + result if result else b""
-    return b'completed %d\n%b1,0,0,0\n{"p":"%b","o":"completed","w":"%b","s":%d,"e":%d%b}' % (
-        len(envelope),
-        envelope,
-        run.place,
-        worker,
-        started_ms,
-        ended_ms,
-        tail,
-    )
 
 
 def report(run: Running, ending: Ending, worker: str, started_ms: int, ended_ms: int) -> Report:

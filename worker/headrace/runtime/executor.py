@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -21,13 +21,14 @@ from headrace.context import Ctx, current_ctx
 from headrace.errors import HeadraceError
 from headrace.middleware import through
 from headrace.runtime import attempt as attempts
-from headrace.runtime.attempt import ENDS, Ending, Key, Running
+from headrace.runtime.attempt import Ending, Key, Running
 from headrace.runtime.hooks import FailureHooks
 from headrace.runtime.processes import ProcessJob
 from headrace.runtime.progress import ProgressNotes
+from headrace.runtime.records import CompletedRecords
 from headrace.runtime.resolve import resolve
 from headrace.runtime.shares import Shares
-from headrace.runtime.slots import CoroutineSlots, settle
+from headrace.runtime.slots import CoroutineSlots
 from headrace.runtime.stats import UNKNOWN
 from headrace.runtime.stops import Stops
 from headrace.task import EXPIRED, Failure, State
@@ -81,15 +82,17 @@ class Executor:
         self._slots: CoroutineSlots | None = None
         self._loop = asyncio.get_running_loop()
         self.rng = Random()
-        self._worker_bytes = worker.encode()
+        self._records = CompletedRecords(worker, self._ms)
         self._max_result = settings.max_result
+        self._claimable_text, self._claimable_s = b"-", 0.0
+        """Of the last task that began: those of a burst came in the same millisecond."""
         self._sample = settings.log_sample
         self._log_success = self._sample > 0 and logger.isEnabledFor(logging.INFO)
         self.look_at_clock()
 
     def start(self) -> None:
         """Make the slots; nothing is begun before."""
-        self._slots = CoroutineSlots(self.settings.concurrency, self._run_in_slot)
+        self._slots = CoroutineSlots(self.settings.concurrency, self)
 
     # slots
 
@@ -107,7 +110,7 @@ class Executor:
 
     def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
         """A task was claimed: find its handler and start it, or report why it cannot run here."""
-        run = Running(claims, place, envelope, carried)
+        run = Running(claims, place, envelope, carried, (claims, place))
         ending = resolve(run, self.registry, self.clock)
         if ending is not None:
             self.end(run, ending)
@@ -133,7 +136,10 @@ class Executor:
         run.started = now = self._loop.time()
         envelope, definition = run.envelope, run.definition
         assert definition is not None
-        waited = now + self._offset - claimable_ms(run.place) / 1000
+        if not run.place.startswith(self._claimable_text, 1):
+            self._claimable_text = run.place[1:MS_END]
+            self._claimable_s = claimable_ms(run.place) / 1000
+        waited = now + self._offset - self._claimable_s
         self.stats.types[envelope.type].started(envelope.priority, waited)
         run.claims.times.spent[envelope.type].begun += 1
         run.ctx = ctx = Ctx(
@@ -148,29 +154,19 @@ class Executor:
         )
         return ctx
 
-    async def _run_in_slot(self, run: Running, slot: asyncio.Task[Any]) -> None:
-        if run.is_stopped():
-            self._failed(run, asyncio.CancelledError())
-            return
+    def begin_in_slot(self, run: Running, slot: asyncio.Task[Any]) -> Awaitable[Any]:
+        if run.stop_reason:
+            raise asyncio.CancelledError
         run.slot = slot
         ctx, definition = self._start(run), run.definition
-        assert definition is not None and self._slots is not None
+        assert definition is not None
         current_ctx.set(ctx)
-        try:
-            if self._middleware:
-                result = await self._through_middleware(run, ctx)
-            elif definition.kind == "async":
-                result = await definition.invoke(run.arguments, ctx)
-            else:
-                result = await self._elsewhere(run, ctx)
-        except ENDS as error:
-            if self._slots.closing and not run.is_stopped():
-                raise
-            self._failed(run, error)
-        else:
-            self._completed(run, result)
-        if run.stop_reason:
-            settle(slot)
+        if self._middleware:
+            return self._through_middleware(run, ctx)
+        if definition.kind == "async":
+            coroutine: Awaitable[Any] = definition.invoke(run.arguments, ctx)
+            return coroutine
+        return self._elsewhere(run, ctx)
 
     async def _through_middleware(self, run: Running, ctx: Ctx[Any]) -> Any:
         definition = run.definition
@@ -215,15 +211,15 @@ class Executor:
 
         def done(result: Any, error: BaseException | None) -> None:
             if error is None:
-                self._completed(run, result)
+                self.completed(run, result)
             else:
-                self._failed(run, error)
+                self.failed(run, error)
 
         self.threads.submit(partial(_in_thread, run.definition.invoke, run.arguments, ctx), done)
 
     # classify → report
 
-    def _completed(self, run: Running, result: Any) -> None:
+    def completed(self, run: Running, result: Any) -> None:
         if run.abandoned or run.stop_reason == "lost":
             self._returned(run)
             return
@@ -233,7 +229,7 @@ class Executor:
             try:
                 encoded = definition.encode_result(result, self._max_result)
             except HeadraceError as error:
-                self._failed(run, error)
+                self.failed(run, error)
                 return
         now = self._loop.time()
         del self.running[run.key]
@@ -246,10 +242,7 @@ class Executor:
             ending = Ending(State.COMPLETED, result=encoded, argument=definition.retention)
             told = attempts.report(run, ending, self.worker, self._ms(run.started), self._ms(now))
         else:
-            # As _ms() does; two calls of it are a twentieth of a no-op task.
-            offset = self._offset
-            started_ms, ended_ms = int((run.started + offset) * 1000), int((now + offset) * 1000)
-            record = attempts.completed_record(run, self._worker_bytes, started_ms, ended_ms, encoded)
+            record = self._records.record(run, now, encoded)
             told = Report(run.place, run.envelope.id, "completed", definition.retention, name, record)
         if self._log_success:
             self._log(run, "completed", now)
@@ -257,7 +250,7 @@ class Executor:
         if not self.running:
             self.idle()
 
-    def _failed(self, run: Running, error: BaseException) -> None:
+    def failed(self, run: Running, error: BaseException) -> None:
         if run.abandoned or run.stop_reason in {"lost", "drained"}:
             self._returned(run)
             return

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextvars import Context, copy_context
-from typing import Any, Final
+from collections.abc import Awaitable
+from contextvars import Context
+from typing import Any, Final, Protocol
 
 from headrace.context import current_ctx
-from headrace.runtime.attempt import Running
+from headrace.runtime.attempt import ENDS, Running
 
 logger = logging.getLogger("headrace.worker")
 
@@ -20,15 +20,24 @@ CLOSE_S: Final = 2.0
 """Cancelled handlers have so long to end; who is still there then is left behind."""
 
 
+class Handling(Protocol):
+    """How a slot begins an attempt and tells its end. No coroutine of ours stands around the handler's: one more, that
+    only passes on what is awaited, costs a thirtieth of a no-op task."""
+
+    def begin_in_slot(self, run: Running, slot: asyncio.Task[Any]) -> Awaitable[Any]:
+        """What is to be awaited for its result. Raises CancelledError if it was stopped while it waited."""
+
+    def completed(self, run: Running, result: Any) -> None: ...
+
+    def failed(self, run: Running, error: BaseException) -> None: ...
+
+
 class CoroutineSlots:
-    """`number` coroutines that take turns at what is submitted. To be used from the event loop.
+    """`number` coroutines that take turns at what is submitted. To be used from the event loop."""
 
-    `run(running, slot)`, which is told the slot's task, must not raise, except CancelledError while `closing`.
-    """
-
-    def __init__(self, number: int, run: Callable[[Running, asyncio.Task[Any]], Awaitable[None]]) -> None:
+    def __init__(self, number: int, handling: Handling) -> None:
         self.closing = False
-        self._run = run
+        self._handling = handling
         self._ready: deque[Running] = deque()
         self._sleepers: list[asyncio.Future[None]] = []
         self._waking = 0
@@ -67,14 +76,15 @@ class CoroutineSlots:
 
     def _start_one(self) -> None:
         # An empty context, as a thread's: whatever a handler sets in it makes it longer.
-        task = self._loop.create_task(self._slot(), context=Context())
+        context = Context()
+        task = self._loop.create_task(self._slot(context), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _slot(self) -> None:
+    async def _slot(self, context: Context) -> None:
         current_ctx.set(None)
-        clean = len(copy_context())
-        ready = self._ready
+        clean = len(context)
+        ready, handling = self._ready, self._handling
         # Asked once: asyncio.current_task costs a fifth of a no-op task.
         me = asyncio.current_task()
         assert me is not None
@@ -84,16 +94,29 @@ class CoroutineSlots:
                 if ready and self._waking < MAX_WAKING:
                     self._wake()  # this handler may suspend
                 try:
-                    await self._run(run, me)
+                    try:
+                        result = await handling.begin_in_slot(run, me)
+                    except ENDS as error:
+                        if self._gives_up(run):
+                            raise
+                        handling.failed(run, error)
+                    else:
+                        handling.completed(run, result)
+                    if run.stop_reason:
+                        settle(me)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
-                if len(copy_context()) != clean and not self.closing:
+                if len(context) != clean and not self.closing:
                     self._start_one()  # the next handler must not see what this one set
                     return
             sleeper = self._loop.create_future()
             self._sleepers.append(sleeper)
             await sleeper
             self._waking -= 1
+
+    def _gives_up(self, run: Running) -> bool:
+        """Whether it ends because the slots close, which is no end of the attempt."""
+        return self.closing and not run.is_stopped()
 
 
 def settle(task: asyncio.Task[Any]) -> None:
