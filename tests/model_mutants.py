@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.broker.broker import Queue
-from headrace.broker.scripts import Script, script, written_out
+from headrace.broker.scripts import Head, Script, script, written_out
+from headrace.broker.words import flat
 from model_net import Conn, Request
 from model_redis import Wire, Word
 from model_task import QUEUE
@@ -37,8 +38,7 @@ class Mutant:
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         wire.command("SCRIPT", "LOAD", source)
         queue = Queue(QUEUE)
-        evalsha, _, *keys = queue._head(sound)
-        queue._heads[self.script] = (evalsha, sha.encode(), *keys)
+        queue._heads[self.script] = Head(sound, sha.encode(), queue._head(self.script).key)
         return queue
 
     def sound(self) -> Script:
@@ -187,7 +187,7 @@ def _torn(kind: str, first: Callable[[Request], Iterator[tuple[Word, ...]]]) -> 
 def _acknowledged(request: Request) -> Iterator[tuple[Word, ...]]:
     """What a cycle reports, without what is told of it."""
     assert request.call is not None
-    queue, args, at = Queue(QUEUE), request.call.args, 7
+    queue, args, at = Queue(QUEUE), [*flat(request.call.args)], 7
     while at < len(args):
         digit, count = _text(args[at]), int(args[at + 4])
         yield "XACK", queue.keys[digit], "g", *args[at + 5 : at + 5 + count]
@@ -200,7 +200,7 @@ def _text(word: Word) -> str:
 
 def _no_longer_delayed(request: Request) -> Iterator[tuple[Word, ...]]:
     assert request.call is not None
-    later, (now, _, *ids) = Queue(QUEUE).keys["later"], request.call.args
+    later, (now, _, *ids) = Queue(QUEUE).keys["later"], flat(request.call.args)
     yield ("ZREM", later, *ids) if ids else ("ZREMRANGEBYSCORE", later, "-inf", now)
 
 

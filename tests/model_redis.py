@@ -64,4 +64,4 @@ class Wire:
 
     def run(self, call: Call[R]) -> R:
         """Carry out one transition. Raises RefusedError."""
-        return call.parse(self.command(*call.head, *call.args))
+        return call.parse(self.command(*call.words))

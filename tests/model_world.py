@@ -130,9 +130,7 @@ class World:
         """Carry out a request and compare reply and key space. Raises DifferenceError, BrokenError."""
         self.counts["calls"] += 1
         self.counts["call " + request.kind] += 1
-        words = (
-            ("LPOP", self.queue.keys["wake"]) if request.call is None else request.call.head + tuple(request.call.args)
-        )
+        words = ("LPOP", self.queue.keys["wake"]) if request.call is None else request.call.words
         raw, dump = self.wire.pipeline(words, look_command(self.queue, self.model.journal_seen))
         expected = request.predict()
         shaped = raw if isinstance(raw, RefusedError) else request.shape(raw)

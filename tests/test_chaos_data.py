@@ -179,7 +179,7 @@ def test_dead_letters_replayed_by_fifty_at_once_run_once(desk: Desk) -> None:
     rng.shuffle(orders)
     for at in range(0, len(orders), 500):
         calls = [desk.queue.replay(id_, places[id_]) for id_, _ in orders[at : at + 500]]
-        replies = desk.wire.pipeline(*((*call.head, *call.args) for call in calls))
+        replies = desk.wire.pipeline(*(call.words for call in calls))
         said += [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
     assert said.count("replayed") == count and set(said) == {"replayed", "pending"}
     assert len(claim_all(desk)) == count
@@ -319,7 +319,7 @@ def test_fifty_reclaimers_take_from_the_dead_once_and_from_the_living_nothing(de
     watch, said = Watch(), list[Reclaimed]()
     for at in range(0, len(orders), 500):
         calls = [desk.queue.reclaim(Reclaim(name, looked[name], nonce)) for name, nonce in orders[at : at + 500]]
-        replies = desk.wire.pipeline(*((*call.head, *call.args) for call in calls))
+        replies = desk.wire.pipeline(*(call.words for call in calls))
         said += [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
     taken = [id_ for each in said for id_ in each.handed_on]
     tell(f"50 reclaimers of {dead * 100:,} tasks of the dead and {alive * 100:,} of the living: {watch.wall_s:.1f} s")

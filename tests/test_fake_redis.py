@@ -51,7 +51,7 @@ class FakeWire(Wire):
 
     def run(self, call: Call[R]) -> R:
         RAN.add(call.script.name)
-        return call.parse(self.command("EVAL", without_shebang(call.script.source), *call.head[2:], *call.args))
+        return call.parse(self.command("EVAL", without_shebang(call.script.source), *call.words[2:]))
 
 
 @pytest.fixture

@@ -62,9 +62,7 @@ def report(place: str) -> Report:
 
 
 def queue_of(call: Call[Any]) -> str:
-    key = call.head[3]
-    text = key.decode() if isinstance(key, bytes) else key
-    return text.partition("/")[2].partition("}")[0]
+    return call.head.key.decode().partition("/")[2].partition("}")[0]
 
 
 class Hands:
@@ -166,7 +164,7 @@ async def test_a_refused_call_keeps_its_reports_whatever_the_next_one_brings() -
     again = Wire()
     claims.connected(again)  # type: ignore[arg-type]
     assert again.names() == ["cycle", "reconcile"] and again.slots() == [0]
-    assert b"1-1" in again.out[0][0].args and b"1-2" not in again.out[0][0].args
+    assert b"1-1" in again.out[0][0].words and b"1-2" not in again.out[0][0].words
 
 
 async def test_a_full_worker_that_pops_a_marker_passes_it_on_and_remembers() -> None:

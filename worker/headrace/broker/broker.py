@@ -44,7 +44,8 @@ from .replies import (
     view,
 )
 from .scanning import Scan, Scanned, parse_scanned
-from .scripts import Script, all_scripts
+from .scripts import Head, Script, all_scripts
+from .words import Column, Command, Word, flat
 
 __all__ = [
     "MAX_ITEMS",
@@ -87,13 +88,28 @@ _FORGOTTEN: Final = {"d": "deleted", "u": "unknown", "l": "live", "o": "other"}
 class Call(msgspec.Struct, Generic[R], frozen=True):
     """A script call that is not sent yet."""
 
-    script: Script
-    head: tuple[bytes, ...]
-    """`Script.head` of its queue or namespace."""
-    args: Sequence[bytes | str | int]
+    head: Head
+    """Of its script, for its queue or namespace."""
+    args: Sequence[Word | Column]
     parse: Callable[[Any], R]
     writes_tasks: bool = False
     """True for submit, cycle, replay and secret, whose answer may have to be confirmed (`fsync`, `replicated`)."""
+    columns: bool = False
+    """Whether some of `args` are columns."""
+
+    @property
+    def script(self) -> Script:
+        return self.head.script
+
+    @property
+    def words(self) -> Command:
+        """The command that carries it out."""
+        return (*self.head.words, *flat(self.args))
+
+    @property
+    def words_with_source(self) -> Command:
+        """The same for a server that does not know the script."""
+        return (b"EVAL", self.script.source.encode(), *self.head.words[2:], *flat(self.args))
 
 
 class Queue:
@@ -104,22 +120,22 @@ class Queue:
         self.namespace = tasks.check_queue(namespace)
         self.keys = QueueKeys(namespace, name)
         self.journal_cap = journal_cap
-        self._heads: dict[str, tuple[bytes, ...]] = {}
+        self._heads: dict[str, Head] = {}
         """Made when first used: an operator looks at a thousand queues."""
 
     def _call(
         self,
         name: str,
-        args: Sequence[bytes | str | int],
+        args: Sequence[Word | Column],
         parse: Callable[[Any], R],
         writes_tasks: bool = False,
+        columns: bool = False,
     ) -> Call[R]:
-        script = all_scripts()[name]
-        return Call(script, self._heads.get(name) or self._head(script), args, parse, writes_tasks)
+        return Call(self._heads.get(name) or self._head(name), args, parse, writes_tasks, columns)
 
-    def _head(self, script: Script) -> tuple[bytes, ...]:
-        keys = NamespaceKeys(self.namespace) if script.name == "enlist" else self.keys
-        head = self._heads[script.name] = script.head(keys.prefix)
+    def _head(self, name: str) -> Head:
+        keys = NamespaceKeys(self.namespace) if name == "enlist" else self.keys
+        head = self._heads[name] = all_scripts()[name].head(keys.prefix)
         return head
 
     def init(self, run_id: str = "", now_ms: int | None = None) -> Call[tuple[int, bool]]:
@@ -141,11 +157,15 @@ class Queue:
         ids = [new.id for new in batch]
         wheres = [new.where() for new in batch]
         alike = len(batch) == 1 or (len(set(wheres)) == 1 and len(set(ids)) == len(batch))
-        args: list[bytes | str | int] = [_time(now_ms), max_depth, int(touch), wheres[0] if alike else "", *ids]
-        args += [new.envelope for new in batch]
+        parse = partial(parse_submitted, ids)
+        args: list[Word | Column] = [_time(now_ms), max_depth, int(touch), wheres[0] if alike else ""]
+        if len(batch) == 1:
+            args += (ids[0], batch[0].envelope)
+            return self._call("submit", args, parse, writes_tasks=True)
+        args += (ids, [new.envelope for new in batch])
         if not alike:
-            args += wheres
-        return self._call("submit", args, partial(parse_submitted, ids), writes_tasks=True)
+            args.append(wheres)
+        return self._call("submit", args, parse, writes_tasks=True, columns=True)
 
     def cycle(
         self,
@@ -164,7 +184,7 @@ class Queue:
         """
         if len(reports) > MAX_REPORTS:
             raise ValueError(f"A cycle takes {MAX_REPORTS:,} reports, not {len(reports):,}: send several.")
-        args: list[bytes | str | int] = [
+        args: list[Word | Column] = [
             worker,
             slots,
             order,
@@ -174,7 +194,7 @@ class Queue:
             self.journal_cap,
         ]
         args += report_args(reports)
-        return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports))
+        return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports), columns=bool(reports))
 
     def promote(
         self, ids: Sequence[str] = (), *, limit: int = MAX_ITEMS, now_ms: int | None = None

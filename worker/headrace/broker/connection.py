@@ -20,13 +20,14 @@ from headrace.errors import HeadraceError, StoreFull, StoreUnavailable
 from headrace.redis_settings import RedisSettings
 
 from .broker import Call
+from .packing import packed, packed_call
 from .waiters import Answer, Waiters
+from .words import Command
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 T = TypeVar("T")
-Command = tuple[bytes | str | int, ...]
 
 _FULL: Final = ("OOM", "MISCONF", "NOREPLICAS")
 _AWAY: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "UNBLOCKED")
@@ -123,11 +124,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def send(self, args: Command, answer: Answer) -> None:
         """Send one command; `answer` is called once, now if the connection is lost."""
+        # Packed first, for that refuses what is no text: an answer to nothing would be given the next reply.
+        self._send(packed(args), answer)
+
+    def _send(self, packed: bytes, answer: Answer) -> None:
         if self.lost is not None or self._transport is None:
             answer(self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
-        # First, for it refuses what is no text: an answer that nothing was asked for would be given the next reply.
-        packed = hiredis.pack_command(args)  # type: ignore[arg-type] # its stub says a tuple of one
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.append(answer)
@@ -138,11 +141,11 @@ class Connection(asyncio.BufferedProtocol):
 
         def checked(reply: Any) -> None:
             if isinstance(reply, Exception) and _is_no_script(reply):
-                self.send(_with_source(call), answer)
+                self.send(call.words_with_source, answer)
             else:
                 answer(reply)
 
-        self.send((*call.head, *call.args), checked)
+        self._send(packed_call(call), checked)
 
     def send_confirmed(self, call: Call[Any], follow: Command, answer: Callable[[Any, Any], None]) -> None:
         """Send a script call and the command that confirms it; `answer` gets both replies at once."""
@@ -150,15 +153,15 @@ class Connection(asyncio.BufferedProtocol):
         def checked(reply: Any, said: Any) -> None:
             if _is_no_script(reply):
                 # What was said confirms nothing: the script has not run.
-                self._send_pair(_with_source(call), follow, answer)
+                self._send_pair(packed(call.words_with_source), follow, answer)
             else:
                 answer(reply, said)
 
-        self._send_pair((*call.head, *call.args), follow, checked)
+        self._send_pair(packed_call(call), follow, checked)
 
-    def _send_pair(self, first: Command, second: Command, answer: Callable[[Any, Any], None]) -> None:
+    def _send_pair(self, first: bytes, second: Command, answer: Callable[[Any, Any], None]) -> None:
         replies: list[Any] = []
-        self.send(first, replies.append)
+        self._send(first, replies.append)
         self.send(second, lambda said: answer(replies[0], said))
 
     async def command(self, *args: bytes | str | int, timeout_s: float | None = None) -> Any:
@@ -193,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
         def answered(at: int, reply: Any) -> None:
             nonlocal left
             if _is_no_script(reply):
-                self.send(_with_source(calls[at]), partial(answered, at))
+                self.send(calls[at].words_with_source, partial(answered, at))
                 return
             replies[at] = reply
             left -= 1
@@ -202,14 +205,13 @@ class Connection(asyncio.BufferedProtocol):
             elif left == 0:
                 done(replies)
 
-        self._send_at_once([(*call.head, *call.args) for call in calls], [partial(answered, at) for at in range(left)])
+        self._send_at_once(b"".join(map(packed_call, calls)), [partial(answered, at) for at in range(left)])
 
-    def _send_at_once(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
-        """As `send`, for many: one write, and so one system call where it fits."""
+    def _send_at_once(self, packed: bytes, answers: Sequence[Answer]) -> None:
+        """As `_send`, for many: one write, and so one system call where it fits."""
         if self.lost is not None or self._transport is None:
             answers[0](self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
-        packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type] # as in `send`
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.extend(answers)
@@ -252,10 +254,6 @@ class Connection(asyncio.BufferedProtocol):
 
 def _is_no_script(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
-
-
-def _with_source(call: Call[Any]) -> Command:
-    return (b"EVAL", call.script.source.encode(), *call.head[2:], *call.args)
 
 
 def explain(error: Exception, settings: RedisSettings) -> Exception:

@@ -10,6 +10,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.broker.keys import STREAMS
+from headrace.broker.words import Column, Word
 from headrace.task import TERMINAL, Attempt, Counters, Envelope, Progress, State
 
 MAX_ITEMS: Final = 100
@@ -291,22 +292,27 @@ def number(text: bytes | None) -> int | None:
     return int(float(text)) if text else None
 
 
-def report_args(reports: Sequence[Report]) -> list[bytes | str | int]:
-    """Reports as the script takes them: what they have in common once, then all entry ids, all ids, all records."""
+def report_args(reports: Sequence[Report]) -> list[Word | Column]:
+    """Reports as the script takes them: what they have in common, then columns of entry ids, ids, and records."""
     groups: dict[tuple[bytes, str, str | int, str], list[Report]] = {}
+    last, alike = None, list[Report]()
     for report in reports:
-        group = (report.place[:1], report.outcome, report.argument, report.type)
-        alike = groups.get(group)
-        if alike is None:
-            groups[group] = [report]
-        else:
-            alike.append(report)
-    args: list[bytes | str | int] = []
+        # Nearly always as the one before, which is cheaper to see than to look for its group.
+        if last is None or not (
+            report.type == last.type
+            and report.outcome == last.outcome
+            and report.argument == last.argument
+            and report.place[0] == last.place[0]
+        ):
+            last = report
+            alike = groups.setdefault((report.place[:1], report.outcome, report.argument, report.type), [])
+        alike.append(report)
+    args: list[Word | Column] = []
     for group, alike in groups.items():
         args += (*group, len(alike))
-        args += [report.place[1:] for report in alike]
-        args += [report.id for report in alike]
-        args += [report.record for report in alike]
+        args.append([report.place[1:] for report in alike])
+        args.append([report.id for report in alike])
+        args.append([report.record for report in alike])
     return args
 
 

@@ -37,9 +37,23 @@ class Script:
     sha: str
     keys: tuple[str, ...]
 
-    def head(self, prefix: str) -> tuple[bytes, ...]:
-        """A call without its arguments, on the keys that begin with `prefix`."""
-        return b"EVALSHA", self.sha.encode(), b"1", prefix.encode()
+    def head(self, prefix: str) -> Head:
+        """What every call of it on the keys that begin with `prefix` begins with."""
+        return Head(self, self.sha.encode(), prefix.encode())
+
+
+class Head:
+    """A call of a script without its arguments."""
+
+    __slots__ = ("key", "packed", "script", "words")
+
+    def __init__(self, script: Script, sha: bytes, key: bytes) -> None:
+        self.script = script
+        self.key = key
+        """The one that a script is told, which all of its keys begin with."""
+        self.words: Final = (b"EVALSHA", sha, b"1", key)
+        self.packed: Final = b"".join([b"\r\n$%d\r\n%b" % (len(word), word) for word in self.words])
+        """The words as `packing` writes them: nearly half of a call for one task."""
 
 
 def _read(path: str) -> str:

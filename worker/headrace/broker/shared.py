@@ -11,14 +11,14 @@ from headrace.settings import Durability
 from .broker import Call
 from .durability import touches
 from .keys import NamespaceKeys
-from .scripts import script
+from .scripts import Head, script
 
 R = TypeVar("R")
 
 
 def shared_call(name: str, namespace: str, args: Sequence[bytes | str | int], parse: Callable[[Any], R]) -> Call[R]:
     """A call of this script in this namespace."""
-    return Call(script(name), _head(name, namespace), args, parse)
+    return Call(_head(name, namespace), args, parse)
 
 
 def secret_call(namespace: str, proposal: bytes | str, durability: Durability) -> Call[bytes]:
@@ -28,9 +28,9 @@ def secret_call(namespace: str, proposal: bytes | str, durability: Durability) -
     another one, and a key would be two tasks.
     """
     args = (proposal, int(touches(durability)))
-    return Call(script("secret"), _head("secret", namespace), args, bytes, writes_tasks=True)
+    return Call(_head("secret", namespace), args, bytes, writes_tasks=True)
 
 
 @lru_cache(maxsize=1_024)
-def _head(name: str, namespace: str) -> tuple[bytes, ...]:
+def _head(name: str, namespace: str) -> Head:
     return script(name).head(NamespaceKeys(namespace).prefix)

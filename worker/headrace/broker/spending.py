@@ -9,7 +9,7 @@ from headrace.rates import Rate
 
 from .broker import Call
 from .keys import NamespaceKeys
-from .scripts import script
+from .scripts import Head, script
 
 
 class Spent(NamedTuple):
@@ -38,11 +38,11 @@ def spend(
     """
     now = "" if now_ms is None else now_ms
     args = (now, bucket, rate.count, rate.window_s * 1_000, needed, max(needed, wanted), int(credit))
-    return Call(script("spend"), _head(namespace), args, _parse)
+    return Call(_head(namespace), args, _parse)
 
 
 @lru_cache(maxsize=1_024)
-def _head(namespace: str) -> tuple[bytes, ...]:
+def _head(namespace: str) -> Head:
     return script("spend").head(NamespaceKeys(namespace).prefix)
 
 

@@ -75,9 +75,9 @@ class SyncClient:
 
 def _evaluate(client: redis.Redis, call: Call[Any]) -> Any:
     try:
-        return client.execute_command(*call.head, *call.args)
+        return client.execute_command(*call.words)
     except redis.exceptions.NoScriptError:
-        return client.execute_command("EVAL", call.script.source, *call.head[2:], *call.args)
+        return client.execute_command(*call.words_with_source)
 
 
 class _explained:  # noqa: N801 - read like a function: with _explained(settings)

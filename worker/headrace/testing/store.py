@@ -60,7 +60,7 @@ class Store:
         """Carry out one transition."""
         source = without_shebang(call.script.source)
         with self._lock, _told_by(self._clock):
-            self._connection.send_command("EVAL", source, *call.head[2:], *call.args)
+            self._connection.send_command("EVAL", source, *call.words[2:])
             reply = self._connection.read_response(disable_decoding=True)
         return call.parse(reply)
 
