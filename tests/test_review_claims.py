@@ -46,7 +46,7 @@ class Wire:
 
     def slots(self) -> list[int]:
         """What the cycles that are out ask for."""
-        return [int(call.args[1]) for call, _ in self.out if call.script.name == "cycle"]
+        return [wanted(call) for call, _ in self.out if call.script.name == "cycle"]
 
     def answer(self, reply: Any) -> None:
         self.out.pop(0)[1](reply)
@@ -59,6 +59,11 @@ def cycle(*places: str, verdicts: tuple[bytes, ...] = (), flags: int = 0) -> lis
 
 def report(place: str) -> Report:
     return Report(place.encode(), f"id-{place}", "completed", "", "t", b"record")
+
+
+def wanted(call: Call[Any]) -> int:
+    """The slots that a cycle asks for."""
+    return int(call.words[5])
 
 
 def queue_of(call: Call[Any]) -> str:
@@ -262,7 +267,7 @@ async def test_queues_that_all_have_more_share_by_weight() -> None:
     for n in range(40):
         call, answer = wire.out.pop(0)
         name = queue_of(call)
-        assert int(call.args[1]) == 1 and wire.slots() == []
+        assert wanted(call) == 1 and wire.slots() == []
         turns.append(name)
         answer(cycle(f"31-{n}"))
         hands.free = 1
@@ -291,7 +296,7 @@ async def test_an_idle_queue_waits_for_its_marker_though_others_have_every_slot(
     for n in (1, 2):
         hands.free = 1
         busy.ended(report(f"31-{n}"))
-        turns += [queue_of(call) for call, _ in wire.out if int(call.args[1])]
+        turns += [queue_of(call) for call, _ in wire.out if wanted(call)]
         while wire.out:
             wire.answer(cycle(f"31-{n + 1}") if wire.slots()[0] else cycle())
     assert "rare" in turns
