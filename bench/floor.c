@@ -3,6 +3,11 @@
  *   floor WHERE ping   BATCH OUT TOTAL
  *   floor WHERE submit BATCH OUT TOTAL TYPE SHA KEY
  *   floor WHERE drain  BATCH OUT TOTAL TYPE SHA KEY
+ *   floor WHERE plain-submit BATCH OUT TOTAL
+ *   floor WHERE plain-drain  BATCH OUT TOTAL
+ *
+ * The plain ones use no script: XADD; then XACK, XDEL and SET EX of each task, and XREADGROUP, all in one pipeline a batch (OUT is not heeded). They keep no index, no history, no priorities
+ * and no fence, so they stand for the machine and not for a queue.
  *
  * WHERE is the path of a Unix socket, or a port of the loopback address. BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
  * does the same, argument by argument, where there is no compiler. The scripts have to be loaded.
@@ -54,7 +59,7 @@ static char *keep(size_t *length, const char *format, ...) {
   va_start(rest, format);
   *length = (size_t)vsnprintf(text, sizeof arena - arena_used, format, rest);
   va_end(rest);
-  arena_used += *length;
+  arena_used += *length + 1;
   if (arena_used >= sizeof arena) fail("a batch of this size does not fit its buffer");
   return text;
 }
@@ -84,22 +89,31 @@ static unsigned long long next_random(void) {
   return state;
 }
 
-static void send_submit(long from, int count) {
-  static char filler[PAYLOAD], *ids[MAX_BATCH];
-  size_t length, payload;
-  char *text;
+static char *new_id(size_t *length) {
+  unsigned long long a = next_random(), b = next_random();
+  return keep(length, "%08llx-%04llx-4%03llx-a%03llx-%012llx", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffffffffffffULL);
+}
+
+static char *envelope(size_t *length, const char *id, long number) {
+  static char filler[PAYLOAD];
+  size_t payload = (size_t)snprintf(NULL, 0, "{\"n\":%ld,\"text\":\"\"}", number);
   memset(filler, 'x', sizeof filler);
+  return keep(length, "{\"v\":1,\"p\":1,\"i\":\"%.36s\",\"t\":\"%s\",\"c\":1764024000000,\"a\":{\"n\":%ld,\"text\":\"%.*s\"}}", id, type, number,
+              (int)(PAYLOAD - payload), filler);
+}
+
+static void send_submit(long from, int count) {
+  static char *ids[MAX_BATCH];
+  size_t length;
+  char *text;
   begin();
   add_text(""), add_text("0"), add_text("0"), add_text("1");
   for (int i = 0; i < count; i++) {
-    unsigned long long a = next_random(), b = next_random();
-    ids[i] = keep(&length, "%08llx-%04llx-4%03llx-a%03llx-%012llx", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffffffffffffULL);
+    ids[i] = new_id(&length);
     add(ids[i], length);
   }
   for (int i = 0; i < count; i++) {
-    payload = (size_t)snprintf(NULL, 0, "{\"n\":%ld,\"text\":\"\"}", from + i);
-    text = keep(&length, "{\"v\":1,\"p\":1,\"i\":\"%.36s\",\"t\":\"%s\",\"c\":1764024000000,\"a\":{\"n\":%ld,\"text\":\"%.*s\"}}", ids[i],
-                type, from + i, (int)(PAYLOAD - payload), filler);
+    text = envelope(&length, ids[i], from + i);
     add(text, length);
   }
   finish();
@@ -187,6 +201,59 @@ static void drain(const char *batch, int out, long total) {
   if (reported != total) fail("%ld tasks were drained, not %ld", reported, total);
 }
 
+/* -- the same tasks by plain commands */
+
+static void command(const char *first, ...) {
+  va_list rest;
+  used = 0;
+  va_start(rest, first);
+  for (const char *word = first; word; word = va_arg(rest, const char *)) add_text(word);
+  va_end(rest);
+  finish();
+}
+
+static void answers(long number) {
+  while (number-- > 0) freeReplyObject(answer());
+}
+
+static void plain_submit(int batch, long total) {
+  size_t length;
+  type = "noop";
+  command("XGROUP", "CREATE", "plain", "g", "0", "MKSTREAM", NULL);
+  answers(1);
+  for (long sent = 0; sent < total; sent += batch) {
+    int count = total - sent < batch ? (int)(total - sent) : batch;
+    arena_used = 0;
+    for (int i = 0; i < count; i++) command("XADD", "plain", "*", "d", envelope(&length, new_id(&length), sent + i), NULL);
+    answers(count);
+  }
+}
+
+static void plain_end(redisReply *row) {
+  size_t length;
+  redisReply *fields = row->element[1];
+  const char *entry = row->element[0]->str;
+  command("XACK", "plain", "g", entry, NULL);
+  command("XDEL", "plain", entry, NULL);
+  add_record("1", row->element[0], fields->element[1]);
+  const char *record = args[used - 1];
+  command("SET", keep(&length, "plain:%.36s", id_of(fields->element[1])), record, "EX", "86400", NULL);
+}
+
+static void plain_drain(const char *batch, long total) {
+  long ended = 0;
+  redisReply *claims = NULL, *rows = NULL;
+  do {
+    arena_used = 0;
+    for (size_t i = 0; rows && i < rows->elements; i++) plain_end(rows->element[i]);
+    command("XREADGROUP", "GROUP", "g", "floor", "COUNT", batch, "STREAMS", "plain", ">", NULL);
+    if (rows) answers(3 * (long)rows->elements), ended += (long)rows->elements, freeReplyObject(claims);
+    claims = answer();
+    rows = claims->elements ? claims->element[0]->element[1] : NULL;
+  } while (rows);
+  if (ended != total) fail("%ld tasks were drained, not %ld", ended, total);
+}
+
 static void ping(long total) {
   for (long i = 0; i < total; i++) {
     used = 0;
@@ -216,7 +283,9 @@ int main(int count, char **words) {
   if (!strcmp(words[2], "ping")) ping(total);
   else if (!strcmp(words[2], "submit") && head) submit(batch, out, total);
   else if (!strcmp(words[2], "drain") && head) drain(words[3], out, total);
-  else fail("the mode is ping, submit or drain");
+  else if (!strcmp(words[2], "plain-submit")) plain_submit(batch, total);
+  else if (!strcmp(words[2], "plain-drain")) plain_drain(words[3], total);
+  else fail("the mode is ping, submit, drain, plain-submit or plain-drain");
   printf("{\"tasks\": %ld, \"wall_s\": %.9f, \"cpu_s\": %.9f}\n", total, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   return 0;
 }

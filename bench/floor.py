@@ -116,6 +116,37 @@ def drain(wire: Wire, head: Arguments, task_type: bytes, batch: int, out: int, t
         sys.exit(f"floor: {reported} tasks were drained, not {total}")
 
 
+def plain_submit(wire: Wire, batch: int, total: int) -> None:
+    wire.send([b"XGROUP", b"CREATE", b"plain", b"g", b"0", b"MKSTREAM"])
+    wire.answer()
+    for first in range(0, total, batch):
+        numbers = range(first, min(first + batch, total))
+        for number in numbers:
+            wire.send([b"XADD", b"plain", b"*", b"d", envelope(new_id(), b"noop", number)])
+        for _ in numbers:
+            wire.answer()
+
+
+def plain_drain(wire: Wire, batch: int, total: int) -> None:
+    ended, rows = 0, list[Any]()
+    while True:
+        now_ms = int(time.time() * 1000)
+        for entry, (_, text) in rows:
+            wire.send([b"XACK", b"plain", b"g", entry])
+            wire.send([b"XDEL", b"plain", entry])
+            wire.send([b"SET", b"plain:" + task_id_of(text), record(b"1" + entry, text, now_ms), b"EX", b"86400"])
+        wire.send([b"XREADGROUP", b"GROUP", b"g", b"floor", b"COUNT", b"%d" % batch, b"STREAMS", b"plain", b">"])
+        for _ in range(3 * len(rows)):
+            wire.answer()
+        ended += len(rows)
+        claims = wire.answer()
+        if not claims:
+            break
+        rows = claims[0][1]
+    if ended != total:
+        sys.exit(f"floor: {ended} tasks were drained, not {total}")
+
+
 def ping(wire: Wire, total: int) -> None:
     for _ in range(total):
         wire.send([b"PING"])
@@ -131,6 +162,8 @@ def main(words: list[str]) -> None:
         "ping": lambda: ping(wire, total),
         "submit": lambda: submit(wire, head, rest[0], batch, out, total),
         "drain": lambda: drain(wire, head, rest[0], batch, out, total),
+        "plain-submit": lambda: plain_submit(wire, batch, total),
+        "plain-drain": lambda: plain_drain(wire, batch, total),
     }
     wall, cpu = time.monotonic(), time.process_time()
     work[mode]()

@@ -19,7 +19,7 @@ from .errors import MeasureError
 from .server import Server
 
 HERE = Path(__file__).parent
-Mode = Literal["ping", "submit", "drain"]
+Mode = Literal["ping", "submit", "drain", "plain-submit", "plain-drain"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ class Floor:
                 self.fill(server, tasks)
             runs.append(self.run(server, mode, tasks, batch=batch, out=out))
         return max(runs, key=lambda run: run.rate)
+
+    def plain(self, server: Server, tasks: int, batch: int) -> tuple[Bare, Bare]:
+        """Tasks that enter and end by plain commands in pipelines, without a script: what the machine makes of them."""
+        server.fresh()
+        entered = self.run(server, "plain-submit", tasks, batch=batch)
+        ended = self.run(server, "plain-drain", tasks, batch=batch)
+        server.fresh()
+        return entered, ended
 
     def fill(self, server: Server, tasks: int, kind: str = "noop") -> Bare:
         """Submit so many tasks, 100 a call."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from .floor_client import Bare
 from .harness import Bench, Measure, Reading, Round
+from .rows_http import bare_route, bare_server
+from .server import Server
 from .workers import Drained, drain_afresh
 
-BATCH = 50
+BATCH: Final = 50
+PLAIN: Final = "XADD; XREADGROUP, XACK, XDEL, SET EX in pipelines"
 
 
 class Drain:
@@ -19,13 +25,21 @@ class Drain:
         Measure("drain_sync", "drain, sync in threads / async", "×", 0.75, prototype="0.85–1.0"),
         Measure("client_async", "client CPU a task, async", "µs", 6, at_most=True, prototype="3.2"),
         Measure("client_sync", "client CPU a task, sync in threads", "µs", 8, at_most=True, prototype="3.5"),
+        Measure(
+            "route_async", "  async, over a request to a bare aiohttp route", "×", 0.21, at_most=True, prototype="0.11"
+        ),
+        Measure("route_sync", "  in threads, over the same", "×", 0.27, at_most=True, prototype="0.12"),
         Measure("life", "Redis CPU a task life, batch ≥ 50", "µs", 10.5, at_most=True, prototype="9.2"),
         Measure("life_floor", "  the same, bare client", "µs", at_most=True),
+        Measure("life_plain", f"  over plain commands ({PLAIN})", "×", 1.9, at_most=True, prototype="1.7"),
     )
 
     def round(self, bench: Bench) -> Round:
         sizes, server, bare = bench.sizes, bench.server, bench.floor
         floor = bare.best(server, "drain", sizes.drain, BATCH)
+        plain = plain_life(bench, server)
+        with bare_server() as bare_http:
+            route = bare_route(bare_http, server, sizes.http_s)
         hundred = drain_afresh(server, bare, sizes.drain, concurrency=100)
         ten = drain_afresh(server, bare, sizes.few_slots, concurrency=10)
         one = drain_afresh(server, bare, sizes.one_slot, concurrency=1)
@@ -37,7 +51,10 @@ class Drain:
             "drain_sync": over(threads, hundred.rate),
             "client_async": beside(hundred.client_us, hundred),
             "client_sync": beside(threads.client_us, threads),
+            "route_async": Reading(hundred.client_us / route.client_us, client_us=route.client_us),
+            "route_sync": Reading(threads.client_us / route.client_us, client_us=route.client_us),
             "life": beside(hundred.submit_us + hundred.redis_us, hundred),
+            "life_plain": Reading((hundred.submit_us + hundred.redis_us) / plain.redis_us, redis_us=plain.redis_us),
             "life_floor": Reading(
                 hundred.submit_us + floor.redis_us,
                 rate=floor.rate,
@@ -55,6 +72,7 @@ class Persistent:
         Measure(
             "life_aof", "Redis CPU a task life, batch ≥ 50, AOF everysec", "µs", 14.5, at_most=True, prototype="13"
         ),
+        Measure("life_aof_plain", "  over plain commands, AOF everysec", "×", at_most=True),
         Measure("drain_aof", "  drain with AOF everysec / without", "×", prototype="0.82"),
     )
 
@@ -63,9 +81,26 @@ class Persistent:
             drain_afresh(bench.server_with(aof=aof), bench.floor, bench.sizes.drain, concurrency=100)
             for aof in (False, True)
         )
+        bare = plain_life(bench, bench.server_with(aof=True))
         for aof in (False, True):
             bench.server_with(aof=aof).fresh()
-        return {"life_aof": beside(kept.submit_us + kept.redis_us, kept), "drain_aof": over(kept, plain.rate)}
+        life = kept.submit_us + kept.redis_us
+        return {
+            "life_aof": beside(life, kept),
+            "life_aof_plain": Reading(life / bare.redis_us, redis_us=bare.redis_us),
+            "drain_aof": over(kept, plain.rate),
+        }
+
+
+def plain_life(bench: Bench, server: Server) -> Bare:
+    """What the machine makes of commands that no queue on streams can do without: CPU a life, and its least time."""
+    entered, ended = bench.floor.plain(server, bench.sizes.drain, BATCH)
+    return Bare(
+        ended.tasks,
+        1 / (1 / entered.rate + 1 / ended.rate),
+        entered.client_us + ended.client_us,
+        entered.redis_us + ended.redis_us,
+    )
 
 
 def over(run: Drained, floor: float) -> Reading:

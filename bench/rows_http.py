@@ -55,7 +55,7 @@ class Http:
         server.fresh()
         publish_types(server)
         with bare_server() as bare:
-            lean = measure(bare, server, request("/lean", one_task(), bare.port), CONNECTIONS, seconds)
+            lean = bare_route(bare, server, seconds)
             plain = measure(bare, server, request("/plain", one_task(), bare.port), CONNECTIONS, seconds)
         with api_server(server) as api:
             single = measure(api, server, request("/api/v1/tasks", one_task(), api.port), CONNECTIONS, seconds)
@@ -72,6 +72,11 @@ class Http:
             ),
             "http_batch": over(batch, single.rate),
         }
+
+
+def bare_route(bare: HttpServer, server: Server, seconds: float) -> Reading:
+    """Requests to aiohttp that reads and answers JSON by msgspec, and does nothing else."""
+    return measure(bare, server, request("/lean", one_task(), bare.port), CONNECTIONS, seconds)
 
 
 def over(run: Reading, floor: float) -> Reading:

@@ -19,7 +19,7 @@ from bench.quantiles import quantile
 from bench.report import number
 from bench.rows import ROWS
 from bench.server import Server
-from headrace.broker.broker import view
+from headrace.broker.broker import Found, view
 from headrace.task import State
 from headrace_cli.redis_binary import RedisBinary, find
 
@@ -112,6 +112,23 @@ def test_bare_clients_do_a_workers_work(mode: str, out: int, server: Server, flo
     assert (seen.state, seen.counters.attempts, seen.worker) == (State.COMPLETED, 1, "floor:01234567")
     assert seen.envelope is not None
     assert len(seen.envelope.payload) == 100
+
+
+@pytest.mark.parametrize("mode", ["c", "loop"])
+def test_plain_commands_do_the_same_work(mode: str, server: Server, floor: Floor) -> None:
+    """Each task enters a stream, and ends as a record that headrace could read."""
+    client = floor if mode == "c" else LOOP
+    client.run(server, "plain-submit", 130, batch=50)
+    assert server.redis.xlen("plain") == 130
+    client.run(server, "plain-drain", 130, batch=50)
+    keys = list(server.redis.scan_iter("plain:*"))
+    assert (server.redis.xlen("plain"), len(keys)) == (0, 130)
+    text = server.redis.get(keys[0])
+    assert isinstance(text, bytes)
+    seen = view(keys[0].decode().removeprefix("plain:"), "default", Found("t", text))
+    assert (seen.state, seen.counters.attempts, seen.worker) == (State.COMPLETED, 1, "floor:01234567")
+    assert seen.envelope is not None and len(seen.envelope.payload) == 100
+    assert 86_000 < server.redis.ttl(keys[0]) <= 86_400
 
 
 def test_bare_client_that_fails_is_no_measurement(server: Server, floor: Floor) -> None:
