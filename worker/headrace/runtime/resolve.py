@@ -11,7 +11,7 @@ import msgspec
 from headrace import task as tasks
 from headrace.errors import InvalidPayload
 from headrace.runtime.attempt import ENDS, MESSAGE_CHARS, Ending, Running, clean, failure_of
-from headrace.task import ENVELOPE_VERSION, EXPIRED, Envelope, Failure, State
+from headrace.task import ENVELOPE_VERSION, EXPIRED, Envelope, Failure, State, decode_envelope
 from headrace.taskdef import TaskDef
 
 
@@ -32,7 +32,7 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 def resolve(run: Running, registry: Mapping[str, TaskDef], clock: Callable[[], float] = time.time) -> Ending | None:
     """Give the run its envelope, definition and arguments; or the ending that it gets without having started."""
     try:
-        run.envelope = envelope = tasks.decode_envelope(run.envelope_bytes)
+        run.envelope = envelope = decode_envelope(run.envelope_bytes)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _unreadable(run)
     if envelope.version > ENVELOPE_VERSION:
@@ -40,22 +40,26 @@ def resolve(run: Running, registry: Mapping[str, TaskDef], clock: Callable[[], f
     if len(envelope.id) != run.claims.id_length:
         return _foreign(run, "The entry's id does not belong to this queue.")
     run.definition = definition = registry.get(envelope.type)
-    if envelope.expires_ms is not None and clock() * 1000 > envelope.expires_ms:
-        return Ending(State.CANCELLED, Failure("Expired", "Its `expires` passed before it began.", reason=EXPIRED))
-    if definition is None:
-        return _unknown(run)
-    return _decode(run, definition)
-
-
-def _decode(run: Running, definition: TaskDef) -> Ending | None:
+    late = envelope.expires_ms is not None and clock() * 1000 > envelope.expires_ms
+    if late or definition is None:
+        return _expired() if late else _unknown(run)
     try:
-        run.arguments = definition.decode(run.envelope.payload)
-    except InvalidPayload as error:
-        return _dead("invalid_payload", clean(str(error)[:MESSAGE_CHARS]))
-    except ENDS as error:  # a check of the application's own, on one of its payload types
-        failure = failure_of(error)
-        return _dead("invalid_payload", f"{failure.type}: {failure.message}", failure.trace)
+        run.arguments = definition.decode(envelope.payload)
+    except ENDS as error:
+        return _unfit(error)
     return None
+
+
+def _expired() -> Ending:
+    return Ending(State.CANCELLED, Failure("Expired", "Its `expires` passed before it began.", reason=EXPIRED))
+
+
+def _unfit(error: BaseException) -> Ending:
+    if isinstance(error, InvalidPayload):
+        return _dead("invalid_payload", clean(str(error)[:MESSAGE_CHARS]))
+    # A check of the application's own, on one of its payload types.
+    failure = failure_of(error)
+    return _dead("invalid_payload", f"{failure.type}: {failure.message}", failure.trace)
 
 
 def _unreadable(run: Running) -> Ending:
