@@ -33,6 +33,8 @@ WANTED = ("7.0", "8.2")
 
 _ADMIN = ("test-admin", "test-admin-secret")
 _START_S = 15.0
+_PORT_TAKEN = "Failed listening on port"
+"""In the last line of the log of a server that found another on its port."""
 
 
 class Options(TypedDict, total=False):
@@ -141,8 +143,22 @@ class RedisServer:
     def start(self) -> Self:
         """Start it, in the same folder and on the same port as before; returns when it answers PING."""
         assert self._process is None, "this server runs already"
+        deadline = time.monotonic() + _START_S
+        process = self._spawn()
+        while not _answers(self.socket):
+            over = time.monotonic() > deadline
+            if over or process.poll() is not None:
+                self._end(signal.SIGKILL)
+                # Another test may have looked for a free port while this server was away, and hold its own a moment.
+                if over or _PORT_TAKEN not in self.log().rstrip().rpartition("\n")[2]:
+                    raise AssertionError(f"{self.binary} did not start:\n{self.log()[-2000:]}")
+                process = self._spawn()
+            time.sleep(0.005)
+        return self
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 self._command(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -150,9 +166,8 @@ class RedisServer:
                 stderr=log,
                 start_new_session=True,
             )
-        self._guard = Guard(self._process.pid, signal.SIGKILL)
-        self._await_ping()
-        return self
+        self._guard = Guard(process.pid, signal.SIGKILL)
+        return process
 
     def stop(self) -> None:
         """SIGTERM: it saves what it is told to save. Nothing happens if no process runs."""
@@ -238,15 +253,6 @@ class RedisServer:
         if "min_replicas" in o:
             arguments += ["--min-replicas-to-write", str(o["min_replicas"]), "--min-replicas-max-lag", "1"]
         return arguments + o.get("args", [])
-
-    def _await_ping(self) -> None:
-        deadline = time.monotonic() + _START_S
-        while not _answers(self.socket):
-            assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._end(signal.SIGKILL)
-                raise AssertionError(f"{self.binary} did not start:\n{self.log()[-2000:]}")
-            time.sleep(0.005)
 
     def _end(self, sign: signal.Signals) -> None:
         if self._client is not None:

@@ -109,6 +109,17 @@ def test_the_ledger_reads_what_several_processes_wrote(tmp_path: Path) -> None:
     assert [each.task_id for each in seen.ended] == [A]
 
 
+def test_the_ledger_leaves_out_a_line_that_is_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    writer = Writer(path, "w:1")
+    writer.begin(A, (7, 1))
+    writer.close()
+    whole = path.read_text()
+    for length in range(len(whole)):
+        path.write_text(whole + f"B {B} 7 2 w:2 1764000000.000000\n"[:length])
+        assert [each.task_id for each in ledger.read(path).begun] == [A]
+
+
 def test_a_seed_makes_the_same_plan_again_and_every_kind_has_its_turn() -> None:
     faults = plan(5, 3_600)
     assert faults == plan(5, 3_600) != plan(6, 3_600)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import redis
 from conftest import StartRedis
 from headrace_cli.redis_binary import RedisBinary
 from redis_server import RedisServer, SentinelSet, await_true
+
+TAKEN = "Address already in use"
 
 
 def client(url: str) -> redis.Redis:
@@ -39,6 +42,22 @@ def test_it_keeps_port_folder_and_data_over_a_kill(start_redis: StartRedis) -> N
     server.start()
     assert server.url == url
     assert server.redis.get("a") == b"b"
+
+
+def test_it_waits_for_a_port_that_another_holds_a_moment(start_redis: StartRedis) -> None:
+    server = start_redis()
+    server.stop()
+    other = socket.create_server(("127.0.0.1", server.port))
+
+    def leave() -> None:
+        with other:
+            await_true(lambda: TAKEN in server.log())
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    server.start()
+    leaving.join()
+    assert server.redis.ping() and TAKEN in server.log()
 
 
 def test_a_frozen_server_accepts_and_does_not_answer(start_redis: StartRedis) -> None:

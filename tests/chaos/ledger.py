@@ -61,9 +61,10 @@ class Writer:
 
 
 def read(path: Path) -> Ledger:
-    """What is in the file now; nothing if there is none yet."""
+    """What is in the file now; nothing if there is none yet. A line that is being written is not there yet."""
     ledger = Ledger()
-    for line in path.read_text().splitlines() if path.exists() else ():
+    text = path.read_text() if path.exists() else ""
+    for line in text[: text.rfind("\n") + 1].splitlines():
         kind, task_id, epoch, attempt, worker, at = line.split(" ")
         note = Note(task_id, (int(epoch), int(attempt)), worker, float(at))
         (ledger.begun if kind == "B" else ledger.ended).append(note)
