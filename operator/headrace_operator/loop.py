@@ -194,7 +194,7 @@ class ControlLoop:
             return
         for key, invalid in self.invalid.items():
             if invalid.is_due(self._clock().s) and key not in self._busy:
-                self._begin(key, invalid.tell(self._cluster, self._clock()))
+                self._begin(key, partial(invalid.tell, self._cluster, self._clock()))
         by_connection: dict[str, dict[Key, Steering]] = {}
         for key, steering in self.pools.items():
             by_connection.setdefault(steering.pool.spec.redis.connection, {})[key] = steering
@@ -265,11 +265,11 @@ class ControlLoop:
 
     def _start(self, key: Key, steering: Steering, look: Look) -> asyncio.Task[None]:
         if steering not in self._begun:
-            task = self._begin(key, self._first_step(steering))
+            task = self._begin(key, partial(self._first_step, steering))
             self._new.add(task)
             task.add_done_callback(self._new.discard)
             return task
-        return self._begin(key, steering.step(look, self._looker, self._cluster, self._clock()))
+        return self._begin(key, partial(steering.step, look, self._looker, self._cluster, self._clock()))
 
     async def _first_step(self, steering: Steering) -> None:
         """With what was seen last when its turn comes."""
@@ -286,16 +286,16 @@ class ControlLoop:
                 raise
         await step
 
-    def _begin(self, key: Key, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """One step at a time of each pool."""
+    def _begin(self, key: Key, step: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """One step at a time of each pool. It is made when it begins: cancelled before, a coroutine would be left."""
         task = asyncio.create_task(self._carry_on(key, step), name=f"pool {key}")
         self._busy[key] = task
         task.add_done_callback(lambda _: self._busy.pop(key, None))
         return task
 
-    async def _carry_on(self, key: Key, step: Coroutine[Any, Any, None]) -> None:
+    async def _carry_on(self, key: Key, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await step
+            await step()
         except Exception:
             self._failed(key, "a step")
 
