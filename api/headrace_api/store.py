@@ -86,7 +86,7 @@ class Store:
         limit = max(0.05, give_up - asyncio.get_running_loop().time())
         name = call.script.name
         if isinstance(durability, Local):
-            return await self._watched(lambda: self._submits.call(call, timeout_s=limit), limit, name)
+            return await self._watched(lambda: self._submits.call(call, timeout_s=limit), limit, name, self._submits)
         client, wait_s = next(self._turn), min(limit, self._confirm_s)
         return await self._watched(lambda: client.call(call, durability, timeout_s=wait_s), wait_s + WAIT_SLACK_S, name)
 
@@ -101,15 +101,21 @@ class Store:
             raise StoreTimeout(str(self.settings), f"{MAX_READS} reads wait already")
         self._reading += 1
         try:
-            return await self._watched(start, self._deadline_s, name)
+            return await self._watched(start, self._deadline_s, name, self._reads)
         finally:
             self._reading -= 1
 
-    async def _watched(self, start: Callable[[], Awaitable[R]], limit_s: float, name: str) -> R:
+    async def _watched(
+        self, start: Callable[[], Awaitable[R]], limit_s: float, name: str, client: AsyncClient | None = None
+    ) -> R:
+        """`client` is whose answer is all that is waited for, if nothing else is: it keeps to the limit by itself."""
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(limit_s):
+            if client is not None and client.is_connected:
                 result = await start()
+            else:
+                async with asyncio.timeout(limit_s):
+                    result = await start()
         except TimeoutError:
             error = StoreTimeout(str(self.settings), f"no answer within {limit_s:.2g} s")
             self._failed(error)

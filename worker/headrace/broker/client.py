@@ -29,6 +29,11 @@ class AsyncClient:
         self._checked: set[Durability] = set()
         self._closings = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether its connection stands, so that a call waits for nothing but its answer."""
+        return self._connection is not None and self._connection.lost is None
+
     async def connection(self) -> Connection:
         """The connection that stands. Raises StoreUnavailable or RedisError."""
         current = self._connection

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from headrace.errors import DurabilityUnconfirmed, HeadraceError, StoreTimeout, StoreUnavailable
 
@@ -29,14 +30,13 @@ Send = Callable[[list[NewTask], float], Awaitable[Answers]]
 """Store tasks by one call, all new ones or none; told the loop's time at which their group set out."""
 
 
-@dataclass(slots=True)
-class _Unit:
+class _Unit(msgspec.Struct, frozen=True, eq=False):
     """What one caller brings: one task or an atomic batch."""
 
     tasks: Sequence[NewTask]
     size: int
     """Bytes."""
-    answer: asyncio.Future[Answers] = field(repr=False)
+    answer: asyncio.Future[Answers]
 
 
 class GroupCommit:

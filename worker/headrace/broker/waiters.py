@@ -53,7 +53,7 @@ class Waiter:
 
     def expire(self) -> _Owed:
         """Its time is up. Returns what the connection owes from now on."""
-        error = StoreTimeout(str(self._connection.settings), f"no answer within {self._limit:g} s")
+        error = StoreTimeout(str(self._connection.settings), f"no answer within {round(self._limit, 2):g} s")
         self.future.set_exception(error)
         self._owed = _Owed(self._connection, self._limit)
         return self._owed
