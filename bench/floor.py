@@ -33,8 +33,10 @@ class Wire:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
 
-    def send(self, args: Arguments) -> None:
-        self._socket.sendall(hiredis.pack_command(tuple(args)))  # type: ignore[arg-type] # its stub says a tuple of one
+    def send(self, *requests: Arguments) -> None:
+        """All at once."""
+        packed = [hiredis.pack_command(tuple(each)) for each in requests]  # type: ignore[arg-type] # a tuple of one
+        self._socket.sendall(b"".join(packed))
 
     def answer(self) -> Any:
         reply = self._reader.gets()
@@ -121,8 +123,7 @@ def plain_submit(wire: Wire, batch: int, total: int) -> None:
     wire.answer()
     for first in range(0, total, batch):
         numbers = range(first, min(first + batch, total))
-        for number in numbers:
-            wire.send([b"XADD", b"plain", b"*", b"d", envelope(new_id(), b"noop", number)])
+        wire.send(*([b"XADD", b"plain", b"*", b"d", envelope(new_id(), b"noop", number)] for number in numbers))
         for _ in numbers:
             wire.answer()
 
@@ -130,12 +131,14 @@ def plain_submit(wire: Wire, batch: int, total: int) -> None:
 def plain_drain(wire: Wire, batch: int, total: int) -> None:
     ended, rows = 0, list[Any]()
     while True:
-        now_ms = int(time.time() * 1000)
+        requests, now_ms = list[Arguments](), int(time.time() * 1000)
         for entry, (_, text) in rows:
-            wire.send([b"XACK", b"plain", b"g", entry])
-            wire.send([b"XDEL", b"plain", entry])
-            wire.send([b"SET", b"plain:" + task_id_of(text), record(b"1" + entry, text, now_ms), b"EX", b"86400"])
-        wire.send([b"XREADGROUP", b"GROUP", b"g", b"floor", b"COUNT", b"%d" % batch, b"STREAMS", b"plain", b">"])
+            done = record(b"1" + entry, text, now_ms)
+            requests.append([b"XACK", b"plain", b"g", entry])
+            requests.append([b"XDEL", b"plain", entry])
+            requests.append([b"SET", b"plain:" + task_id_of(text), done, b"EX", b"86400"])
+        claim = [b"XREADGROUP", b"GROUP", b"g", b"floor", b"COUNT", b"%d" % batch, b"STREAMS", b"plain", b">"]
+        wire.send(*requests, claim)
         for _ in range(3 * len(rows)):
             wire.answer()
         ended += len(rows)

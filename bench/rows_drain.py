@@ -25,25 +25,24 @@ class Drain:
         Measure("drain_sync", "drain, sync in threads / async", "×", 0.75, prototype="0.85–1.0"),
         Measure("client_async", "client CPU a task, async", "µs", 6, at_most=True, prototype="3.2"),
         Measure("client_sync", "client CPU a task, sync in threads", "µs", 8, at_most=True, prototype="3.5"),
-        Measure(
-            "route_async", "  async, over a request to a bare aiohttp route", "×", 0.21, at_most=True, prototype="0.11"
-        ),
-        Measure("route_sync", "  in threads, over the same", "×", 0.27, at_most=True, prototype="0.12"),
+        Measure("route_async", "  async, over a request to a bare aiohttp route", "×", 0.21, at_most=True),
+        Measure("route_sync", "  in threads, over the same", "×", 0.27, at_most=True),
         Measure("life", "Redis CPU a task life, batch ≥ 50", "µs", 10.5, at_most=True, prototype="9.2"),
         Measure("life_floor", "  the same, bare client", "µs", at_most=True),
-        Measure("life_plain", f"  over plain commands ({PLAIN})", "×", 1.9, at_most=True, prototype="1.7"),
+        Measure("life_plain", f"  over plain commands ({PLAIN})", "×", 1.9, at_most=True),
     )
 
     def round(self, bench: Bench) -> Round:
         sizes, server, bare = bench.sizes, bench.server, bench.floor
         floor = bare.best(server, "drain", sizes.drain, BATCH)
-        plain = plain_life(bench, server)
+        commands = plain_life(bench, server)
         with bare_server() as bare_http:
             route = bare_route(bare_http, server, sizes.http_s)
         hundred = drain_afresh(server, bare, sizes.drain, concurrency=100)
         ten = drain_afresh(server, bare, sizes.few_slots, concurrency=10)
         one = drain_afresh(server, bare, sizes.one_slot, concurrency=1)
         threads = drain_afresh(server, bare, sizes.drain, concurrency=100, kind="noop_sync")
+        life_us = hundred.submit_us + hundred.redis_us
         return {
             "drain": over(hundred, floor.rate),
             "drain_10": over(ten, floor.rate),
@@ -53,8 +52,8 @@ class Drain:
             "client_sync": beside(threads.client_us, threads),
             "route_async": Reading(hundred.client_us / route.client_us, client_us=route.client_us),
             "route_sync": Reading(threads.client_us / route.client_us, client_us=route.client_us),
-            "life": beside(hundred.submit_us + hundred.redis_us, hundred),
-            "life_plain": Reading((hundred.submit_us + hundred.redis_us) / plain.redis_us, redis_us=plain.redis_us),
+            "life": beside(life_us, hundred),
+            "life_plain": Reading(life_us / commands.redis_us, redis_us=commands.redis_us),
             "life_floor": Reading(
                 hundred.submit_us + floor.redis_us,
                 rate=floor.rate,
@@ -81,13 +80,13 @@ class Persistent:
             drain_afresh(bench.server_with(aof=aof), bench.floor, bench.sizes.drain, concurrency=100)
             for aof in (False, True)
         )
-        bare = plain_life(bench, bench.server_with(aof=True))
+        commands = plain_life(bench, bench.server_with(aof=True))
         for aof in (False, True):
             bench.server_with(aof=aof).fresh()
         life = kept.submit_us + kept.redis_us
         return {
             "life_aof": beside(life, kept),
-            "life_aof_plain": Reading(life / bare.redis_us, redis_us=bare.redis_us),
+            "life_aof_plain": Reading(life / commands.redis_us, redis_us=commands.redis_us),
             "drain_aof": over(kept, plain.rate),
         }
 

@@ -38,7 +38,7 @@ class Mutant:
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         wire.command("SCRIPT", "LOAD", source)
         queue = Queue(QUEUE)
-        queue._heads[self.script] = Head(sound, sha.encode(), queue._head(self.script).key)
+        queue._heads[self.script] = Head.of(sound, sha.encode(), queue._head(self.script).key)
         return queue
 
     def sound(self) -> Script:

@@ -118,9 +118,12 @@ def test_bare_clients_do_a_workers_work(mode: str, out: int, server: Server, flo
 def test_plain_commands_do_the_same_work(mode: str, server: Server, floor: Floor) -> None:
     """Each task enters a stream, and ends as a record that headrace could read."""
     client = floor if mode == "c" else LOOP
+    reads = server.redis.info("stats")["total_reads_processed"]
     client.run(server, "plain-submit", 130, batch=50)
     assert server.redis.xlen("plain") == 130
     client.run(server, "plain-drain", 130, batch=50)
+    reads = server.redis.info("stats")["total_reads_processed"] - reads
+    assert reads < 60, "they are sent in pipelines, not one by one"
     keys = list(server.redis.scan_iter("plain:*"))
     assert (server.redis.xlen("plain"), len(keys)) == (0, 130)
     text = server.redis.get(keys[0])

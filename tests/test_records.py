@@ -28,8 +28,18 @@ ATTEMPTS = st.tuples(
     st.sampled_from([b"{}", b'{"v":1}', b'{"v":2}', b'{"v":1,"i":"x"}']),
     st.sampled_from([1.0, 1.0004, 2.5]),
     st.sampled_from([0.0, 0.0007, 4.0]),
-    st.sampled_from([None, b"1", b'{"a":[1,2]}']),
+    st.sampled_from([None, b"", b"1", b'{"a":[1,2]}']),
 )
+
+
+def test_nothing_is_kept_over_a_clock_that_was_set() -> None:
+    offset_s = [EPOCH_S]
+    records = CompletedRecords("pod-7", lambda loop_s: int((loop_s + offset_s[0]) * 1_000))
+    run = ended(b"25-0", b"{}", 1.0)
+    before = records.record(run, 2.0, None)
+    offset_s[0] += 100
+    records.forget()
+    assert records.record(run, 2.0, None) == before.replace(b"17640000", b"17640001")
 
 
 @given(st.lists(ATTEMPTS, max_size=12))

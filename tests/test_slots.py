@@ -4,10 +4,13 @@ a slot."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from headrace import App
@@ -15,7 +18,7 @@ from headrace.broker.broker import Queue, Report
 from headrace.runtime.claims import QueueClaims
 from headrace.runtime.executor import Executor
 from headrace.runtime.stats import WorkerStats
-from headrace.task import Envelope, encode_envelope, new_id
+from headrace.task import NO_RESULT, Envelope, cut, encode_envelope, new_id, parse_attempts
 from headrace.testing.crew import Desk
 from worker_harness import quick
 
@@ -35,25 +38,60 @@ class Claimed:
         return await asyncio.wait_for(self.desk.report, WITHIN_S)
 
 
+class Result(msgspec.Struct, weakref=True):
+    """What a handler returns whose result is looked for afterwards."""
+
+
 class Scene:
     """An executor with one slot, and which of its handlers began."""
 
     def __init__(self) -> None:
         self.began: list[str] = []
         self.stays = asyncio.Event()
-        app = App("t")
-
-        @app.task()
-        async def told() -> None:
-            self.began.append("told")
-
-        @app.task()
-        async def stays() -> None:
-            self.stays.set()
-            await asyncio.Event().wait()
-
-        self.executor = Executor(app, quick(concurrency=1), "w", WorkerStats(app.registry))
+        self.now_s = 1_764_000_000.0
+        self.results: list[weakref.ref[Result]] = []
+        self.app = App("t")
+        for handler in (self.told, self.stays_on, self.cancels_itself, self.returns, self.returns_nothing):
+            self.app.task(handler.__name__)(_plain(handler))
+        self.stats = WorkerStats(self.app.registry)
+        self.executor = Executor(self.app, quick(concurrency=1), "w", self.stats, lambda: self.now_s)
         self.executor.start()
+
+    async def told(self) -> None:
+        self.began.append("told")
+
+    async def stays_on(self) -> None:
+        self.stays.set()
+        await asyncio.Event().wait()
+
+    async def cancels_itself(self) -> None:
+        own = asyncio.current_task()
+        assert own is not None
+        own.cancel()
+
+    async def returns(self) -> Any:
+        made = Result()
+        self.results.append(weakref.ref(made))
+        return made
+
+    async def returns_nothing(self) -> Any:
+        return msgspec.Raw(b"")
+
+    async def waited(self, place: bytes) -> int:
+        """For how many whole seconds a task that came then has waited, by the histogram."""
+        waits = self.stats.types["told"].waits[1]
+        before = waits.sum
+        await Claimed(self.executor, place).report()
+        return round(waits.sum - before)
+
+
+def _plain(method: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """A bound method is no function that an App takes."""
+
+    async def handler() -> Any:
+        return await method()
+
+    return handler
 
 
 @asynccontextmanager
@@ -104,9 +142,60 @@ async def test_a_report_that_fails_costs_no_slot(
     assert scene.began == ["told", "told"] and "an attempt could not be told" in caplog.text
 
 
+async def test_a_handler_that_cancels_its_own_task_costs_no_slot() -> None:
+    """And the next attempt does not get the cancellation that it left behind."""
+    async with opened() as scene:
+        for at in range(3):
+            itself = Claimed(scene.executor, b"11764000000000-%d" % at, "cancels_itself")
+            next_one = Claimed(scene.executor, b"11764000000001-%d" % at)
+            assert (await itself.report()).outcome == "completed"
+            assert (await next_one.report()).outcome == "completed"
+    assert scene.began == ["told"] * 3
+
+
+async def test_a_slot_does_not_keep_what_its_last_handler_returned() -> None:
+    async with opened() as scene:
+        await Claimed(scene.executor, b"11764000000000-0", "returns").report()
+        gc.collect()
+        assert [result() for result in scene.results] == [None]
+
+
+async def test_a_result_of_no_bytes_is_none() -> None:
+    async with opened() as scene:
+        report = await Claimed(scene.executor, b"11764000000000-0", "returns_nothing").report()
+    assert [each.result for each in parse_attempts(cut(report.record)[2])] == [NO_RESULT]
+
+
+async def test_waits_count_from_when_each_task_came() -> None:
+    """Also of those that share a millisecond with the one before, and of ids that something foreign chose."""
+    came = (b"11763999990000-0", b"11763999990000-1", b"11763999980000-0", b"15-1", b"15-17", b"11763999990000-2")
+    async with opened() as scene:
+        waited = [await scene.waited(place) for place in came]
+    assert waited == [10, 10, 20, 1_764_000_000, 1_764_000_000, 10]
+
+
+async def test_a_clock_that_is_set_counts_for_waits_and_records_from_then_on() -> None:
+    async with opened() as scene:
+        assert await scene.waited(b"11763999990000-0") == 10
+        scene.now_s += 100
+        scene.executor.look_at_clock()
+        assert await scene.waited(b"11763999990000-1") == 110
+        report = await Claimed(scene.executor, b"11763999990000-2").report()
+    [attempt] = parse_attempts(cut(report.record)[2])
+    assert attempt.started_ms is not None and attempt.started_ms >= 1_764_000_100_000
+
+
+async def test_closing_tells_what_was_cancelled_before() -> None:
+    async with opened() as scene:
+        claimed = Claimed(scene.executor, b"11764000000000-0", "stays_on")
+        await asyncio.wait_for(scene.stays.wait(), WITHIN_S)
+        scene.executor.stops.cancel({claimed.id})
+    assert (await claimed.report()).outcome == "cancelled"
+
+
 async def test_closing_tells_nobody_of_what_still_ran() -> None:
     """The worker is gone then; who takes over its claims is told by Redis."""
     async with opened() as scene:
-        claimed = Claimed(scene.executor, b"11764000000000-0", "stays")
+        claimed = Claimed(scene.executor, b"11764000000000-0", "stays_on")
         await asyncio.wait_for(scene.stays.wait(), WITHIN_S)
     assert not claimed.desk.report.done()

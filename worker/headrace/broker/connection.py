@@ -127,14 +127,14 @@ class Connection(asyncio.BufferedProtocol):
         # Packed first, for that refuses what is no text: an answer to nothing would be given the next reply.
         self._send(packed(args), answer)
 
-    def _send(self, packed: bytes, answer: Answer) -> None:
+    def _send(self, text: bytes, answer: Answer) -> None:
         if self.lost is not None or self._transport is None:
             answer(self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
             return
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.append(answer)
-        self._transport.write(packed)
+        self._transport.write(text)
 
     def send_call(self, call: Call[Any], answer: Answer) -> None:
         """Send one script call. A server that lost its scripts gets the source, which is safe: it ran nothing."""
@@ -207,7 +207,7 @@ class Connection(asyncio.BufferedProtocol):
 
         self._send_at_once(b"".join(map(packed_call, calls)), [partial(answered, at) for at in range(left)])
 
-    def _send_at_once(self, packed: bytes, answers: Sequence[Answer]) -> None:
+    def _send_at_once(self, text: bytes, answers: Sequence[Answer]) -> None:
         """As `_send`, for many: one write, and so one system call where it fits."""
         if self.lost is not None or self._transport is None:
             answers[0](self.lost or StoreUnavailable(str(self.settings), "not connected yet"))
@@ -215,7 +215,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._answers:
             self._asked = time.monotonic()
         self._answers.extend(answers)
-        self._transport.write(packed)
+        self._transport.write(text)
 
     async def confirmed(self, call: Call[R], follow: Command, timeout_s: float) -> tuple[R, Any]:
         """A script's parsed reply, and the reply of the command that confirms it. Raises as `call` does."""

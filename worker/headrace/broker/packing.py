@@ -22,7 +22,7 @@ def packed(command: Command) -> bytes:
 
 def packed_call(call: Call[Any]) -> bytes:
     """As `packed(call.words)`."""
-    count = 4 + len(call.args)
+    count = len(call.head.words) + len(call.args)
     if not call.columns:
         return b"*%d%b%b\r\n" % (count, call.head.packed, _words(tuple(call.args)))  # type: ignore[arg-type] # of words only
     parts, words = [call.head.packed], list[Any]()
@@ -39,8 +39,10 @@ def packed_call(call: Call[Any]) -> bytes:
 
 
 def _words(words: Command) -> bytes:
+    if not words:
+        return b""
     text = packed(words)
-    return text[text.index(b"\r") : -2] if words else b""
+    return text[text.index(b"\r") : -2]
 
 
 def _column(column: Column) -> bytes:

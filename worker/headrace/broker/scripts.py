@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Final, Self
 
 from .keys import ending
 
@@ -39,21 +39,27 @@ class Script:
 
     def head(self, prefix: str) -> Head:
         """What every call of it on the keys that begin with `prefix` begins with."""
-        return Head(self, self.sha.encode(), prefix.encode())
+        return Head.of(self, self.sha.encode(), prefix.encode())
 
 
+@dataclass(frozen=True, slots=True)
 class Head:
     """A call of a script without its arguments."""
 
-    __slots__ = ("key", "packed", "script", "words")
+    script: Script
+    words: tuple[bytes, ...]
+    packed: bytes
+    """The words as `packing` writes them: nearly half of a call for one task."""
 
-    def __init__(self, script: Script, sha: bytes, key: bytes) -> None:
-        self.script = script
-        self.key = key
-        """The one that a script is told, which all of its keys begin with."""
-        self.words: Final = (b"EVALSHA", sha, b"1", key)
-        self.packed: Final = b"".join([b"\r\n$%d\r\n%b" % (len(word), word) for word in self.words])
-        """The words as `packing` writes them: nearly half of a call for one task."""
+    @classmethod
+    def of(cls, script: Script, sha: bytes, key: bytes) -> Self:
+        """`key` is the one that a script is told, which all of its keys begin with."""
+        words = (b"EVALSHA", sha, b"1", key)
+        return cls(script, words, b"".join([b"\r\n$%d\r\n%b" % (len(word), word) for word in words]))
+
+    @property
+    def key(self) -> bytes:
+        return self.words[3]
 
 
 def _read(path: str) -> str:

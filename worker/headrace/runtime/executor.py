@@ -137,8 +137,8 @@ class Executor:
         envelope, definition = run.envelope, run.definition
         assert definition is not None
         if not run.place.startswith(self._claimable_text, 1):
-            self._claimable_text = run.place[1:MS_END]
             self._claimable_s = claimable_ms(run.place) / 1000
+            self._claimable_text = run.place[1:MS_END]
         waited = now + self._offset - self._claimable_s
         self.stats.types[envelope.type].started(envelope.priority, waited)
         run.claims.times.spent[envelope.type].begun += 1
@@ -304,6 +304,7 @@ class Executor:
     def look_at_clock(self) -> None:
         """Learn what time the loop's clock stands for, since that may be set."""
         self._offset = self.clock() - self._loop.time()
+        self._records.forget()
 
     def _ms(self, loop_time: float) -> int:
         return int((loop_time + self._offset) * 1000)

@@ -10,7 +10,8 @@ from headrace.runtime.attempt import Running
 from headrace.task import Counters, State
 
 _OUTCOME: Final = State.COMPLETED.encode()
-_PLACE: Final = b'%b\n{"p":"' % Counters(attempts=1).text().encode()
+_MIDDLE: Final = b'%b\n{"p":"' % Counters(attempts=1).text().encode()
+"""Between envelope and place."""
 
 
 class CompletedRecords:
@@ -32,12 +33,16 @@ class CompletedRecords:
         if len(envelope) != self._length:
             self._length = len(envelope)
             self._head = b"%b %d\n" % (_OUTCOME, self._length)
-        # A loop's time stands still while it works through what is ready, so attempts that do not wait share both.
+        # uvloop's time stands still while it works through what is ready: attempts that do not wait share both.
         if run.started != self._started or ended != self._ended:
             self._keep(run.started, ended)
-        if result is None:
-            return b"".join((self._head, envelope, _PLACE, run.place, self._tail))
-        return b"".join((self._head, envelope, _PLACE, run.place, self._tail[:-1], b',"r":', result, b"}"))
+        if not result:
+            return b"".join((self._head, envelope, _MIDDLE, run.place, self._tail))
+        return b"".join((self._head, envelope, _MIDDLE, run.place, self._tail[:-1], b',"r":', result, b"}"))
+
+    def forget(self) -> None:
+        """Loop time stands for another time from now on."""
+        self._started = -1.0
 
     def _keep(self, started: float, ended: float) -> None:
         self._started, self._ended = started, ended

@@ -106,8 +106,10 @@ class CoroutineSlots:
                         settle(me)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
-                if len(context) != clean and not self.closing:
-                    self._start_one()  # the next handler must not see what this one set
+                result = None  # it may be large, and the next attempt far
+                if (me.cancelling() or len(context) != clean) and not self.closing:
+                    # The next handler must not see what this one set, nor get a cancellation of its own task.
+                    self._start_one()
                     return
             sleeper = self._loop.create_future()
             self._sleepers.append(sleeper)
