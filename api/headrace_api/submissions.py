@@ -167,8 +167,7 @@ class Desk:
         body = _parse(text)
         self.weigh(body)
         document = strict_json.load(text)
-        known = self._types.get(body.type)
-        return self._judge_known(known, body, document, origin) if known else await self.judge(body, document, origin)
+        return self.judge_known(body, document, origin) or await self.judge(body, document, origin)
 
     def weigh(self, body: Submission) -> None:
         """Raises TooLarge for a payload over its limit."""
@@ -176,11 +175,13 @@ class Desk:
         if size > self._settings.max_payload:
             raise TooLarge("payload", size, self._settings.max_payload)
 
-    async def judge(self, body: Submission, document: Any, origin: Origin) -> Accepted:
-        """As `read`, of a body that was weighed, and its checked document."""
+    def judge_known(self, body: Submission, document: Any, origin: Origin) -> Accepted | None:
+        """As `judge`; None if its type would have to be looked for."""
         known = self._types.get(body.type)
-        if known is not None:
-            return self._judge_known(known, body, document, origin)
+        return None if known is None else self._judge_known(known, body, document, origin)
+
+    async def judge(self, body: Submission, document: Any, origin: Origin) -> Accepted:
+        """As `read`, of a body that was weighed and its checked document, where the type is not known yet."""
         self._check_fields(body, document, None)
         known = await self._types.find(body.type)
         if known is None:
