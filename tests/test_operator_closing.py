@@ -27,7 +27,7 @@ async def test_a_step_that_was_about_to_begin_leaves_nothing_behind(redis_url: s
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         ticking = asyncio.create_task(loop.tick())
-        while not loop._busy:  # noqa: ASYNC110 - to the very turn of the event loop
+        while not (loop._busy or ticking.done()):  # noqa: ASYNC110 - to the very turn of the event loop
             await asyncio.sleep(0)
         [step] = loop._busy.values()
         await loop.aclose()

@@ -51,7 +51,16 @@ class Scene:
         self.now_s = 1_764_000_000.0
         self.results: list[weakref.ref[Result]] = []
         self.app = App("t")
-        for handler in (self.told, self.stays_on, self.cancels_itself, self.returns, self.returns_nothing):
+        for handler in (
+            self.told,
+            self.stays_on,
+            self.cancels_itself,
+            self.cancels_itself_again,
+            self.cancels_itself_late,
+            self.raises_when_cancelled,
+            self.returns,
+            self.returns_nothing,
+        ):
             self.app.task(handler.__name__)(_plain(handler))
         self.stats = WorkerStats(self.app.registry)
         self.executor = Executor(self.app, quick(concurrency=1), "w", self.stats, lambda: self.now_s)
@@ -68,6 +77,27 @@ class Scene:
         own = asyncio.current_task()
         assert own is not None
         own.cancel()
+
+    async def cancels_itself_again(self) -> None:
+        """Once more, after it was cancelled."""
+        self.stays.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await self.cancels_itself()
+
+    async def cancels_itself_late(self) -> None:
+        """As a watchdog does that nobody called off."""
+        own = asyncio.current_task()
+        assert own is not None
+        asyncio.get_running_loop().call_soon(own.cancel)
+
+    async def raises_when_cancelled(self) -> None:
+        self.stays.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("on the way out") from None
 
     async def returns(self) -> Any:
         made = Result()
@@ -153,6 +183,36 @@ async def test_a_handler_that_cancels_its_own_task_costs_no_slot() -> None:
     assert scene.began == ["told"] * 3
 
 
+async def test_a_handler_that_cancels_its_own_task_once_more_costs_no_slot() -> None:
+    async with opened() as scene:
+        first = Claimed(scene.executor, b"11764000000000-0", "cancels_itself_again")
+        await asyncio.wait_for(scene.stays.wait(), WITHIN_S)
+        scene.executor.stops.cancel({first.id})
+        await first.report()
+        for at in range(3):
+            assert (await Claimed(scene.executor, b"11764000000001-%d" % at).report()).outcome == "completed"
+
+
+async def test_a_cancellation_that_comes_when_the_slot_sleeps_costs_none() -> None:
+    async with opened() as scene:
+        for at in range(3):
+            await Claimed(scene.executor, b"11764000000000-%d" % at, "cancels_itself_late").report()
+            await asyncio.sleep(0)
+            assert (await Claimed(scene.executor, b"11764000000001-%d" % at).report()).outcome == "completed"
+
+
+async def test_a_cancellation_that_comes_when_the_slot_is_woken_delays_nobody() -> None:
+    async with opened() as scene:
+        slots = scene.executor._slots
+        assert slots is not None
+        await Claimed(scene.executor, b"11764000000000-0").report()
+        for at in range(3):
+            waiting = [Claimed(scene.executor, b"1176400000%04d-%d" % (at, each)) for each in range(3)]
+            [task] = slots._tasks
+            task.cancel()
+            assert [(await each.report()).outcome for each in waiting] == ["completed"] * 3
+
+
 async def test_a_slot_does_not_keep_what_its_last_handler_returned() -> None:
     async with opened() as scene:
         await Claimed(scene.executor, b"11764000000000-0", "returns").report()
@@ -185,17 +245,21 @@ async def test_a_clock_that_is_set_counts_for_waits_and_records_from_then_on() -
     assert attempt.started_ms is not None and attempt.started_ms >= 1_764_000_100_000
 
 
-async def test_closing_tells_what_was_cancelled_before() -> None:
+async def test_closing_tells_what_was_cancelled_before(caplog: pytest.LogCaptureFixture) -> None:
     async with opened() as scene:
         claimed = Claimed(scene.executor, b"11764000000000-0", "stays_on")
         await asyncio.wait_for(scene.stays.wait(), WITHIN_S)
         scene.executor.stops.cancel({claimed.id})
     assert (await claimed.report()).outcome == "cancelled"
+    assert "go on although they were cancelled" not in caplog.text
 
 
-async def test_closing_tells_nobody_of_what_still_ran() -> None:
+@pytest.mark.parametrize("handler", ["stays_on", "cancels_itself_again", "raises_when_cancelled"])
+async def test_closing_tells_nobody_of_what_still_ran(handler: str, caplog: pytest.LogCaptureFixture) -> None:
     """The worker is gone then; who takes over its claims is told by Redis."""
     async with opened() as scene:
-        claimed = Claimed(scene.executor, b"11764000000000-0", "stays_on")
+        claimed = Claimed(scene.executor, b"11764000000000-0", handler)
         await asyncio.wait_for(scene.stays.wait(), WITHIN_S)
-    assert not claimed.desk.report.done()
+    ended_well = handler == "cancels_itself_again"
+    assert claimed.desk.report.done() == ended_well
+    assert caplog.text == "", "and nothing goes on"

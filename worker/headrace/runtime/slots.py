@@ -97,31 +97,37 @@ class CoroutineSlots:
                     try:
                         result = await handling.begin_in_slot(run, me)
                     except ENDS as error:
-                        if self._gives_up(run):
-                            raise
-                        handling.failed(run, error)
+                        if not self._gives_up(run):
+                            handling.failed(run, error)
                     else:
                         handling.completed(run, result)
-                    if run.stop_reason:
-                        settle(me)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
-                result = None  # it may be large, and the next attempt far
                 if (me.cancelling() or len(context) != clean) and not self.closing:
-                    # The next handler must not see what this one set, nor get a cancellation of its own task.
+                    # The next handler must not see what this one set, nor get what is left of a cancellation.
                     self._start_one()
                     return
-            sleeper = self._loop.create_future()
-            self._sleepers.append(sleeper)
+                del run
+                result = None  # they may be large, and the next attempt far
+            if self.closing or not await self._slept():
+                return
+
+    async def _slept(self) -> bool:
+        """Sleep until there may be something to run. False if the slot was cancelled: another one is there then."""
+        sleeper = self._loop.create_future()
+        self._sleepers.append(sleeper)
+        try:
             await sleeper
-            self._waking -= 1
+        except asyncio.CancelledError:
+            # By the end of the slots, or by what a handler left behind: a watchdog that nobody called off.
+            if not self.closing:
+                self._start_one()
+            return False
+        finally:
+            if not sleeper.cancelled():
+                self._waking -= 1
+        return True
 
     def _gives_up(self, run: Running) -> bool:
         """Whether it ends because the slots close, which is no end of the attempt."""
         return self.closing and not run.is_stopped()
-
-
-def settle(task: asyncio.Task[Any]) -> None:
-    """Take back requests to cancel a slot that its handler did not pass on: they are not meant for the next one."""
-    while task.cancelling():
-        task.uncancel()
