@@ -160,8 +160,11 @@ async def test_a_template_that_the_api_server_refuses_is_said(world: World) -> N
 async def test_a_missing_secret_is_said(world: World) -> None:
     with world.operating():
         await world.pool(scaling={"minReplicas": 1}, redis={"secretName": "not-there"})
-        ready = await until(lambda: world.condition("Ready"), lambda seen: seen.get("status") == "False", "a condition")
-        assert ready["reason"] == "SecretMissing" and 'secret "not-there" not found' in ready["message"]
+        # A kubelet whose cache is not there yet says that first, and only then what is wrong.
+        ready = await until(
+            lambda: world.condition("Ready"), lambda seen: seen.get("reason") == "SecretMissing", "a condition"
+        )
+        assert ready["status"] == "False" and 'secret "not-there" not found' in ready["message"]
         await until(world.reasons, lambda seen: "SecretMissing" in seen, "an Event")
 
 
