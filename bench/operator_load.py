@@ -123,7 +123,11 @@ class Beats:
         """Until cancelled."""
         pools = self._rig.pools
         both = ((self._rig.redis, pools.ours), (self._rig.other, pools.others))
-        await asyncio.gather(*(self._beat(server, names) for server, names in both if names))
+        # Not gather: cancelled, that waits for the first of them only, and each has a connection to close.
+        async with asyncio.TaskGroup() as group:
+            for server, names in both:
+                if names:
+                    group.create_task(self._beat(server, names))
 
     async def _beat(self, server: Server, names: Sequence[str]) -> None:
         client = AsyncClient(server.tcp, "headrace-bench-beats")
