@@ -79,9 +79,7 @@ class Floor:
         """Tasks that enter and end by plain commands in pipelines, without a script: what the machine makes of them."""
         server.fresh()
         entered = self.run(server, "plain-submit", tasks, batch=batch)
-        ended = self.run(server, "plain-drain", tasks, batch=batch)
-        server.fresh()
-        return entered, ended
+        return entered, self.run(server, "plain-drain", tasks, batch=batch)
 
     def fill(self, server: Server, tasks: int, kind: str = "noop") -> Bare:
         """Submit so many tasks, 100 a call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from .floor_client import Bare
 from .harness import Bench, Measure, Reading, Round
 from .rows_http import bare_route, bare_server
 from .server import Server
@@ -35,7 +34,7 @@ class Drain:
     def round(self, bench: Bench) -> Round:
         sizes, server, bare = bench.sizes, bench.server, bench.floor
         floor = bare.best(server, "drain", sizes.drain, BATCH)
-        commands = plain_life(bench, server)
+        plain_us = plain_life_us(bench, server)
         with bare_server() as bare_http:
             route = bare_route(bare_http, server, sizes.http_s)
         hundred = drain_afresh(server, bare, sizes.drain, concurrency=100)
@@ -53,7 +52,7 @@ class Drain:
             "route_async": Reading(hundred.client_us / route.client_us, client_us=route.client_us),
             "route_sync": Reading(threads.client_us / route.client_us, client_us=route.client_us),
             "life": beside(life_us, hundred),
-            "life_plain": Reading(life_us / commands.redis_us, redis_us=commands.redis_us),
+            "life_plain": Reading(life_us / plain_us, redis_us=plain_us),
             "life_floor": Reading(
                 hundred.submit_us + floor.redis_us,
                 rate=floor.rate,
@@ -80,26 +79,21 @@ class Persistent:
             drain_afresh(bench.server_with(aof=aof), bench.floor, bench.sizes.drain, concurrency=100)
             for aof in (False, True)
         )
-        commands = plain_life(bench, bench.server_with(aof=True))
+        plain_us = plain_life_us(bench, bench.server_with(aof=True))
         for aof in (False, True):
             bench.server_with(aof=aof).fresh()
-        life = kept.submit_us + kept.redis_us
+        life_us = kept.submit_us + kept.redis_us
         return {
-            "life_aof": beside(life, kept),
-            "life_aof_plain": Reading(life / commands.redis_us, redis_us=commands.redis_us),
+            "life_aof": beside(life_us, kept),
+            "life_aof_plain": Reading(life_us / plain_us, redis_us=plain_us),
             "drain_aof": over(kept, plain.rate),
         }
 
 
-def plain_life(bench: Bench, server: Server) -> Bare:
-    """What the machine makes of commands that no queue on streams can do without: CPU a life, and its least time."""
+def plain_life_us(bench: Bench, server: Server) -> float:
+    """What the machine makes of commands that no queue on streams can do without: CPU of Redis a life."""
     entered, ended = bench.floor.plain(server, bench.sizes.drain, BATCH)
-    return Bare(
-        ended.tasks,
-        1 / (1 / entered.rate + 1 / ended.rate),
-        entered.client_us + ended.client_us,
-        entered.redis_us + ended.redis_us,
-    )
+    return entered.redis_us + ended.redis_us
 
 
 def over(run: Drained, floor: float) -> Reading:

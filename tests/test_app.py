@@ -506,7 +506,7 @@ def test_lost_answer_is_asked_again_with_the_same_id() -> None:
             step = steps.send(True)
             continue
         call = step.alone().call
-        assert sent.id in call.args
+        assert sent.id in call.words
         sends += 1
         if sends == 3:
             break

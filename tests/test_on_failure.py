@@ -188,7 +188,7 @@ def failing(hook: OnFailure, verdicts: dict[bytes, bytes] | None = None) -> Fail
     @app.task(on_failure=hook)
     async def fails() -> None: ...
 
-    hooks, run = FailureHooks(), Running(None, b"1-1", b"", b"", (None, b"1-1"))  # type: ignore[arg-type] # nobody asks it
+    hooks, run = FailureHooks(), Running(None, b"1-1", b"", b"")  # type: ignore[arg-type] # nobody asks it
     run.definition = app.registry["fails"]
     run.envelope = Envelope(1, 1, "a")
     run.ctx = Ctx(id="a", type="fails", queue="default", attempt=1, epoch=1, deadline=0.0, deps=None)

@@ -20,19 +20,19 @@ words = st.one_of(texts, binaries, st.integers())
 columns = st.one_of(st.lists(texts), st.lists(binaries))
 
 
-def call_of(args: list[Word | Column], *, columns: bool) -> Call[object]:
-    return Call(script("get").head("hr:{default/q}:"), args, lambda reply: reply, columns=columns)
+def call_of(args: list[Word | Column]) -> Call[object]:
+    return Call(script("get").head("hr:{default/q}:"), args, lambda reply: reply)
 
 
 @given(st.lists(st.one_of(words, columns)))
 def test_columns_are_written_as_their_words(args: list[Word | Column]) -> None:
-    call = call_of(args, columns=True)
+    call = call_of(args)
     assert packed_call(call) == packed(call.words)
 
 
 @given(st.lists(words))
 def test_words_are_written_as_hiredis_does(args: list[Word | Column]) -> None:
-    call = call_of(args, columns=False)
+    call = call_of(args)
     assert packed_call(call) == packed(call.words)
 
 
@@ -49,7 +49,7 @@ def test_submissions_and_reports_are_written_as_their_words(count: int) -> None:
 
 
 def test_a_word_of_another_kind_is_refused() -> None:
-    call = call_of([None], columns=False)  # type: ignore[list-item]
+    call = call_of([None])  # type: ignore[list-item]
     with pytest.raises(TypeError):
         packed_call(call)
 

@@ -24,7 +24,7 @@ from worker_harness import Desk, eventually, working
 
 def attempt(task_id: str = "a", queue: str = "default") -> Running:
     """One that runs."""
-    run = Running(None, b"1-1", b"", b"", (None, b"1-1"))  # type: ignore[arg-type] # nobody asks it for its claims
+    run = Running(None, b"1-1", b"", b"")  # type: ignore[arg-type] # nobody asks it for its claims
     run.envelope = Envelope(1, 1, task_id)
     run.ctx = Ctx(id=task_id, type="t", queue=queue, attempt=1, epoch=1, deadline=0.0, deps=None)
     return run

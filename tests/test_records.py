@@ -17,7 +17,7 @@ def ms(loop_s: float) -> int:
 
 
 def ended(place: bytes, envelope: bytes, started_s: float) -> Running:
-    run = Running(None, place, envelope, b"", (None, place))  # type: ignore[arg-type] # nobody asks it for its claims
+    run = Running(None, place, envelope, b"")  # type: ignore[arg-type] # nobody asks it for its claims
     run.started = started_s
     return run
 

@@ -255,7 +255,7 @@ async def test_closing_tells_what_was_cancelled_before(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("handler", ["stays_on", "cancels_itself_again", "raises_when_cancelled"])
-async def test_closing_tells_nobody_of_what_still_ran(handler: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_tells_only_of_what_ended_well(handler: str, caplog: pytest.LogCaptureFixture) -> None:
     """The worker is gone then; who takes over its claims is told by Redis."""
     async with opened() as scene:
         claimed = Claimed(scene.executor, b"11764000000000-0", handler)

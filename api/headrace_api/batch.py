@@ -196,7 +196,7 @@ async def _read_quickly(
     documents = strict_json.load_all(parts)
     accepted = []
     for index, (body, document) in enumerate(zip(bodies, documents, strict=True), start):
-        own = _own(origin, index) if origin.fingerprint else origin
+        own = _own(origin, index)
         # Nearly always its type is known, and then there is nothing to wait for.
         accepted.append(desk.judge_known(body, document, own) or await desk.judge(body, document, own))
     return accepted

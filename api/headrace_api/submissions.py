@@ -178,7 +178,7 @@ class Desk:
     def judge_known(self, body: Submission, document: Any, origin: Origin) -> Accepted | None:
         """As `judge`; None if its type would have to be looked for."""
         known = self._types.get(body.type)
-        return None if known is None else self._judge_known(known, body, document, origin)
+        return None if known is None else self._judge_by(known, body, document, origin)
 
     async def judge(self, body: Submission, document: Any, origin: Origin) -> Accepted:
         """As `read`, of a body that was weighed and its checked document, where the type is not known yet."""
@@ -186,9 +186,9 @@ class Desk:
         known = await self._types.find(body.type)
         if known is None:
             return _accept(body, document, None, origin, self._unknown(body.type))
-        return self._judge_known(known, body, document, origin)
+        return self._judge_by(known, body, document, origin)
 
-    def _judge_known(self, known: KnownType, body: Submission, document: Any, origin: Origin) -> Accepted:
+    def _judge_by(self, known: KnownType, body: Submission, document: Any, origin: Origin) -> Accepted:
         self._check_fields(body, document, known)
         if self._checks and (errors := known.errors(document.get("payload", _EMPTY))):
             raise InvalidPayload(body.type, errors)

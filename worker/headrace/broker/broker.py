@@ -94,8 +94,6 @@ class Call(msgspec.Struct, Generic[R], frozen=True):
     parse: Callable[[Any], R]
     writes_tasks: bool = False
     """True for submit, cycle, replay and secret, whose answer may have to be confirmed (`fsync`, `replicated`)."""
-    columns: bool = False
-    """Whether some of `args` are columns."""
 
     @property
     def script(self) -> Script:
@@ -129,9 +127,8 @@ class Queue:
         args: Sequence[Word | Column],
         parse: Callable[[Any], R],
         writes_tasks: bool = False,
-        columns: bool = False,
     ) -> Call[R]:
-        return Call(self._heads.get(name) or self._head(name), args, parse, writes_tasks, columns)
+        return Call(self._heads.get(name) or self._head(name), args, parse, writes_tasks)
 
     def _head(self, name: str) -> Head:
         keys = NamespaceKeys(self.namespace) if name == "enlist" else self.keys
@@ -157,15 +154,13 @@ class Queue:
         ids = [new.id for new in batch]
         wheres = [new.where() for new in batch]
         alike = len(batch) == 1 or (len(set(wheres)) == 1 and len(set(ids)) == len(batch))
-        parse = partial(parse_submitted, ids)
-        args: list[Word | Column] = [_time(now_ms), max_depth, int(touch), wheres[0] if alike else ""]
-        if len(batch) == 1:
-            args += (ids[0], batch[0].envelope)
-            return self._call("submit", args, parse, writes_tasks=True)
-        args += (ids, [new.envelope for new in batch])
+        where = wheres[0] if alike else ""
+        args: list[Word | Column] = [_time(now_ms), max_depth, int(touch), where]
+        # A column of one costs more to be written than the word.
+        args += (ids[0], batch[0].envelope) if len(batch) == 1 else (ids, [new.envelope for new in batch])
         if not alike:
             args.append(wheres)
-        return self._call("submit", args, parse, writes_tasks=True, columns=True)
+        return self._call("submit", args, partial(parse_submitted, ids), writes_tasks=True)
 
     def cycle(
         self,
@@ -194,7 +189,7 @@ class Queue:
             self.journal_cap,
         ]
         args += report_args(reports)
-        return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports), columns=bool(reports))
+        return self._call("cycle", args, parse_cycle, writes_tasks=bool(reports))
 
     def promote(
         self, ids: Sequence[str] = (), *, limit: int = MAX_ITEMS, now_ms: int | None = None

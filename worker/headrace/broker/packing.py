@@ -23,16 +23,15 @@ def packed(command: Command) -> bytes:
 def packed_call(call: Call[Any]) -> bytes:
     """As `packed(call.words)`."""
     count = len(call.head.words) + len(call.args)
-    if not call.columns:
-        return b"*%d%b%b\r\n" % (count, call.head.packed, _words(tuple(call.args)))  # type: ignore[arg-type] # of words only
+    if list not in map(type, call.args):
+        return b"*%d%b%b\r\n" % (count, call.head.packed, _words(tuple(call.args)))  # type: ignore[arg-type] # no lists
     parts, words = [call.head.packed], list[Any]()
     for arg in call.args:
         if not isinstance(arg, list):
             words.append(arg)
             continue
-        if words:
-            parts.append(_words(tuple(words)))
-            words.clear()
+        parts.append(_words(tuple(words)))
+        words.clear()
         count += len(arg) - 1
         parts.append(_column(arg))
     return b"*%d%b%b\r\n" % (count, b"".join(parts), _words(tuple(words)))

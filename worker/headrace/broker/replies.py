@@ -62,8 +62,6 @@ def parse_submitted(ids: Sequence[str], reply: list[bytes]) -> list[Submitted]:
     letters = reply[0].decode()
     if letters == "n" * len(ids):  # nearly always
         return [Submitted(id_, "new") for id_ in ids]
-    if len(reply) == 1:
-        return [Submitted(id_, _STATUS[letter]) for id_, letter in zip(ids, letters, strict=True)]
     holders = iter(reply[1:])
     limit = int(reply[-1]) if "f" in letters else 0
     return [

@@ -38,30 +38,46 @@ Key = tuple["QueueClaims", bytes]
 """Whose it is, and its place: two queues may give out the same one."""
 
 
-class Running(msgspec.Struct, eq=False):
+class Running:
     """A claimed task in this process. Owned by the event loop; a handler's thread sees only its `ctx`."""
 
-    # A Struct for the same reason as Ctx.
+    __slots__ = (
+        "abandoned",
+        "arguments",
+        "carried",
+        "claims",
+        "ctx",
+        "definition",
+        "envelope",
+        "envelope_bytes",
+        "job",
+        "key",
+        "place",
+        "slot",
+        "started",
+        "stop_reason",
+    )
 
-    claims: QueueClaims
-    place: bytes
-    envelope_bytes: bytes
-    carried: bytes
-    key: Key
-    envelope: Envelope = NO_ENVELOPE
-    definition: TaskDef | None = None
-    arguments: Any = None
-    ctx: Ctx[Any] | None = None
-    started: float = 0.0
-    """Loop time; 0 while it waits for its slot."""
-    slot: Any = None
-    """What runs it: the slot's asyncio task, or nothing for a thread."""
-    job: ProcessJob | None = None
-    """Its job in a child process, if it runs in one."""
-    stop_reason: str = ""
-    """Why its handler was asked to end: timeout, cancelled, lost, drained."""
-    abandoned: bool = False
-    """Its end was reported (or is no longer ours) while its handler still runs."""
+    def __init__(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
+        self.claims = claims
+        self.place = place
+        self.key: Key = (claims, place)
+        self.envelope_bytes = envelope
+        self.carried = carried
+        self.envelope: Envelope = NO_ENVELOPE
+        self.definition: TaskDef | None = None
+        self.arguments: Any = None
+        self.ctx: Ctx[Any] | None = None
+        self.started = 0.0
+        """Loop time; 0 while it waits for its slot."""
+        self.slot: Any = None
+        """What runs it: the slot's asyncio task, or nothing for a thread."""
+        self.job: ProcessJob | None = None
+        """Its job in a child process, if it runs in one."""
+        self.stop_reason = ""
+        """Why its handler was asked to end: timeout, cancelled, lost, drained."""
+        self.abandoned = False
+        """Its end was reported (or is no longer ours) while its handler still runs."""
 
     def is_stopped(self) -> bool:
         """Whether its handler was asked to end. (A method: it may change during any await.)"""

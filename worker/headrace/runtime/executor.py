@@ -110,7 +110,7 @@ class Executor:
 
     def begin(self, claims: QueueClaims, place: bytes, envelope: bytes, carried: bytes) -> None:
         """A task was claimed: find its handler and start it, or report why it cannot run here."""
-        run = Running(claims, place, envelope, carried, (claims, place))
+        run = Running(claims, place, envelope, carried)
         ending = resolve(run, self.registry, self.clock)
         if ending is not None:
             self.end(run, ending)
