@@ -66,8 +66,8 @@ class Shop:
         """Pod → tasks that it runs."""
         self._counter = 0
 
-    def kubectl(self, *arguments: str, given: Any = None) -> str:
-        return self.plane.kubectl("-n", self.namespace, *arguments, given=given)
+    def kubectl(self, *arguments: str, given: Any = None, check: bool = True) -> str:
+        return self.plane.kubectl("-n", self.namespace, *arguments, given=given, check=check)
 
     def get(self, *arguments: str) -> Any:
         return self.plane.get("-n", self.namespace, *arguments)
@@ -100,12 +100,19 @@ class Shop:
         )
         return int(found or -1)
 
+    def make_ready(self, pod: str) -> None:
+        """As a kubelet says it, if it is still there. While one works that is not ready, nobody would be stopped."""
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        self.kubectl("patch", "pod", pod, "--subresource=status", "-p", json.dumps({"status": status}), check=False)
+
     async def work(self) -> None:
-        """Every pod beats; who was asked to drain says that it does."""
+        """Every pod is ready and beats; who was asked to drain says that it does."""
         asked = (await self.client.call(self.queue.demand(1))).asked
         self._counter += 1
         for pod in self.pods:
             name = pod["metadata"]["name"]
+            if pod["status"]["phase"] == "Pending":
+                self.make_ready(name)
             beat = WorkerBeat(self._counter, self.running.get(name, 0), f"{name}:1" in asked)
             await self.client.call(self.queue.beat(f"{name}:1", beat.text()))
 
