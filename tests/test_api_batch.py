@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, SCHEMA, Answer, Api, running
-from headrace_api.batch import split
-from headrace_api.strict_json import MalformedJson
+from headrace_api.batch_reading import SMALL, split
+from headrace_api.strict_json import MAX_DEPTH, MAX_NODES, MalformedJson
 
 
 async def batch(api: Api, body: Any, **headers: str) -> Answer:
@@ -96,6 +96,40 @@ async def test_a_bad_batch_is_refused_with_its_place(redis_url: str, name: str) 
     assert answer.code
     assert pointer in answer.errors
     assert keys == []
+
+
+MOST = MAX_NODES - 2 - len(EMAIL)
+"""Numbers in an array of the payload: the task, its fields and the array are values, too."""
+HUGE: dict[str, tuple[Any, int, str]] = {
+    "as deep as may be": ({"n": json.loads("[" * (MAX_DEPTH - 2) + "]" * (MAX_DEPTH - 2))}, 201, ""),
+    "too deep": ({"n": json.loads("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))}, 400, "/tasks/1"),
+    "as many values as may be": ({"n": [1] * MOST}, 201, ""),
+    "too many values": ({"n": [1] * (MOST + 1)}, 400, "/tasks/1"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+async def test_the_bounds_of_a_document_hold_for_each_task(redis_url: str, name: str) -> None:
+    """Not for all of them together."""
+    payload, status, pointer = HUGE[name]
+    async with running(redis_url) as api:
+        answer = await batch(api, [EMAIL, EMAIL | {"payload": payload}, EMAIL | {"payload": {"n": [1] * 8_000}}])
+    assert answer.status == status, answer.text
+    assert status == 201 or answer.errors.keys() == {pointer}
+
+
+@pytest.mark.parametrize("wrong", [{}, {"type": "a b"}])
+async def test_a_batch_of_more_bytes_is_read_by_parts(redis_url: str, wrong: dict[str, Any]) -> None:
+    """What is wrong is named as in a small one, and the order stays."""
+    bodies: list[dict[str, Any]] = [EMAIL | {"payload": {"n": i, "text": "x" * (SMALL // 40)}} for i in range(45)]
+    bodies[43] |= wrong
+    async with running(redis_url) as api:
+        answer = await batch(api, bodies)
+        payloads = [(await api.task(each["task_id"]))["payload"] for each in answer.json.get("tasks", ())]
+    if wrong:
+        assert answer.errors.keys() == {"/tasks/43/type"}
+    else:
+        assert [each["n"] for each in payloads] == [*range(45)]
 
 
 async def test_more_than_a_thousand_tasks_or_4_mib_are_413(redis_url: str) -> None:

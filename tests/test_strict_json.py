@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from headrace_api.strict_json import MAX_DEPTH, MAX_NODES, MalformedJson, load
+from headrace_api.strict_json import MAX_DEPTH, MAX_NODES, SHALLOW, MalformedJson, load
 
 REFUSED: dict[str, tuple[bytes, str, str]] = {
     "NaN": (b'{"a": NaN}', "", "NaN at byte 6 is not a number"),
@@ -24,6 +24,16 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "a key twice, deep inside": (b'{"a": [{"b": {"c": 1, "c": {}}}]}', "/a/0/b/c", "occurs twice"),
     "a key twice, once escaped": (b'{"a": 1, "\\u0061": 2}', "/a", "occurs twice"),
     "an empty key twice": (b'{"": 1, "": 1}', "/", "occurs twice"),
+    "a key twice, deeper than is seen in reading": (
+        b"[" * SHALLOW + b'{"a": 1, "a": 1}' + b"]" * SHALLOW,
+        "/0" * SHALLOW + "/a",
+        "occurs twice",
+    ),
+    "65 bits, deeper than is seen in reading": (
+        b"[" * SHALLOW + b"[18446744073709551616]" + b"]" * SHALLOW,
+        "/0" * (SHALLOW + 1),
+        "more than 64 bits",
+    ),
     "a key twice with quotes to hide it": (b'{"a": 1, "a": "\\u0022\\u0022"}', "/a", "occurs twice"),
     "a key twice with spaces": (b'{"a" :1 , "a"\t:\n2}', "/a", "occurs twice"),
     "a key twice whose name needs escapes": (b'{"a/~b": 1, "a/~b": 2}', "/a~1~0b", "occurs twice"),
@@ -67,6 +77,8 @@ ACCEPTED: dict[str, bytes] = {
     "numbers written oddly": b'{"a": [1.0, 1.50, 1E5, -0, -0.0, 1e-400]}',
     "an escaped zero": b'{"a": "\\u0000"}',
     "the same key in different objects": b'{"a": {"a": {"a": [{"a": 1}, {"a": 2}]}}}',
+    "the deepest that is seen in reading": b'{"a":' * SHALLOW + b"1" + b"}" * SHALLOW,
+    "one level deeper": b'{"a": [' * (SHALLOW // 2) + b'{"b": [1.5, null, true, "x"]}' + b"]}" * (SHALLOW // 2),
     "the deepest that may be": b"[" * MAX_DEPTH + b"]" * MAX_DEPTH,
     "the most values that may be": b"[" + b"1," * (MAX_NODES - 2) + b"1]",
     "many brackets in a text": b'{"a": "' + b"[{" * 20_000 + b'"}',

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from headrace.errors import FieldError, nearest
 from headrace.known_types import Described, described, grouped
 from headrace.task import check_queue
 
-from .schema_check import MAX_ERRORS, Check, Errors, accepts_all, compile_schema
+from .schema_check import MAX_ERRORS, Check, accepts_all, accepts_either, compile_schema
 from .store import Store
 
 FRESH_S: Final = 2.0
@@ -39,18 +39,13 @@ class KnownType:
     """What was published of each version, the newest first."""
     described: Described
     """The newest version."""
-    checks: tuple[Check, ...]
-    """Of each version."""
+    check: Check
+    """Of a payload: any version may accept it, the newest says what is wrong."""
 
-    def errors(self, payload: Any) -> list[FieldError]:
-        """What is wrong with a payload, by the newest version; nothing, if any accepts it."""
-        first: Errors = ()
-        for check in self.checks:
-            errors = check(payload)
-            if not errors:
-                return []
-            first = first or errors
-        return [replace(each, pointer="/payload" + each.pointer) for each in first[:MAX_ERRORS]]
+    def errors(self, payload: Any) -> Sequence[FieldError]:
+        """What is wrong with a payload, by its place in the body."""
+        found = self.check(payload)
+        return [replace(each, pointer="/payload" + each.pointer) for each in found[:MAX_ERRORS]] if found else found
 
 
 def is_queue(name: str) -> bool:
@@ -133,9 +128,8 @@ class Types:
         newest = read[0] or Described()
         if newest.queue is not None and not is_queue(newest.queue):
             newest = msgspec.structs.replace(newest, queue=None)
-        return KnownType(
-            name, texts, newest, tuple(compile_schema(each.schema) if each else accepts_all for each in read)
-        )
+        checks = [compile_schema(each.schema) if each else accepts_all for each in read]
+        return KnownType(name, texts, newest, accepts_either(checks))
 
     async def aclose(self) -> None:
         """Stop reading."""

@@ -38,6 +38,17 @@ def accepts_all(value: Any) -> Errors:
     return _NONE
 
 
+def accepts_either(checks: Sequence[Check]) -> Check:
+    """What any of these accepts; what is wrong otherwise says the first."""
+    first, *others = checks
+
+    def check(value: Any) -> Errors:
+        errors = first(value)
+        return errors if errors and all(each(value) for each in others) else _NONE
+
+    return check if others else first
+
+
 _NAMES: Final[Mapping[type, str]] = {
     dict: "an object",
     list: "an array",
@@ -310,11 +321,17 @@ def _pattern(pattern: str) -> re.Pattern[str] | None:
 
 
 def _object(known: Mapping[str, Check], required: Sequence[str], others: Check | None) -> Check:
-    types = {key: _types_of(each) for key, each in known.items()}
+    types, size = {key: _types_of(each) for key, each in known.items()}, len(known)
 
     def check(value: Any) -> Errors:
         if type(value) is not dict:
             return _NONE
+        for key, inner in value.items():
+            if type(inner) not in types.get(key, ()):
+                return look(value)
+        return _NONE if len(value) == size else look(value)  # else one may be missing
+
+    def look(value: dict[str, Any]) -> Errors:
         errors: list[FieldError] = []
         for key, inner in value.items():
             if type(inner) in types.get(key, ()):
