@@ -3,11 +3,15 @@
 There is no timer: a lone submission waits for nobody, and the busier the way, the larger the groups. Who comes after a
 group waits for the end of this turn of the loop, for others will come in it too. A call and its confirmation (fsync,
 replicas) are paid once per group; each caller gets its own answers, or an error of its own.
+
+A group takes half of all that waits or is out, and leaves the rest to the other call. If it took all, its callers would
+come back together: then Redis has nothing to do while they prepare what comes next, nor they while it stores that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
@@ -20,6 +24,8 @@ from .broker import NewTask, Submitted
 
 MAX_GROUP: Final = 100
 """Single submissions of one call: they hold Redis for less than a millisecond."""
+LEAST_GROUP: Final = 8
+"""Of them, if so many wait: a call costs as much as they do."""
 MAX_CALLS: Final = 2
 """Calls that may be out at once: while one is carried out, the next is on its way."""
 MAX_WAITING: Final = 64 << 20
@@ -46,8 +52,9 @@ class GroupCommit:
         self._send = send
         self._where = where
         self._waiting: deque[_Unit] = deque()
-        self._bytes_waiting = 0
-        self._calls: set[asyncio.Future[None]] = set()
+        self._tasks_waiting = self._bytes_waiting = 0
+        self._calls: dict[asyncio.Future[None], int] = {}
+        """That are out → tasks of each."""
         self._loop = asyncio.get_running_loop()
         self._wanted = False
         self._crowded = False
@@ -70,6 +77,7 @@ class GroupCommit:
             raise StoreTimeout(self._where, f"{len(self._waiting)} requests wait already")
         unit = _Unit(tasks, size, self._loop.create_future())
         self._waiting.append(unit)
+        self._tasks_waiting += len(tasks)
         self._bytes_waiting += size
         if not self._wanted:
             # What is submitted in the same turn of the loop goes in the same call.
@@ -80,7 +88,7 @@ class GroupCommit:
     async def _submit_alone(self, tasks: Sequence[NewTask]) -> Answers:
         """Who finds nobody here goes at once: the turns of the loop that it takes to gather a group cost it a third."""
         done = self._loop.create_future()
-        self._calls.add(done)
+        self._calls[done] = len(tasks)
         try:
             return await self._send(list(tasks), self._loop.time())
         except HeadraceError as error:
@@ -94,22 +102,26 @@ class GroupCommit:
     def _start(self) -> None:
         self._wanted = False
         while self._waiting and len(self._calls) < MAX_CALLS:
-            call = self._loop.create_task(self._carry_out(self._take()))
-            self._calls.add(call)
+            group = self._take()
+            call = self._loop.create_task(self._carry_out(group))
+            self._calls[call] = sum([len(unit.tasks) for unit in group])
             call.add_done_callback(self._next)
 
     def _next(self, call: asyncio.Future[None]) -> None:
-        self._calls.discard(call)
+        del self._calls[call]
         self._start()
 
     def _take(self) -> list[_Unit]:
+        share = math.ceil((self._tasks_waiting + sum(self._calls.values())) / MAX_CALLS)
+        limit = min(max(share, LEAST_GROUP), MAX_GROUP)
         group: list[_Unit] = []
         size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].tasks) <= MAX_GROUP):
+        while self._waiting and (not group or size + len(self._waiting[0].tasks) <= limit):
             unit = self._waiting.popleft()
             group.append(unit)
             size += len(unit.tasks)
             self._bytes_waiting -= unit.size
+        self._tasks_waiting -= size
         self._crowded = len(group) > 1
         return group
 
@@ -126,7 +138,7 @@ class GroupCommit:
         """They would only wait as long for the same news."""
         _refuse(self._waiting, error)
         self._waiting.clear()
-        self._bytes_waiting = 0
+        self._tasks_waiting = self._bytes_waiting = 0
 
     async def _settle(self, group: list[_Unit], began: float) -> bool:
         """Store a group and answer its callers. True if the queue has not room for one task."""
