@@ -155,6 +155,13 @@ def test_a_schema_that_is_none_lets_everything_pass(schema: Any) -> None:
     assert not compile_schema(schema)({"a": 1})
 
 
+def test_a_member_that_no_property_describes_may_be_required() -> None:
+    """msgspec writes no such schema; another publisher may."""
+    check = compile_schema({"properties": {"a": {"type": "integer"}}, "required": ["b"]})
+    assert [error.pointer for error in check({"a": 1})] == ["/b"]
+    assert not check({"a": 1, "b": 2})
+
+
 def test_a_payload_wrong_in_ten_thousand_places_is_answered_quickly() -> None:
     """The number of errors is bounded, and with it the looking for names that were meant."""
     check = compile_schema(msgspec.json.schema(Dog))

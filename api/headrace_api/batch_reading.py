@@ -98,11 +98,11 @@ class BatchReader:
     async def _read_together(self, text: bytes, start: int = 0) -> list[Accepted] | None:
         """All tasks of a batch, the first of which has this number; None if something is wrong, whatever it is."""
         try:
-            read = read_together(text)
+            read = read_together(text, self._limit)
             if len(text) > self._desk.max_payload:
                 for body, _ in read:
                     self._desk.weigh(body)
-            return await self._judge(read, start) if 0 < len(read) <= self._limit else None
+            return await self._judge(read, start) or None
         except (*strict_json.FAILURES, MalformedJson, InvalidTask):
             return None
 
@@ -137,9 +137,11 @@ class BatchReader:
         return replace(origin, task_id=partial(origin.task_id, index=index)) if origin.fingerprint else origin
 
 
-def read_together(text: bytes) -> Read:
-    """The tasks of a batch. Raises MalformedJson or one of strict_json.FAILURES, which do not say where it is."""
+def read_together(text: bytes, limit: int) -> Read:
+    """The tasks of a batch, none if they are too many. Raises MalformedJson or one of strict_json.FAILURES."""
     bodies = _read(text).tasks
+    if len(bodies) > limit:
+        return []
     document, is_shallow = strict_json.decode(text)
     documents = document["tasks"]
     if not is_shallow or max([len(body.payload) for body in bodies], default=0) > SLIM:

@@ -321,7 +321,9 @@ def _pattern(pattern: str) -> re.Pattern[str] | None:
 
 
 def _object(known: Mapping[str, Check], required: Sequence[str], others: Check | None) -> Check:
-    types, size = {key: _types_of(each) for key, each in known.items()}, len(known)
+    types = {key: _types_of(each) for key, each in known.items()}
+    complete = len(known) if known.keys() >= set(required) else None
+    """Members of an object of which none is missing, if all are known."""
 
     def check(value: Any) -> Errors:
         if type(value) is not dict:
@@ -329,7 +331,7 @@ def _object(known: Mapping[str, Check], required: Sequence[str], others: Check |
         for key, inner in value.items():
             if type(inner) not in types.get(key, ()):
                 return look(value)
-        return _NONE if len(value) == size else look(value)  # else one may be missing
+        return _NONE if len(value) == complete else look(value)
 
     def look(value: dict[str, Any]) -> Errors:
         errors: list[FieldError] = []

@@ -104,12 +104,7 @@ def _decode_either(text: bytes) -> tuple[Any, bool]:
 
 def measure(document: Any) -> None:
     """Bound depth and values. Raises MalformedJson."""
-    if isinstance(document, dict | list):
-        _measure(document)
-
-
-def _measure(document: dict[str, Any] | list[Any]) -> None:
-    nodes, level = 1, [document]
+    nodes, level = 1, [document] if isinstance(document, dict | list) else []
     for _ in range(MAX_DEPTH):
         nodes += sum(map(len, level))
         inside = chain.from_iterable([each.values() if type(each) is dict else each for each in level])
