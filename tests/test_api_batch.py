@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api_kit import EMAIL, SCHEMA, Answer, Api, running
+from headrace_api import strict_json
 from headrace_api.batch_reading import SMALL, split
 from headrace_api.strict_json import MAX_DEPTH, MAX_NODES, MalformedJson
 
@@ -130,6 +131,24 @@ async def test_a_batch_of_more_bytes_is_read_by_parts(redis_url: str, wrong: dic
         assert answer.errors.keys() == {"/tasks/43/type"}
     else:
         assert [each["n"] for each in payloads] == [*range(45)]
+
+
+async def test_a_payload_over_its_limit_is_refused_before_it_is_decoded(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As objects it would take thirty times its bytes."""
+    decoded: list[int] = []
+    decode = strict_json.decode
+
+    def watched(text: bytes) -> tuple[Any, bool]:
+        decoded.append(len(text))
+        return decode(text)
+
+    monkeypatch.setattr(strict_json, "decode", watched)
+    async with running(redis_url) as api:
+        answer = await batch(api, b'{"tasks":[{"type":"t","payload":{"n":[%b0]}}]}' % (b"{}," * 1_000_000))
+    assert answer.errors.keys() == {"/tasks/0/payload"}
+    assert decoded == []
 
 
 async def test_more_than_a_thousand_tasks_or_4_mib_are_413(redis_url: str) -> None:

@@ -22,8 +22,8 @@ from .submissions import Accepted, Desk, Origin, Submission
 MAX_ERRORS: Final = 20
 BREATH: Final = 20
 """Tasks after which other requests get their turn."""
-SMALL: Final = 256 * KIB
-"""Bytes of a batch that may be read at once: whatever it holds, it does not fill memory."""
+SMALL: Final = 64 * KIB
+"""Bytes of a batch that is decoded at once: the others wait no longer for it than for one large payload."""
 SLIM: Final = strict_json.MAX_NODES // 2
 """Bytes of a payload in which there cannot be too many values; of the tags, too many are refused as such."""
 
@@ -50,9 +50,6 @@ _peek: Final = msgspec.json.Decoder(_Peeked).decode
 _split: Final = msgspec.json.Decoder(_Batch).decode
 _read: Final = msgspec.json.Decoder(_Bodies).decode
 
-Read = list[tuple[Submission, Any]]
-"""Bodies, each with its document."""
-
 
 class BatchReader:
     """Of one request: up to `limit` tasks, which come from `origin`."""
@@ -64,12 +61,14 @@ class BatchReader:
 
     async def read_all(self, text: bytes, *, by_line: bool) -> list[Accepted]:
         """Every task. Raises MalformedJson, InvalidTask, TooLarge if one of them is not in order."""
-        if len(text) <= SMALL and not by_line and (batch := await self._read_together(text)) is not None:
+        is_small = len(text) <= SMALL
+        if is_small and not by_line and (batch := await self._read_together(text)) is not None:
             return batch
         batch, errors = [], list[FieldError]()
         for start, some in self._parts(text, by_line):
-            # Only together with its neighbours might a line look like JSON.
-            together = None if by_line else await self._read_together(b'{"tasks":[%b]}' % b",".join(some), start)
+            # Only together with its neighbours might a line look like JSON; and in a small batch something is wrong.
+            quick = not by_line and not is_small
+            together = await self._read_together(b'{"tasks":[%b]}' % b",".join(some), start) if quick else None
             batch += await self._read_one_by_one(some, start, errors) if together is None else together
             if len(errors) >= MAX_ERRORS:
                 break
@@ -98,17 +97,19 @@ class BatchReader:
     async def _read_together(self, text: bytes, start: int = 0) -> list[Accepted] | None:
         """All tasks of a batch, the first of which has this number; None if something is wrong, whatever it is."""
         try:
-            read = read_together(text, self._limit)
+            bodies = _read(text).tasks
+            if len(bodies) > self._limit:
+                return None
             if len(text) > self._desk.max_payload:
-                for body, _ in read:
+                for body in bodies:  # before its payload fills memory
                     self._desk.weigh(body)
-            return await self._judge(read, start) or None
+            return await self._judge(bodies, documents_of(text, bodies), start) or None
         except (*strict_json.FAILURES, MalformedJson, InvalidTask):
             return None
 
-    async def _judge(self, read: Read, start: int) -> list[Accepted]:
+    async def _judge(self, bodies: list[Submission], documents: list[Any], start: int) -> list[Accepted]:
         batch: list[Accepted] = []
-        for index, (body, document) in enumerate(read, start):
+        for index, (body, document) in enumerate(zip(bodies, documents, strict=True), start):
             own = self._own(index)
             # Nearly always its type is known, and then there is nothing to wait for.
             accepted = self._desk.judge_known(body, document, own) or await self._desk.judge(body, document, own)
@@ -137,17 +138,14 @@ class BatchReader:
         return replace(origin, task_id=partial(origin.task_id, index=index)) if origin.fingerprint else origin
 
 
-def read_together(text: bytes, limit: int) -> Read:
-    """The tasks of a batch, none if they are too many. Raises MalformedJson or one of strict_json.FAILURES."""
-    bodies = _read(text).tasks
-    if len(bodies) > limit:
-        return []
+def documents_of(text: bytes, bodies: list[Submission]) -> list[Any]:
+    """The document of each task. Raises MalformedJson, which does not say of which."""
     document, is_shallow = strict_json.decode(text)
-    documents = document["tasks"]
+    documents: list[Any] = document["tasks"]
     if not is_shallow or max([len(body.payload) for body in bodies], default=0) > SLIM:
         for each in documents:
             strict_json.measure(each)
-    return list(zip(bodies, documents, strict=True))
+    return documents
 
 
 def split(text: bytes, limit: int) -> list[msgspec.Raw]:

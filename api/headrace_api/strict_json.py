@@ -26,8 +26,8 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 10_000
 """Values of one document: every object, array, text, number, true, false and null."""
 
-SHALLOW: Final = 6
-"""Levels that are seen in reading; deeper documents, which are few, are measured."""
+SHALLOW: Final = 8
+"""Levels that are seen in reading; deeper documents, which are few, are measured. Each doubles what is kept for it."""
 
 FAILURES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that it refuses."""

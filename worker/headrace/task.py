@@ -152,7 +152,7 @@ _VARIANT: Final = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 def _draw_uuids(number: int) -> list[str]:
     """Random UUIDs of version 4 (RFC 9562), cut and marked for all of them at once.
 
-    As groups of four digits and a dash, of which two are too many in each: xxxx.xxxx-xxxx-4xxx-vxxx-xxxx.xxxx.xxxx
+    As groups of four digits and a dash, three of which are too many in each: xxxx.xxxx-xxxx-4xxx-vxxx-xxxx.xxxx.xxxx
     """
     texts = bytearray(os.urandom(16 * number).hex("-", -2).encode() + b"-")
     texts[15::40] = b"4" * number
