@@ -37,7 +37,9 @@ class Drain:
         plain_us = plain_life_us(bench, server)
         with bare_server() as bare_http:
             route = bare_route(bare_http, server, sizes.http_s)
-        hundred = drain_afresh(server, bare, sizes.drain, concurrency=100)
+        # The better of two, as the floor is: else what disturbs a single run would count for the floor.
+        twice = [drain_afresh(server, bare, sizes.drain, concurrency=100) for _ in range(2)]
+        hundred = max(twice, key=lambda run: run.rate)
         ten = drain_afresh(server, bare, sizes.few_slots, concurrency=10)
         one = drain_afresh(server, bare, sizes.one_slot, concurrency=1)
         threads = drain_afresh(server, bare, sizes.drain, concurrency=100, kind="noop_sync")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_operator import troubles
 from headrace_operator.drain import NEVER_TOLD, Policy, Replica, Shrink, shrink
 
 
@@ -77,6 +78,19 @@ def test_what_is_not_there_yet_needs_no_drain() -> None:
 def test_a_drain_that_lasts_is_told_and_not_ended() -> None:
     slow = Replica("slow", 1.0, 1, asked_s=0.0, answered=True)
     assert step([slow], 0, "Graceful", now_s=61.0) == Shrink(overdue=("slow",))
+
+
+def test_a_drained_one_that_stays_for_one_that_is_not_ready_is_told() -> None:
+    """Not at once: whoever starts is not ready for a while."""
+    done = Replica("done", 1.0, 0, asked_s=0.0, answered=True)
+    unready = Replica("unready", 2.0, 1, ready=False)
+    assert step([done, unready], 1, now_s=60.0) == Shrink()
+    late = step([done, unready], 1, now_s=61.0)
+    assert late == Shrink(kept=("done",), unready=("unready",))
+    found = troubles.overdue(late, 60.0)
+    assert found is not None and found.reason == "OthersNotReady"
+    assert found.message.startswith("done runs nothing any more and stays: unready may work and is not ready")
+    assert step([done, replace(unready, ready=True)], 1, now_s=61.0) == Shrink(remove=("done",))
 
 
 replicas_strategy = st.lists(

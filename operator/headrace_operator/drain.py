@@ -66,7 +66,11 @@ class Shrink:
     extra: int = 0
     """Replicas that are there and not asked for any more: so many of those to remove need no lower number."""
     overdue: tuple[str, ...] = ()
-    """Asked longer ago than the time-out: to be told to people, not to be ended."""
+    """Asked longer ago than the time-out, and not done yet: to be told to people, not to be ended."""
+    kept: tuple[str, ...] = ()
+    """Asked as long ago and done, and not removed all the same, for `unready`: to be told to people as well."""
+    unready: tuple[str, ...] = ()
+    """Not ready, while they may work: the cluster would stop those in place of the ones that are done."""
 
     @property
     def fewer(self) -> int:
@@ -97,26 +101,30 @@ def shrink(
     chosen = [each for each in chosen if policy == "Graceful" or not each.busy or each.asked_s is not None]
     held = [each for each in replicas if each.doomed and each.asked_s is not None]
     left = {each.name for each in (*chosen, *held)}
-    remove, missing = _safe(replicas, [each for each in chosen if each.removable], missing)
+    done = [each for each in chosen if each.removable]
+    unready = _unready(replicas, done)
+    late = [each for each in chosen if each.asked_s is not None and now_s - each.asked_s > timeout_s]
+    kept = [each for each in late if unready and each.removable]
     return Shrink(
         ask=_names(each for each in chosen if surplus and each.asked_s is None),
         release=_names(each for each in replicas if each.asked_s is not None and each.name not in left),
         leave=_names([*chosen, *(each for each in held if each not in chosen)]),
-        remove=_names(remove),
-        missing=missing,
+        remove=() if unready else _names(done),
+        missing=0 if unready else missing,
         extra=extra,
-        overdue=_names(each for each in chosen if each.asked_s is not None and now_s - each.asked_s > timeout_s),
+        overdue=_names(each for each in late if not each.removable),
+        kept=_names(kept),
+        unready=_names(unready) if kept else (),
     )
 
 
-def _safe(replicas: Sequence[Replica], remove: list[Replica], missing: int) -> tuple[list[Replica], int]:
-    """Nobody, while one is not ready and may work: the cluster would stop that one in place of one that is ready.
+def _unready(replicas: Sequence[Replica], done: Sequence[Replica]) -> Sequence[Replica]:
+    """Those because of whom nobody goes: not ready, so the cluster would stop them first, and they may work.
 
     Who is not ready may be so the next moment, so marks among those settle nothing either.
     """
-    going = {each.name for each in remove}
-    safe = all(each.ready or each.removable or each.name in going for each in replicas)
-    return (remove, missing) if safe else ([], 0)
+    going = {each.name for each in done}
+    return [each for each in replicas if not (each.ready or each.removable or each.name in going)]
 
 
 def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, bool, float]:

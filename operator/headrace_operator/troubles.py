@@ -17,6 +17,7 @@ from .status import Condition
 TOLD: Final = {
     "InvalidSpec": Event.INVALID_SPEC,
     "DrainTimeout": Event.DRAIN_TIMEOUT,
+    "OthersNotReady": Event.DRAIN_TIMEOUT,
     "SecretMissing": Event.SECRET_MISSING,
     "InvalidTemplate": Event.INVALID_TEMPLATE,
     "ReplicasConflict": Event.REPLICAS_CONFLICT,
@@ -109,8 +110,15 @@ def cannot_start(fleet: Fleet) -> Condition | None:
 
 def overdue(plan: Shrink, timeout_s: float) -> Condition | None:
     """A drain that lasts is told, and not ended."""
-    if not plan.overdue:
-        return None
-    names = ", ".join(plan.overdue)
-    message = f"{names} still runs tasks {timeout_s:g} s after it was asked to drain; it goes on"
-    return Condition("Drained", False, "DrainTimeout", message)
+    if plan.overdue:
+        names = ", ".join(plan.overdue)
+        message = f"{names} still runs tasks {timeout_s:g} s after it was asked to drain; it goes on"
+        return Condition("Drained", False, "DrainTimeout", message)
+    if plan.kept:
+        kept, unready = ", ".join(plan.kept), ", ".join(plan.unready)
+        message = (
+            f"{kept} runs nothing any more and stays: {unready} may work and is not ready, so the cluster would stop "
+            "that one first; see why it is not ready (kubectl describe pod)"
+        )
+        return Condition("Drained", False, "OthersNotReady", message)
+    return None
