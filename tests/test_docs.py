@@ -212,7 +212,7 @@ def test_the_figure_of_the_readme_is_the_measured_one() -> None:
     )
     measured = rows((ROOT / "docs/benchmarks.md").read_text())
     [median] = [row[2] for row in measured if row[0].startswith("drain of no-op async tasks, one process")]
-    assert median.startswith(f"**{told}**")
+    assert re.match(r"\**([\d.]+)", median)[1] == told  # type: ignore[index] # bold where the goal is reached
 
 
 def test_every_exit_code_is_told_by_the_help() -> None:
