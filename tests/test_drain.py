@@ -89,7 +89,7 @@ def test_a_drained_one_that_stays_for_one_that_is_not_ready_is_told() -> None:
     assert late == Shrink(kept=("done",), unready=("unready",))
     found = troubles.overdue(late, 60.0)
     assert found is not None and found.reason == "OthersNotReady"
-    assert found.message.startswith("done runs nothing any more and stays: unready may work and is not ready")
+    assert found.message.startswith("done: drained and kept") and ": unready (" in found.message
     assert step([done, replace(unready, ready=True)], 1, now_s=61.0) == Shrink(remove=("done",))
 
 

@@ -117,8 +117,8 @@ def overdue(plan: Shrink, timeout_s: float) -> Condition | None:
     if plan.kept:
         kept, unready = ", ".join(plan.kept), ", ".join(plan.unready)
         message = (
-            f"{kept} runs nothing any more and stays: {unready} may work and is not ready, so the cluster would stop "
-            "that one first; see why it is not ready (kubectl describe pod)"
+            f"{kept}: drained and kept, for the cluster would first stop what may work and is not ready: {unready} "
+            "(kubectl describe pod says why)"
         )
         return Condition("Drained", False, "OthersNotReady", message)
     return None
