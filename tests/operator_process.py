@@ -95,9 +95,7 @@ class Shop:
         return [each for each in items if "deletionTimestamp" not in each["metadata"]]
 
     def asked_for(self, name: str = "emails") -> int:
-        found = self.plane.kubectl(
-            "-n", self.namespace, "get", "deployment", name, "-o", "jsonpath={.spec.replicas}", check=False
-        )
+        found = self.kubectl("get", "deployment", name, "-o", "jsonpath={.spec.replicas}", check=False)
         return int(found or -1)
 
     def make_ready(self, pod: str) -> None:

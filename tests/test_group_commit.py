@@ -173,26 +173,16 @@ async def test_closing_an_app_first_stores_what_was_submitted(redis_server: Redi
 
 async def test_callers_that_come_back_go_in_two_groups_by_turns() -> None:
     """In one group Redis and they would wait for each other; few of them go together all the same."""
-    carried_out: list[int] = []
-    redis = asyncio.Lock()
 
-    async def send(tasks: list[NewTask], began: float) -> list[Submitted]:
-        async with redis:
-            for _ in range(3):
-                await asyncio.sleep(0)
-        carried_out.append(len(tasks))
-        return [Submitted(task.id, "new") for task in tasks]
-
-    async def come_back(way: GroupCommit) -> None:
+    async def come_back(way: Way) -> None:
         for _ in range(20):
-            await way.submit([NewTask("t", b"{}", 1)])
+            await way.submit("t")
 
     async def groups(callers: int) -> list[int]:
-        way = GroupCommit(send, "here")
-        carried_out.clear()
+        way = Way()
         await asyncio.gather(*(come_back(way) for _ in range(callers)))
-        await way.aclose()
-        return carried_out[5:-5]
+        await way.group_commit.aclose()
+        return way.sizes[5:-5]
 
     assert set(await groups(64)) == {32}
     assert max(await groups(5)) == 4

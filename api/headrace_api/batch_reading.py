@@ -61,14 +61,14 @@ class BatchReader:
 
     async def read_all(self, text: bytes, *, by_line: bool) -> list[Accepted]:
         """Every task. Raises MalformedJson, InvalidTask, TooLarge if one of them is not in order."""
-        is_small = len(text) <= SMALL
-        if is_small and not by_line and (batch := await self._read_together(text)) is not None:
-            return batch
-        batch, errors = [], list[FieldError]()
+        quickly = not by_line  # only together with its neighbours might a line look like JSON
+        if quickly and len(text) <= SMALL:
+            if (read := await self._read_together(text)) is not None:
+                return read
+            quickly = False
+        batch, errors = list[Accepted](), list[FieldError]()
         for start, some in self._parts(text, by_line):
-            # Only together with its neighbours might a line look like JSON; and in a small batch something is wrong.
-            quick = not by_line and not is_small
-            together = await self._read_together(b'{"tasks":[%b]}' % b",".join(some), start) if quick else None
+            together = await self._read_together(b'{"tasks":[%b]}' % b",".join(some), start) if quickly else None
             batch += await self._read_one_by_one(some, start, errors) if together is None else together
             if len(errors) >= MAX_ERRORS:
                 break

@@ -322,18 +322,13 @@ def _pattern(pattern: str) -> re.Pattern[str] | None:
 
 def _object(known: Mapping[str, Check], required: Sequence[str], others: Check | None) -> Check:
     types = {key: _types_of(each) for key, each in known.items()}
-    complete = len(known) if known.keys() >= set(required) else None
-    """Members of an object of which none is missing, if all are known."""
+    closed = others is None and known.keys() >= set(required)
+    complete = len(known) if closed else None
+    """Members of an object of which none is missing, if nothing is wrong with any."""
 
     def check(value: Any) -> Errors:
         if type(value) is not dict:
             return _NONE
-        for key, inner in value.items():
-            if type(inner) not in types.get(key, ()):
-                return look(value)
-        return _NONE if len(value) == complete else look(value)
-
-    def look(value: dict[str, Any]) -> Errors:
         errors: list[FieldError] = []
         for key, inner in value.items():
             if type(inner) in types.get(key, ()):
@@ -345,6 +340,8 @@ def _object(known: Mapping[str, Check], required: Sequence[str], others: Check |
                 errors += _below(key, found)
             if len(errors) >= MAX_ERRORS:
                 return errors
+        if not errors and len(value) == complete:
+            return _NONE
         for name in required:
             if name not in value:
                 errors.append(FieldError(f"/{escape(name)}", "is required but missing"))

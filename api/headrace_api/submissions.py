@@ -158,11 +158,14 @@ class Desk:
     """Reads submissions of one namespace."""
 
     def __init__(self, settings: ApiSettings, types: Types) -> None:
-        self.max_payload = settings.max_payload
-        """Bytes."""
         self._settings = settings
         self._types = types
         self._checks = settings.schemas != "off"
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes."""
+        return self._settings.max_payload
 
     async def read(self, text: bytes | msgspec.Raw, origin: Origin) -> Accepted:
         """Raises MalformedJson, InvalidTask, InvalidPayload, TooLarge."""
@@ -174,8 +177,8 @@ class Desk:
     def weigh(self, body: Submission) -> None:
         """Raises TooLarge for a payload over its limit."""
         size = len(body.payload)
-        if size > self.max_payload:
-            raise TooLarge("payload", size, self.max_payload)
+        if size > self._settings.max_payload:
+            raise TooLarge("payload", size, self._settings.max_payload)
 
     def judge_known(self, body: Submission, document: Any, origin: Origin) -> Accepted | None:
         """As `judge`; None if its type would have to be looked for."""

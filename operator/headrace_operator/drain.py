@@ -102,7 +102,9 @@ def shrink(
     held = [each for each in replicas if each.doomed and each.asked_s is not None]
     left = {each.name for each in (*chosen, *held)}
     done = [each for each in chosen if each.removable]
-    unready = _unready(replicas, done)
+    # The cluster would stop these in place of those that are done. Who is not ready may be so the next moment, so marks
+    # among them settle nothing either.
+    unready = [each for each in replicas if not (each.ready or each.removable)]
     late = [each for each in chosen if each.asked_s is not None and now_s - each.asked_s > timeout_s]
     kept = [each for each in late if unready and each.removable]
     return Shrink(
@@ -116,15 +118,6 @@ def shrink(
         kept=_names(kept),
         unready=_names(unready) if kept else (),
     )
-
-
-def _unready(replicas: Sequence[Replica], done: Sequence[Replica]) -> Sequence[Replica]:
-    """Those because of whom nobody goes: not ready, so the cluster would stop them first, and they may work.
-
-    Who is not ready may be so the next moment, so marks among those settle nothing either.
-    """
-    going = {each.name for each in done}
-    return [each for each in replicas if not (each.ready or each.removable or each.name in going)]
 
 
 def _rank(replica: Replica) -> tuple[bool, bool, bool, bool, bool, float]:

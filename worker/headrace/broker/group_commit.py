@@ -102,9 +102,9 @@ class GroupCommit:
     def _start(self) -> None:
         self._wanted = False
         while self._waiting and len(self._calls) < MAX_CALLS:
-            group = self._take()
-            call = self._loop.create_task(self._carry_out(group))
-            self._calls[call] = sum([len(unit.tasks) for unit in group])
+            before = self._tasks_waiting
+            call = self._loop.create_task(self._carry_out(self._take()))
+            self._calls[call] = before - self._tasks_waiting
             call.add_done_callback(self._next)
 
     def _next(self, call: asyncio.Future[None]) -> None:
