@@ -3,11 +3,16 @@
  *   floor WHERE ping   BATCH OUT TOTAL
  *   floor WHERE submit BATCH OUT TOTAL TYPE SHA KEY
  *   floor WHERE drain  BATCH OUT TOTAL TYPE SHA KEY
+ *   floor WHERE pace   GAP   1   TOTAL TYPE SHA KEY
+ *   floor WHERE wait   BATCH 1   TOTAL TYPE SHA KEY
  *   floor WHERE plain-submit BATCH OUT TOTAL
  *   floor WHERE plain-drain  BATCH OUT TOTAL
  *
  * The plain ones use no script: XADD; then XACK, XDEL and SET EX of each task, and XREADGROUP, all in one pipeline a batch (OUT is not heeded). They keep no index, no history, no priorities
  * and no fence, so they stand for the machine and not for a queue.
+ *
+ * pace submits one task after every GAP ms; wait pops the marker, claims, and reports in a call of its own, as a worker whose handlers end later. Either prints the moments of its tasks
+ * (before it sends, after it has claimed) in ns of the clock that all processes of a machine share.
  *
  * WHERE is the path of a Unix socket, or a port of the loopback address. BATCH tasks a call, OUT calls outstanding, TOTAL tasks (pings) in all. It prints one line of JSON. bench/floor.py
  * does the same, argument by argument, where there is no compiler. The scripts have to be loaded.
@@ -201,6 +206,50 @@ static void drain(const char *batch, int out, long total) {
   if (reported != total) fail("%ld tasks were drained, not %ld", reported, total);
 }
 
+/* -- one task at a time: who submits, and who waits for the marker, each a process of its own */
+
+static long long *moments;
+
+static long long nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void pace(int gap_ms, long total) {
+  struct timespec gap = {gap_ms / 1000, gap_ms % 1000 * 1000000L};
+  for (long i = 0; i < total; i++) {
+    nanosleep(&gap, NULL);
+    moments[i] = nanoseconds();
+    send_submit(i, 1);
+    take_submitted(1);
+  }
+}
+
+static redisReply *cycle(const char *batch, redisReply *claims) {
+  send_cycle(batch, claims);
+  return answer();
+}
+
+static void pop_marker(const char *prefix) {
+  if (redisAppendCommand(redis, "BLPOP %swake 30", prefix) != REDIS_OK) fail("%s", redis->errstr);
+  redisReply *reply = answer();
+  if (reply->type == REDIS_REPLY_NIL) fail("nothing came for 30 s");
+  freeReplyObject(reply);
+}
+
+static void wait_for(const char *batch, const char *prefix, long total) {
+  for (long ended = 0; ended < total;) {
+    pop_marker(prefix);
+    redisReply *reply = cycle(batch, NULL), *claims = reply->element[3];
+    long long now = nanoseconds();
+    for (size_t s = 0; s < claims->elements; s++)
+      for (size_t i = 1; i < claims->element[s]->elements && ended < total; i += 2) moments[ended++] = now;
+    if (claims->elements) freeReplyObject(cycle("0", claims));
+    freeReplyObject(reply);
+  }
+}
+
 /* -- the same tasks by plain commands */
 
 static void command(const char *first, ...) {
@@ -279,13 +328,19 @@ int main(int count, char **words) {
     head = used;
   }
   state = (unsigned long long)(seconds(CLOCK_REALTIME) * 1e9) | 1;
+  moments = calloc((size_t)total, sizeof *moments);
+  if (!moments) fail("no memory");
   wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
   if (!strcmp(words[2], "ping")) ping(total);
   else if (!strcmp(words[2], "submit") && head) submit(batch, out, total);
   else if (!strcmp(words[2], "drain") && head) drain(words[3], out, total);
+  else if (!strcmp(words[2], "pace") && head) pace(batch, total);
+  else if (!strcmp(words[2], "wait") && head) wait_for(words[3], words[8], total);
   else if (!strcmp(words[2], "plain-submit")) plain_submit(batch, total);
   else if (!strcmp(words[2], "plain-drain")) plain_drain(words[3], total);
-  else fail("the mode is ping, submit, drain, plain-submit or plain-drain");
-  printf("{\"tasks\": %ld, \"wall_s\": %.9f, \"cpu_s\": %.9f}\n", total, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+  else fail("the mode is ping, submit, drain, pace, wait, plain-submit or plain-drain");
+  printf("{\"tasks\": %ld, \"wall_s\": %.9f, \"cpu_s\": %.9f", total, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+  for (long i = 0; i < total && moments[0]; i++) printf("%s%lld", i ? ", " : ", \"at_ns\": [", moments[i]);
+  puts(moments[0] ? "]}" : "}");
   return 0;
 }

@@ -118,6 +118,31 @@ def drain(wire: Wire, head: Arguments, task_type: bytes, batch: int, out: int, t
         sys.exit(f"floor: {reported} tasks were drained, not {total}")
 
 
+def pace(wire: Wire, head: Arguments, task_type: bytes, gap_ms: int, total: int) -> list[int]:
+    moments = []
+    for number in range(total):
+        time.sleep(gap_ms / 1000)
+        moments.append(time.monotonic_ns())
+        wire.send(head + submission(task_type, number, 1))
+        take_submitted(wire, 1)
+    return moments
+
+
+def wait(wire: Wire, head: Arguments, task_type: bytes, batch: int, total: int) -> list[int]:
+    moments = list[int]()
+    while len(moments) < total:
+        wire.send([b"BLPOP", head[-1] + b"wake", b"30"])
+        if wire.answer() is None:
+            sys.exit("floor: nothing came for 30 s")
+        wire.send(head + cycle(task_type, batch, []))
+        claims, now = wire.answer()[3], time.monotonic_ns()
+        if claims:
+            moments += [now] * sum(len(rows) // 2 for rows in claims)
+            wire.send(head + cycle(task_type, 0, claims))
+            wire.answer()
+    return moments[:total]
+
+
 def plain_submit(wire: Wire, batch: int, total: int) -> None:
     wire.send([b"XGROUP", b"CREATE", b"plain", b"g", b"0", b"MKSTREAM"])
     wire.answer()
@@ -161,16 +186,19 @@ def main(words: list[str]) -> None:
     rest = [word.encode() for word in words[5:]]
     wire = Wire(where)
     head = [b"EVALSHA", rest[1], b"%d" % len(rest[2:]), *rest[2:]] if rest else []
-    work: dict[str, Callable[[], None]] = {
+    work: dict[str, Callable[[], list[int] | None]] = {
         "ping": lambda: ping(wire, total),
         "submit": lambda: submit(wire, head, rest[0], batch, out, total),
         "drain": lambda: drain(wire, head, rest[0], batch, out, total),
+        "pace": lambda: pace(wire, head, rest[0], batch, total),
+        "wait": lambda: wait(wire, head, rest[0], batch, total),
         "plain-submit": lambda: plain_submit(wire, batch, total),
         "plain-drain": lambda: plain_drain(wire, batch, total),
     }
     wall, cpu = time.monotonic(), time.process_time()
-    work[mode]()
-    print(json.dumps({"tasks": total, "wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}))
+    moments = work[mode]()
+    said = {"tasks": total, "wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}
+    print(json.dumps(said if moments is None else said | {"at_ns": moments}))
 
 
 if __name__ == "__main__":

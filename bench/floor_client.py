@@ -9,17 +9,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
+from headrace.broker.broker import Queue
+from headrace.broker.scripts import script
 from headrace.redis_settings import RedisSettings
 
 from .errors import MeasureError
 from .server import Server
 
 HERE = Path(__file__).parent
-Mode = Literal["ping", "submit", "drain", "plain-submit", "plain-drain"]
+Mode = Literal["ping", "submit", "drain", "pace", "wait", "plain-submit", "plain-drain"]
+SCRIPTS: Final[dict[Mode, str]] = {"submit": "submit", "pace": "submit", "drain": "cycle", "wait": "cycle"}
+READY_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,19 +57,32 @@ class Floor:
         settings: RedisSettings | None = None,
     ) -> Bare:
         """`tasks` of type `kind`, `batch` a call, `out` calls outstanding. MeasureError if something went wrong."""
-        way = settings or server.settings
-        script = {"submit": "submit", "drain": "cycle"}.get(mode)
-        words = [way.path or str(way.port), mode, str(batch), str(out), str(tasks)]
-        if script is not None:
-            call = server.queue.submit([]) if script == "submit" else server.queue.cycle("", 0)
-            words += [kind, call.script.sha, server.queue.keys.prefix]
         before = server.cpu_s()
-        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise MeasureError(f"The bare client failed: {done.stderr.strip()}")
+        said = _said(self._start(settings or server.settings, server.queue, mode, kind, (batch, out, tasks)))
         spent = server.cpu_s() - before
-        said = json.loads(done.stdout)
         return Bare(tasks, tasks / said["wall_s"], said["cpu_s"] / tasks * 1e6, spent / tasks * 1e6)
+
+    def pickups_ms(self, server: Server, tasks: int, gap_ms: int) -> list[float]:
+        """From before each submission until it is claimed, by two bare clients: one submits after every gap, the other
+        waits for the marker and claims."""
+        start = partial(self._start, server.settings, server.queue)
+        with start("wait", "noop", (100, 1, tasks)) as waiting:
+            try:
+                _until_blocked(server, waiting)
+                sent = _said(start("pace", "noop", (gap_ms, 1, tasks)))["at_ns"]
+                claimed = _said(waiting)["at_ns"]
+            finally:
+                waiting.kill()
+        return [(end - begin) / 1e6 for begin, end in zip(sent, claimed, strict=True)]
+
+    def _start(
+        self, way: RedisSettings, queue: Queue, mode: Mode, kind: str, numbers: tuple[int, int, int]
+    ) -> subprocess.Popen[str]:
+        """`numbers` are the mode's BATCH (or GAP), OUT and TOTAL."""
+        words = [way.path or str(way.port), mode, *map(str, numbers)]
+        if mode in SCRIPTS:
+            words += [kind, script(SCRIPTS[mode]).sha, queue.keys.prefix]
+        return subprocess.Popen([*self.command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def best(self, server: Server, mode: Mode, tasks: int, batch: int) -> Bare:
         """The better of one and two calls outstanding; a drain finds `tasks` waiting each time."""
@@ -84,6 +103,24 @@ class Floor:
     def fill(self, server: Server, tasks: int, kind: str = "noop") -> Bare:
         """Submit so many tasks, 100 a call."""
         return self.run(server, "submit", tasks, batch=100, out=2, kind=kind)
+
+
+def _said(client: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = client.communicate()
+    if client.returncode != 0:
+        raise MeasureError(f"The bare client failed: {err.strip()}")
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+def _until_blocked(server: Server, client: subprocess.Popen[str]) -> None:
+    give_up = time.monotonic() + READY_S
+    while not server.redis.info("clients")["blocked_clients"]:
+        if client.poll() is not None:
+            _said(client)
+        if time.monotonic() > give_up:
+            raise MeasureError("The bare client does not wait for the marker")
+        time.sleep(0.01)
 
 
 def find_floor() -> Floor:

@@ -27,7 +27,7 @@ from .quantiles import quantile
 from .server import Server
 from .workers import WARM, Workers, drain
 
-IDLE_GAP_S: Final = 0.01
+IDLE_GAP_MS: Final = 10
 GROUP: Final = 100
 OUT: Final = 2
 
@@ -39,6 +39,7 @@ class Latency:
     measures = (
         Measure("idle_p50", "sent → handler's first line, idle, p50", "ms", 0.3, at_most=True, prototype="0.2"),
         Measure("idle_p99", "  p99", "ms", 2, at_most=True, prototype="1.2"),
+        Measure("idle_floor", "  over two bare clients, p50 (one submits, one waits for the marker and claims)", "×"),
         Measure("idle_answer_p50", "  answered → first line, p50", "ms", at_most=True),
         Measure("idle_answer_p99", "  answered → first line, p99", "ms", at_most=True),
         Measure("loaded_p99", "sent → first line, open loop, third of drain rate, p99", "ms", 10, True, "4"),
@@ -54,7 +55,9 @@ class Latency:
         with Workers(server, 100, marks=_room(path, sizes.idle)) as workers:
             workers.wait_until_ready()
             drain(workers, bench.floor, WARM)
-            idle = paced(server, path, [IDLE_GAP_S] * sizes.idle)
+            idle = paced(server, path, [IDLE_GAP_MS / 1000] * sizes.idle)
+        server.fresh()
+        bare = quantile(bench.floor.pickups_ms(server, sizes.idle, IDLE_GAP_MS), 0.5)
         server.fresh()
         with Workers(server, 100, marks=_room(path, 1 << 22)) as workers:
             workers.wait_until_ready()
@@ -65,6 +68,7 @@ class Latency:
         return {
             "idle_p50": Reading(idle.since(idle.sent, 0.5)),
             "idle_p99": Reading(idle.since(idle.sent, 0.99)),
+            "idle_floor": Reading(idle.since(idle.sent, 0.5) / bare),
             "idle_answer_p50": Reading(idle.since(idle.answered, 0.5)),
             "idle_answer_p99": Reading(idle.since(idle.answered, 0.99)),
             "loaded_p99": Reading(loaded.since(loaded.sent, 0.99), rate),

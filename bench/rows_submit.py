@@ -40,8 +40,10 @@ class Submit:
         Measure("submit_one_raw", "  a bare script call / PING, same client", "×"),
         Measure("submit_one_floor", "  the same in the bare client", "×"),
         Measure("submit_64", "submit from 64 coroutines, the API's group commit", "/s", 140_000, prototype="190k"),
+        Measure("submit_64_floor", f"  over the bare client, {PRODUCERS // 2} a call", "×"),
         Measure("submit_64_library", "  the same by aenqueue", "/s"),
         Measure("submit_bulk", "submit in bulk, 100 a call", "/s", 300_000, prototype="400k"),
+        Measure("submit_bulk_floor", "  over the bare client", "×"),
     )
 
     def round(self, bench: Bench) -> Round:
@@ -55,6 +57,7 @@ class Submit:
         grouped = timed(server, sizes.concurrent, submit_through_door)
         library = timed(server, sizes.concurrent, enqueue_from_many)
         bulk = timed(server, sizes.bulk, submit_in_bulk)
+        bare_group, bare_bulk = (bare_rate(bench, batch) for batch in (PRODUCERS // 2, BULK))
         server.fresh()
         return {
             "submit_one": over(single, ping.rate),
@@ -63,9 +66,17 @@ class Submit:
                 bare.rate / bare_ping.rate, bare.rate, bare_ping.rate, bare.client_us, bare.redis_us
             ),
             "submit_64": grouped,
+            "submit_64_floor": over(grouped, bare_group),
             "submit_64_library": library,
             "submit_bulk": bulk,
+            "submit_bulk_floor": over(bulk, bare_bulk),
         }
+
+
+def bare_rate(bench: Bench, batch: int) -> float:
+    """Tasks a second of the bare client with two calls outstanding."""
+    bench.server.fresh()
+    return bench.floor.run(bench.server, "submit", bench.sizes.bulk, batch=batch, out=2).rate
 
 
 def over(run: Reading, floor: float) -> Reading:

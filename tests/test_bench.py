@@ -115,6 +115,17 @@ def test_bare_clients_do_a_workers_work(mode: str, out: int, server: Server, flo
 
 
 @pytest.mark.parametrize("mode", ["c", "loop"])
+def test_bare_clients_pick_up_task_by_task(mode: str, server: Server, floor: Floor) -> None:
+    """Each is claimed after it was sent, by one who waited for it, and is reported."""
+    client = floor if mode == "c" else LOOP
+    waits = client.pickups_ms(server, 10, 1)
+    assert len(waits) == 10
+    assert min(waits) > 0
+    depth = server.call(server.queue.depth())
+    assert (depth.live, depth.counters) == (0, {"completed:noop": 10})
+
+
+@pytest.mark.parametrize("mode", ["c", "loop"])
 def test_plain_commands_do_the_same_work(mode: str, server: Server, floor: Floor) -> None:
     """Each task enters a stream, and ends as a record that headrace could read."""
     client = floor if mode == "c" else LOOP
@@ -140,6 +151,10 @@ def test_bare_client_that_fails_is_no_measurement(server: Server, floor: Floor) 
         client.run(server, "submit", 10, batch=10)
         with pytest.raises(MeasureError, match="10 tasks were drained, not 20"):
             client.run(server, "drain", 20, batch=10)
+    for client in (floor, LOOP):
+        server.redis.script_flush()
+        with pytest.raises(MeasureError, match="NOSCRIPT"):
+            client.pickups_ms(server, 1, 1)
 
 
 @pytest.mark.parametrize(
