@@ -52,7 +52,7 @@ chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of do
 chaos-cluster: $(VENV)/.test ## The same for those of its tests that need a real Kubernetes, which they start if there is none
 	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and cluster" --timeout=900 $(PYTEST_ARGS)
 
-ACL_TESTS := $(foreach part,acl age_bound app batches cancel connection contract demand disruption drain findings group_commit \
+ACL_TESTS := $(foreach part,acl age_bound app_* batches cancel connection contract demand disruption drain findings group_commit \
 	handshake heartbeat hostile_entries inspection listing load managing middleware on_failure operator_crowd operator_faults \
 	operator_redis_away operator_telling operator_two_redis passes poison processes progress publishing recount replay rest \
 	review_attempts review_claims review_faults service_times steering suspects threads tls transitions types unique_expires \

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 import pytest
@@ -15,10 +16,15 @@ from hypothesis import settings
 
 import cluster_kit
 import roles
+from app_kit import make_app
 from cluster import choice
 from cluster.choice import Cluster
 from cluster_kit import World
+from command_desk import PUBLISHED, Headrace, in_place
 from control_plane import ControlPlane, running
+from headrace import App
+from headrace.broker.sync_client import SyncClient
+from headrace.redis_settings import RedisSettings
 from headrace_cli.redis_binary import RedisBinary, find
 from operator_kit import Opener, Scene
 from operator_yard import Yard, yard
@@ -122,6 +128,37 @@ def redis_url(redis_server: RedisServer) -> str:
     redis_server.ensure()
     redis_server.redis.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def broker(redis_url: str) -> Iterator[SyncClient]:
+    """Carries out transitions on the shared server."""
+    client = SyncClient(RedisSettings.parse(redis_url, "test"))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[App[None]]:
+    """An App without tasks that submits to the shared server."""
+    app = make_app(redis_url)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def headrace(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Headrace:
+    """Runs commands in this process, in an empty folder, on the shared server."""
+    monkeypatch.chdir(tmp_path)
+    return in_place(redis_url, monkeypatch, capfd)
+
+
+@pytest.fixture
+def published(redis_server: RedisServer, redis_url: str) -> None:
+    """A worker knew the type `greet`."""
+    redis_server.redis.hset("hr:{default}:types", "greet", PUBLISHED)
 
 
 @pytest.fixture

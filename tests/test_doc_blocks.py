@@ -42,7 +42,7 @@ FOLLOWED: Final[Mapping[str, str]] = {
 MADE: Final[Mapping[str, tuple[str, ...]]] = {
     "docs/commands.md": (
         "test_docs.py::test_a_page_that_is_made_from_the_code_is_up_to_date",
-        "test_commands.py::test_an_example_of_a_help_is_a_command_line_that_is_understood",
+        "test_command_forms.py::test_an_example_of_a_help_is_a_command_line_that_is_understood",
     ),
     "docs/http.md": ("test_doc_blocks.py::test_an_example_of_a_body_is_taken",),
     "docs/errors/*.md": ("test_docs.py::test_a_page_that_is_made_from_the_code_is_up_to_date",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,6 @@ from api_kit import EMAIL, Api, running
 from headrace import App, Handle, InvalidTask, State, Task, TaskCancelled, TaskExpired, Unique
 from headrace.broker.broker import Queue, view
 from headrace.broker.sync_client import SyncClient
-from headrace.redis_settings import RedisSettings
 from worker_harness import Desk, eventually, working
 
 QUEUE = Queue("default")
@@ -29,20 +28,6 @@ def declare(app: App[None]) -> Task[[int], int]:
         return n
 
     return echo
-
-
-@pytest.fixture
-def app(redis_url: str) -> Iterator[App[None]]:
-    app = App("test", url=redis_url)
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def broker(redis_url: str) -> Iterator[SyncClient]:
-    client = SyncClient(RedisSettings.parse(redis_url, "the test"))
-    yield client
-    client.close()
 
 
 async def test_an_expired_task_is_never_run(redis_url: str, desk: Desk) -> None:
