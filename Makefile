@@ -52,11 +52,11 @@ chaos: $(VENV)/.test ## Run every test of a failure mode, with the numbers of do
 chaos-cluster: $(VENV)/.test ## The same for those of its tests that need a real Kubernetes, which they start if there is none
 	CHAOS=full PYTHONPATH=tests $(PY) -m pytest -p chaos.plugin -m "chaos and cluster" --timeout=900 $(PYTEST_ARGS)
 
-ACL_TESTS := $(foreach part,acl age_bound app_* batches cancel connection contract demand disruption drain findings group_commit \
-	handshake heartbeat hostile_entries inspection listing load managing middleware on_failure operator_crowd operator_faults \
-	operator_redis_away operator_telling operator_two_redis passes poison processes progress publishing recount replay rest \
-	review_attempts review_claims review_faults service_times steering suspects threads tls transitions types unique_expires \
-	wake watching worker worker_faults api_*,tests/test_$(part).py)
+ACL_TESTS := $(foreach part,acl age_bound api_* app_* attempts batches cancel claims connection connection_faults contract demand disruption \
+	drain findings group_commit handshake heartbeat hostile_entries inspection listing load managing middleware \
+	on_failure operator_crowd operator_faults operator_redis_away operator_telling operator_two_redis passes poison \
+	processes progress promotions publishing recount replay rest service_times steering suspects threads tls \
+	transitions types unique_expires wake watching worker worker_duties worker_faults worker_refused,tests/test_$(part).py)
 acl: $(VENV)/.test ## Run the tests of broker, workers, library, API and operator as the users of Redis of docs/how-to/redis.md
 	$(PY) -m pytest --acl $(PYTEST_ARGS) $(ACL_TESTS)
 

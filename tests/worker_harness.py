@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from headrace import App
+from headrace import App, Ctx
 from headrace.broker.broker import NewTask, Queue, TaskView, view
 from headrace.broker.client import AsyncClient
 from headrace.redis_settings import RedisSettings
@@ -55,6 +55,18 @@ async def _until_drained(worker: Worker) -> AsyncIterator[Worker]:
     finally:
         worker.stop()
         await asyncio.wait_for(running, WAIT_S)
+
+
+def counting() -> tuple[App[None], list[str]]:
+    """An App with the task `count`, and the ids of those that it began."""
+    app = App("t")
+    runs: list[str] = []
+
+    @app.task()
+    async def count(ctx: Ctx) -> None:
+        runs.append(ctx.id)
+
+    return app, runs
 
 
 class Desk:
