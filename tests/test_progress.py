@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from api_kit import running
 from chaos.proxy import FaultProxy
-from headrace import App, Ctx, Progress, Retry
+from headrace import App, Ctx, Progress, Retry, context
 from headrace.broker.broker import Queue
 from headrace.broker.scripts import script
 from headrace.runtime.attempt import Running
@@ -20,6 +24,10 @@ from headrace.task import Envelope
 from process_app import app as process_app
 from redis_server import RedisServer
 from worker_harness import Desk, eventually, working
+
+
+class Steps(IntEnum):
+    THREE = 3
 
 
 def attempt(task_id: str = "a", queue: str = "default") -> Running:
@@ -70,13 +78,38 @@ def test_what_ended_is_taken_out_and_what_runs_is_written_again_before_it_is_for
     assert notes.due(141.0, [b]) == {}
 
 
-@pytest.mark.parametrize("done", [float("nan"), float("inf"), True])
+@pytest.mark.parametrize("done", [float("nan"), float("inf"), True, 10**400, "3", None])
 async def test_a_progress_that_is_no_number_is_refused(done: Any) -> None:
     """In the handler, with a sentence."""
     ctx = attempt().ctx
     assert ctx is not None
     with pytest.raises(ValueError, match="finite number"):
         await ctx.progress(done)
+
+
+class Number(float):
+    """As numpy.float64 is."""
+
+
+class Index:
+    """As numpy.int64 is: no int, and may stand for one."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("done", [Number(3), Decimal(3), Fraction(6, 2), Index(), Steps.THREE])
+async def test_a_progress_of_any_kind_of_number_is_told_as_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch, done: Any
+) -> None:
+    """One that JSON cannot hold ended the duty that writes it, and so the worker."""
+    run, notes = attempt(), ProgressNotes()
+    monkeypatch.setattr(context, "progress_listeners", [notes.note])
+    assert run.ctx is not None
+    await run.ctx.progress(done, total=done)
+    [_, said] = notes.due(100.0, [run])["default"]
+    told = msgspec.json.decode(said, type=Progress)
+    assert (told.done, told.total) == (3, 3)
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])

@@ -64,11 +64,9 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
 
     def progress_sync(self, done: float, total: float | None = None, message: str = "") -> None:
         """As `progress`, for handlers in threads and processes; it does not wait for anything either."""
-        for name, value in (("done", done), ("total", total)):
-            if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
-                raise ValueError(f"The progress's {name} is {value!r}; give a finite number.")
+        so_far, whole = _number("done", done), None if total is None else _number("total", total)
         words = message[:PROGRESS_CHARS].encode("utf-8", "backslashreplace").decode()
-        progress = Progress(done, total, words, time.time_ns() // 1_000_000, self.attempt)
+        progress = Progress(so_far, whole, words, time.time_ns() // 1_000_000, self.attempt)
         for listen in progress_listeners:
             listen(self, progress)
 
@@ -87,6 +85,17 @@ class Ctx(msgspec.Struct, Generic[D_co], eq=False, kw_only=True):
     def log(self) -> TaskLog:
         """A logger whose lines carry the task's id, type, attempt and trace."""
         return TaskLog(logging.getLogger(f"headrace.task.{self.type}"), self)
+
+
+def _number(name: str, value: Any) -> int | float:
+    """A plain one: numpy's, Decimals and the like are no numbers in JSON. Raises ValueError."""
+    try:
+        number: int | float = int(value) if hasattr(value, "__index__") else float(value)
+        if math.isfinite(number) and not isinstance(value, bool | str):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"The progress's {name} is {value!r}; give a finite number.")
 
 
 progress_listeners: Final[list[Callable[[Ctx[Any], Progress], None]]] = []
