@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,11 @@ from headrace.task import Envelope, Failure, State
 from headrace.taskdef import OnFailure
 from headrace.testing import Testing
 from worker_harness import Desk, eventually, working
+
+
+class NoException(BaseException):
+    """As the cancellations of some libraries are."""
+
 
 Heard = list[tuple[str, int, BaseException]]
 
@@ -70,6 +76,30 @@ async def test_it_is_called_once_after_the_last_failure(desk: Desk, redis_url: s
     assert len(calls) == 1
 
 
+class Notifier:
+    """A hook that is no function."""
+
+    def __init__(self) -> None:
+        self.calls: Heard = []
+
+    async def __call__(self, ctx: Ctx[Any], error: BaseException) -> None:
+        self.calls.append((ctx.id, ctx.attempt, error))
+
+
+@pytest.mark.parametrize("how", ["object", "partial"])
+async def test_whatever_gives_a_coroutine_is_awaited(desk: Desk, redis_url: str, how: str) -> None:
+    """Such a hook looked synchronous, and its coroutine was thrown away."""
+    app, hook = App("t"), Notifier()
+
+    @app.task(max_retries=0, on_failure=hook if how == "object" else partial(hook))
+    async def fails() -> None:
+        raise LookupError
+
+    task_id = await desk.submit("fails")
+    async with working(app, redis_url):
+        assert (await heard(hook.calls))[0] == task_id
+
+
 async def test_a_timeout_and_a_payload_that_does_not_fit_are_failures_too(desk: Desk, redis_url: str) -> None:
     """The one as TimeoutError, the other as TaskFailed, for its handler never ran; both with the deps."""
     calls: dict[str, tuple[Any, BaseException]] = {}
@@ -103,7 +133,7 @@ async def test_a_timeout_and_a_payload_that_does_not_fit_are_failures_too(desk: 
 
 
 @pytest.mark.parametrize("hook_is", ["async", "sync"])
-@pytest.mark.parametrize("raised", [ConnectionError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("raised", [ConnectionError, SystemExit, KeyboardInterrupt, NoException])
 async def test_what_it_raises_is_logged_and_changes_nothing(
     desk: Desk, redis_url: str, caplog: pytest.LogCaptureFixture, raised: type[BaseException], hook_is: str
 ) -> None:

@@ -42,6 +42,10 @@ class Result(msgspec.Struct, weakref=True):
     """What a handler returns whose result is looked for afterwards."""
 
 
+class NoException(BaseException):
+    pass
+
+
 class Scene:
     """An executor with one slot, and which of its handlers began."""
 
@@ -60,6 +64,7 @@ class Scene:
             self.raises_when_cancelled,
             self.returns,
             self.returns_nothing,
+            self.raises_what_is_no_exception,
         ):
             self.app.task(handler.__name__)(_plain(handler))
         self.stats = WorkerStats(self.app.registry)
@@ -106,6 +111,10 @@ class Scene:
 
     async def returns_nothing(self) -> Any:
         return msgspec.Raw(b"")
+
+    async def raises_what_is_no_exception(self) -> None:
+        """As the cancellations of some libraries are."""
+        raise NoException
 
     async def waited(self, place: bytes) -> int:
         """For how many whole seconds a task that came then has waited, by the histogram."""
@@ -170,6 +179,16 @@ async def test_a_report_that_fails_costs_no_slot(
         second = Claimed(scene.executor, b"11764000000000-1")
         assert (await second.report()).outcome == "completed"
     assert scene.began == ["told", "told"] and "an attempt could not be told" in caplog.text
+
+
+async def test_what_a_handler_raises_that_is_no_exception_costs_no_slot() -> None:
+    """As in a thread, it ends the attempt, and nothing else."""
+    async with opened() as scene:
+        for at in range(3):
+            odd = Claimed(scene.executor, b"11764000000000-%d" % at, "raises_what_is_no_exception")
+            assert (await odd.report()).outcome == "failed"
+            assert (await Claimed(scene.executor, b"11764000000001-%d" % at).report()).outcome == "completed"
+    assert scene.executor.running == {}
 
 
 async def test_a_handler_that_cancels_its_own_task_costs_no_slot() -> None:

@@ -28,9 +28,6 @@ logger = logging.getLogger("headrace.attempt")
 MESSAGE_CHARS: Final = 2_000
 TRACE_CHARS: Final = 8_000
 REASONS: Final = frozenset({"timeout", "invalid_payload", "malformed"})
-ENDS: Final = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt, BaseExceptionGroup)
-"""Whatever code of the application raises ends its attempt (its hook, …), never its slot or the worker."""
-
 
 NO_ENVELOPE: Final = Envelope(version=0, priority=0, id="")
 

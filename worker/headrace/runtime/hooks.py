@@ -14,7 +14,7 @@ from headrace.broker.broker import Report
 from headrace.context import Ctx, current_ctx
 from headrace.errors import TaskFailed
 from headrace.runtime import attempt as attempts
-from headrace.runtime.attempt import ENDS, Ending, Running
+from headrace.runtime.attempt import Ending, Running
 
 if TYPE_CHECKING:
     from headrace.taskdef import OnFailure
@@ -62,7 +62,9 @@ class FailureHooks:
         try:
             async with asyncio.timeout(definition.soft_timeout_s):
                 await _told(definition.on_failure, ctx, error)
-        except ENDS as raised:  # it is the application's, and the task has ended
+        except GeneratorExit:  # this coroutine is closed
+            raise
+        except BaseException as raised:  # it is the application's, and the task has ended
             if isinstance(raised, asyncio.CancelledError) and _is_cancelled():
                 logger.warning("on_failure of %s was still running when the worker ended", ctx.type, extra={"ctx": ctx})
                 raise
@@ -91,4 +93,6 @@ async def _told(hook: OnFailure, ctx: Ctx[Any], error: BaseException) -> None:
     if inspect.iscoroutinefunction(hook):
         await hook(ctx, error)
     else:
-        await asyncio.to_thread(hook, ctx, error)
+        given = await asyncio.to_thread(hook, ctx, error)
+        if inspect.isawaitable(given):  # of an object, a lambda or a decorator, which do not look like one
+            await given

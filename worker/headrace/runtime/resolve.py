@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import task as tasks
 from headrace.errors import InvalidPayload
-from headrace.runtime.attempt import ENDS, MESSAGE_CHARS, Ending, Running, clean, failure_of
+from headrace.runtime.attempt import MESSAGE_CHARS, Ending, Running, clean, failure_of
 from headrace.task import ENVELOPE_VERSION, EXPIRED, Envelope, Failure, State, decode_envelope
 from headrace.taskdef import TaskDef
 
@@ -45,7 +45,7 @@ def resolve(run: Running, registry: Mapping[str, TaskDef], clock: Callable[[], f
         return _expired() if late else _unknown(run)
     try:
         run.arguments = definition.decode(envelope.payload)
-    except ENDS as error:
+    except BaseException as error:  # a payload type may have code of the application's
         return _unfit(error)
     return None
 

@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from headrace.context import current_ctx
-from headrace.runtime.attempt import ENDS, Running
+from headrace.runtime.attempt import Running
 
 logger = logging.getLogger("headrace.worker")
 
@@ -96,7 +96,9 @@ class CoroutineSlots:
                 try:
                     try:
                         result = await handling.begin_in_slot(run, me)
-                    except ENDS as error:
+                    except GeneratorExit:  # this coroutine is closed
+                        raise
+                    except BaseException as error:  # it ends the attempt, never the slot
                         if not self._gives_up(run):
                             handling.failed(run, error)
                     else:
