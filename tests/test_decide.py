@@ -162,6 +162,13 @@ def test_at_least_does_not_shrink() -> None:
     assert replicas(spec, Observed(Unreadable("gone"), 7)) == 7
 
 
+def test_a_dry_run_writes_no_fallback_either() -> None:
+    spec = pool(mode="DryRun", fallback={"failureThreshold": 1, "policy": "Static", "replicas": 2})
+    dry = decide(spec, Observed(Unreadable("gone"), 7), LONG_AGO, moment())
+    assert (dry.replicas, dry.needed, dry.reason) == (7, 2, Reason.DRY_RUN)
+    assert dry.message.startswith("mode DryRun: would be 2: the queues cannot be read")
+
+
 def test_modes() -> None:
     assert replicas(pool(mode="Paused"), seen(1_000, replicas=3)) == 3
     assert replicas(pool(mode="External", replicas=4), seen(1_000, replicas=9)) == 4

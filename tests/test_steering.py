@@ -84,6 +84,39 @@ async def test_without_redis_nothing_is_scaled(scene: Opener, redis_server: Any,
     assert pool.condition("QueueReachable")["status"] == "True"
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"mode": "External", "replicas": 1}, 1),
+        ({"mode": "Paused"}, 0),
+        ({"mode": "DryRun", "scaling": {"maxReplicas": 9, "fallback": {"policy": "Static", "replicas": 9}}}, 1),
+        ({"scaling": {"maxReplicas": 1}}, 1),
+        ({"scaling": {"maxReplicas": 9, "minReplicas": 5}}, 1),
+    ],
+    ids=["External", "Paused", "DryRun", "a cap", "a floor"],
+)
+async def test_that_redis_is_away_is_told_whatever_else_decides_the_number(
+    scene: Opener, spec: dict[str, Any], told: int
+) -> None:
+    """A bound or a mode has the last word on the number; what an operator sees of Redis it has not."""
+    pool = scene()
+    await pool.submit(100)
+    await pool.tick()
+    await pool.client.command("CONFIG", "SET", "requirepass", "changed")
+    try:
+        await pool.looker.aclose()
+        pool.loop.saw_pool(resource(generation=2, **spec))
+        await pool.ticks(20)
+        assert pool.condition("QueueReachable")["status"] == "False"
+        assert "the queues cannot be read" in pool.condition("QueueReachable")["message"]
+        assert pool.condition("Ready")["status"] == "False"
+        assert pool.told.count("QueueUnreachable") == told
+    finally:
+        await pool.client.command("CONFIG", "SET", "requirepass", "")
+    await pool.ticks(2)
+    assert pool.condition("QueueReachable")["status"] == "True"
+
+
 async def test_a_cluster_that_does_not_answer_is_a_condition(scene: Opener) -> None:
     pool = scene()
     await pool.submit(5)

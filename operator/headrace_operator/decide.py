@@ -61,6 +61,8 @@ class Decision:
     """Before windows, speed limits and bounds; the only output of mode DryRun."""
     reason: Reason
     message: str
+    unread: bool = False
+    """The queues could not be read, whatever then decided the number; the message says why."""
 
     @property
     def limited(self) -> bool:
@@ -75,6 +77,15 @@ class Decision:
 
 def decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> Decision:
     """The replicas that the pool should have now."""
+    decision, queues = _decide(spec, observed, history, at), observed.queues
+    if not isinstance(queues, Unreadable):
+        return decision
+    if spec.mode in {Mode.EXTERNAL, Mode.PAUSED}:  # which do not look at them
+        decision = replace(decision, message=f"{decision.message}; the queues cannot be read ({queues.why})")
+    return replace(decision, unread=True)
+
+
+def _decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> Decision:
     current = observed.replicas
     if spec.mode is Mode.PAUSED:
         return Decision(current, current, Reason.PAUSED, f"mode Paused: stays at {current}")
@@ -82,14 +93,7 @@ def decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> 
         asked = spec.replicas
         external = Decision(asked, asked, Reason.EXTERNAL, f"mode External: spec.replicas is {asked}")
         return _capped(external, observed.granted)
-    limits = bounds(spec.scaling, at.wall)
-    if isinstance(observed.queues, Unreadable):
-        return _bounded(_blind(spec, observed, observed.queues, history), limits, observed)
-    decision = _needed(spec, observed.queues, current)
-    decision = _awake(spec, observed, history, at, decision)
-    decision = _stabilized(spec, current, history, at, decision)
-    decision = _gentle(spec, observed, history, at, decision)
-    decision = _bounded(decision, limits, observed)
+    decision = _bounded(_unbounded(spec, observed, history, at), bounds(spec.scaling, at.wall), observed)
     if spec.mode is Mode.DRY_RUN:
         return replace(
             decision,
@@ -98,6 +102,16 @@ def decide(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> 
             message=f"mode DryRun: would be {decision.replicas}: {decision.message}",
         )
     return decision
+
+
+def _unbounded(spec: PoolSpec, observed: Observed, history: History, at: Moment) -> Decision:
+    """By the queues, or without them, and by how fast that may change."""
+    if isinstance(observed.queues, Unreadable):
+        return _blind(spec, observed, observed.queues, history)
+    decision = _needed(spec, observed.queues, observed.replicas)
+    decision = _awake(spec, observed, history, at, decision)
+    decision = _stabilized(spec, observed.replicas, history, at, decision)
+    return _gentle(spec, observed, history, at, decision)
 
 
 def _needed(spec: PoolSpec, queues: tuple[QueueLoad, ...], current: int) -> Decision:

@@ -62,11 +62,11 @@ def scaled(before: int, after: int, decision: Decision) -> News:
 
 def of_decision(decision: Decision) -> News | None:
     """What a decision itself is worth telling, apart from the number it changes."""
+    if decision.unread and decision.reason not in {Reason.FALLBACK, Reason.PAUSED}:
+        return News(Event.QUEUE_UNREACHABLE, decision.message)
     match decision.reason:
         case Reason.MAX_REPLICAS | Reason.CAPPED:
             return News(Event.SCALING_LIMITED, decision.message)
-        case Reason.QUEUE_UNREACHABLE:
-            return News(Event.QUEUE_UNREACHABLE, decision.message)
         case Reason.FALLBACK:
             return News(Event.FALLBACK_ACTIVE, decision.message)
         case Reason.PAUSED:

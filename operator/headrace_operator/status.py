@@ -81,8 +81,9 @@ def conditions(report: Report) -> list[Condition]:
 def _reachable(decision: Decision | None) -> Condition:
     if decision is None:
         return Condition("QueueReachable", None, "NotLookedYet")
-    if decision.reason in {Reason.QUEUE_UNREACHABLE, Reason.FALLBACK}:
-        return Condition("QueueReachable", False, decision.reason, decision.message)
+    if decision.unread:
+        reason = Reason.FALLBACK if decision.reason is Reason.FALLBACK else Reason.QUEUE_UNREACHABLE
+        return Condition("QueueReachable", False, reason, decision.message)
     return Condition("QueueReachable", True, "AsExpected")
 
 
