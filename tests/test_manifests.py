@@ -22,7 +22,7 @@ from headrace_operator.manifests import (
     pod_template,
 )
 from headrace_operator.settings import OperatorSettings
-from headrace_operator.spec import read_spec
+from headrace_operator.spec import InvalidSpec, read_spec
 
 Json = dict[str, Any]
 
@@ -123,6 +123,40 @@ def test_grace_outlasts_the_longest_task() -> None:
     assert pod_template(pool())["spec"]["terminationGracePeriodSeconds"] == 330
     longer = pool(worker={"taskTimeoutSeconds": 600, "terminationGracePeriodSeconds": 700})
     assert pod_template(longer)["spec"]["terminationGracePeriodSeconds"] == 700
+
+
+@pytest.mark.parametrize(
+    ("worker_spec", "own", "pod_s", "worker_s"),
+    [
+        ({"taskTimeoutSeconds": 86_400}, {}, 86_430, 86_400),
+        ({"terminationGracePeriodSeconds": 90_000}, {}, 90_000, 86_400),
+        ({"terminationGracePeriodSeconds": 3}, {}, 3, 1),
+        ({}, {"terminationGracePeriodSeconds": 40}, 40, 35),
+    ],
+)
+def test_a_worker_starts_and_is_done_before_its_pod_is_killed(
+    worker_spec: Json, own: Json, pod_s: int, worker_s: int
+) -> None:
+    """Whatever the CRD allows, and whoever says how long it has: the pool, or its template."""
+    made = pod_template(pool({"spec": {"containers": [{"image": "shop:1.4"}], **own}}, worker=worker_spec))
+    assert made["spec"]["terminationGracePeriodSeconds"] == pod_s
+    plain = {each["name"]: each["value"] for each in worker(made)["env"] if "value" in each}
+    assert WorkerSettings.from_env(plain).grace_s == worker_s
+
+
+def test_the_shortest_task_time_out_is_one_that_a_worker_takes() -> None:
+    made = {each["name"]: each.get("value", "") for each in environment(pool(worker={"taskTimeoutSeconds": 0.01}))}
+    assert WorkerSettings.from_env({"HEADRACE_SOFT_TIMEOUT_S": made["HEADRACE_SOFT_TIMEOUT_S"]}).soft_timeout_s == 0.01
+    with pytest.raises(InvalidSpec, match="taskTimeoutSeconds"):
+        pool(worker={"taskTimeoutSeconds": 0.009})
+
+
+def test_the_metrics_port_takes_no_name_that_the_template_has() -> None:
+    """Two ports of one name are refused, and nobody wrote the second one."""
+    own = {"name": "metrics", "containerPort": 9000}
+    made = pod_template(pool({"spec": {"containers": [{"image": "shop:1.4", "ports": [own]}]}}))
+    assert worker(made)["ports"] == [own, {"name": "headrace", "containerPort": 9464, "protocol": "TCP"}]
+    assert worker(pod_template(pool()))["ports"][0]["name"] == "metrics"
 
 
 def test_what_the_template_says_wins() -> None:

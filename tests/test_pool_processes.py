@@ -357,6 +357,9 @@ def test_the_environment_is_that_of_a_pod_with_the_redis_and_ports_of_this_machi
 def test_the_grace_is_the_pools_if_it_names_one_else_that_of_the_laptop() -> None:
     assert order(order_template(["worker"])).environ["HEADRACE_GRACE_S"] == "15"
     assert order(order_template(["worker"]), worker={}).environ["HEADRACE_GRACE_S"] == "2"
+    own = order_template(["worker"])
+    own["spec"]["terminationGracePeriodSeconds"] = 12
+    assert order(own).environ["HEADRACE_GRACE_S"] == order(own, worker={}).environ["HEADRACE_GRACE_S"] == "7"
 
 
 def test_the_application_is_found_in_args_or_environment() -> None:

@@ -163,7 +163,9 @@ def _fill_container(container: Manifest, pool: Pool) -> None:
     _merge_named(container, "env", environment(pool), where)
     ports = _list(container, "ports", where)
     if not any(port.get("containerPort") == METRICS_PORT for port in ports):
-        ports.append({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"})
+        taken = any(port.get("name") == "metrics" for port in ports)
+        name = "headrace" if taken else "metrics"
+        ports.append({"name": name, "containerPort": METRICS_PORT, "protocol": "TCP"})
     _list(container, "envFrom", where).append(
         {"prefix": "redis_secret_", "secretRef": {"name": pool.spec.redis.secret_name}}
     )
@@ -183,7 +185,7 @@ def environment(pool: Pool) -> list[Manifest]:
         "HEADRACE_NAMESPACE": pool.tenant,
         "HEADRACE_CONCURRENCY": str(spec.worker.concurrency),
         "HEADRACE_SOFT_TIMEOUT_S": f"{spec.worker.task_timeout_seconds:g}",
-        "HEADRACE_GRACE_S": f"{max(1, spec.grace_s - 5):g}",
+        "HEADRACE_GRACE_S": str(spec.worker_grace_s),
         "HEADRACE_METRICS_PORT": str(METRICS_PORT),
         "HEADRACE_LOG_FORMAT": "json",
         "HEADRACE_REDIS_SECRET": spec.redis.secret_name,

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from .manifests import REDIS, WORKER, InvalidTemplate, Pool, environment, pod_template
 
-MARGIN_S: Final = 5
-"""Seconds that a worker's own grace is shorter than its pod's."""
 _FOLLOWED: Final = frozenset({"name", "image", "imagePullPolicy", "command", "args", "env"})
 _POD_FOLLOWED: Final = frozenset({"containers", "restartPolicy", "terminationGracePeriodSeconds"})
 
@@ -37,8 +35,8 @@ def order_of(pool: Pool, default_grace_s: float) -> Order:
     spec = pool.spec.template.get("spec", {})
     container = _worker(spec["containers"])
     arguments, words = _arguments(container)
-    given = pool.spec.worker.termination_grace_period_seconds
-    grace_s = default_grace_s if given is None else float(max(1, given - MARGIN_S))
+    given = spec.get("terminationGracePeriodSeconds", pool.spec.worker.termination_grace_period_seconds)
+    grace_s = default_grace_s if given is None else float(pool.spec.worker_grace_s)
     environ = {**_plain(environment(pool)), "HEADRACE_GRACE_S": f"{grace_s:g}", **_plain(container.get("env", ()))}
     # Which Redis there is, the machine knows, not a template for a cluster.
     own = {name: value for name, value in environ.items() if name not in REDIS} | {"HEADRACE_METRICS_PORT": "0"}

@@ -18,6 +18,10 @@ MAX_NAME: Final = 52
 """A Deployment's pods add a hash to the name, and labels end at 63 characters."""
 EXTRA_GRACE_S: Final = 30
 """Seconds between a task's time-out and the end of its pod's grace."""
+MARGIN_S: Final = 5
+"""Seconds that a worker's own grace is shorter than its pod's."""
+MOST_GRACE_S: Final = 86_400
+"""The longest that a worker takes."""
 
 
 class Mode(StrEnum):
@@ -59,7 +63,7 @@ class Worker(Camel, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 10
     expected_task_seconds: Seconds = 1.0
     """How long a task takes, until it was measured."""
-    task_timeout_seconds: Seconds = 300.0
+    task_timeout_seconds: Annotated[float, Meta(ge=0.01, le=86_400)] = 300.0
     termination_grace_period_seconds: Annotated[int, Meta(ge=1, le=90_000)] | None = None
 
 
@@ -170,6 +174,14 @@ class PoolSpec(Camel, frozen=True, kw_only=True):
         """Seconds from a pod's SIGTERM to its end."""
         given = self.worker.termination_grace_period_seconds
         return given if given is not None else int(self.worker.task_timeout_seconds) + EXTRA_GRACE_S
+
+    @property
+    def worker_grace_s(self) -> int:
+        """Seconds from SIGTERM that tasks have to end, within what the pod has: its template may say that itself."""
+        pod = self.template.get("spec")
+        own = pod.get("terminationGracePeriodSeconds") if isinstance(pod, dict) else None
+        seconds = own if isinstance(own, int) else self.grace_s
+        return min(MOST_GRACE_S, max(1, seconds - MARGIN_S))
 
 
 DEFAULT_WAIT_S: Final = 5.0
