@@ -188,6 +188,56 @@ async def test_a_repeated_batch_is_replayed(redis_url: str) -> None:
     assert stats["pending"] == 2
 
 
+async def pending(api: Api) -> int:
+    """As it is now, which the stats need not be."""
+    return int((await api.get("/api/v1/queues/default")).json["pending"])
+
+
+async def test_another_batch_under_a_used_key_stores_nothing_of_it(redis_url: str) -> None:
+    """Those of its tasks that the key does not name yet are not new ones: it is refused whole."""
+    async with running(redis_url) as api:
+        assert (await batch(api, [EMAIL, EMAIL], Idempotency_Key="batch")).status == 201
+        assert (await api.submit(EMAIL, Idempotency_Key="single")).status == 201
+        before = await pending(api)
+        others = [await batch(api, [EMAIL] * 250, Idempotency_Key=key) for key in ("batch", "single")]
+        after = await pending(api)
+    assert [answer.code for answer in others] == ["task_conflict", "task_conflict"]
+    assert (before, after) == (3, 3)
+
+
+async def test_another_batch_is_refused_whichever_of_its_tasks_the_key_names(redis_url: str) -> None:
+    """The first one was held back by its unique key, which is free by now."""
+    held = EMAIL | {"unique": {"key": "k"}}
+    async with running(redis_url) as api:
+        holder = await api.submitted(held)
+        assert (await batch(api, [held] + [EMAIL] * 150, Idempotency_Key="batch")).status == 201
+        assert (await api.ask("DELETE", f"/api/v1/tasks/{holder}")).status == 200
+        other = await batch(api, [EMAIL] * 151, Idempotency_Key="batch")
+        after = await pending(api)
+    assert (other.code, after) == ("task_conflict", 150)
+
+
+async def test_a_repeated_batch_acknowledges_no_task_that_the_queue_has_no_room_for(redis_url: str) -> None:
+    """One was held back the first time and would be new now; what is stored by then is told as that, and counted."""
+    held = EMAIL | {"unique": {"key": "k"}}
+    async with running(redis_url, max_depth=2) as api:
+        holder = await api.submitted(held)
+        first = await batch(api, [EMAIL, held], Idempotency_Key="batch")
+        await api.ask("DELETE", f"/api/v1/tasks/{holder}")
+        other = await api.submitted()
+        full = await batch(api, [EMAIL, held], Idempotency_Key="batch")
+        await api.ask("DELETE", f"/api/v1/tasks/{other}")
+        fits = await batch(api, [EMAIL, held], Idempotency_Key="batch")
+        again = await batch(api, [EMAIL, held], Idempotency_Key="batch")
+        metrics = (await api.get("/metrics")).text
+    assert [each["status"] for each in first.json["tasks"]] == ["submitted", "held"]
+    assert full.code == "queue_full"
+    assert [each["status"] for each in fits.json["tasks"]] == ["submitted", "submitted"]
+    assert again.json == fits.json
+    assert ["Idempotent-Replayed" in answer.headers for answer in (first, fits, again)] == [False, False, True]
+    assert 'tasks_submitted_total{priority="high",type="unknown"} 4.0' in metrics
+
+
 def test_a_key_written_with_escapes_hides_no_batch() -> None:
     """However the second `tasks` is spelt, it is seen."""
     with pytest.raises(MalformedJson):

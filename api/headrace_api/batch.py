@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta
 
-from headrace.broker.broker import MAX_SUBMIT, Submitted
+from headrace.broker.broker import MAX_ITEMS, MAX_SUBMIT, Submitted, view
 from headrace.errors import FieldError, InvalidTask
 
 from .answers import SubmittedBatch, SubmittedTask
@@ -29,7 +29,7 @@ from .examples import BATCHES, LINES, SUBMITTED_BATCH
 from .reading import read_query
 from .services import Namespace, Request, Services
 from .submissions import Accepted, Submission
-from .tasks import announce_trace, origin_of, settle
+from .tasks import announce_trace, check_same, origin_of, settle
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -66,23 +66,40 @@ async def _store_all(
     queue = request.require_queue(_one_queue(batch))
     allowance = await services.limits.of_queue(namespace.name, queue, len(batch))
     await services.limits.charge_token(request.caller, len(batch))
+    if batch[0].fingerprint is not None:
+        await _check_key(services, namespace, batch)
     answer = await _store(services, namespace, batch)
     if allowance is not None:
         allowance.announce(answer)
     return answer
 
 
+async def _check_key(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> None:
+    """See that the key was not used for another submission, before anything is stored: of a longer batch, or one of
+    which a task was held back then, some would be new. Raises TaskConflict, StoreUnavailable.
+    """
+    queue = namespace.queue(batch[0].queue)
+    for start in range(0, len(batch), MAX_ITEMS):
+        some = batch[start : start + MAX_ITEMS]
+        found = await services.store.read(queue.find([each.new.id for each in some]))
+        known = [(accepted, each) for accepted, each in zip(some, found, strict=True) if each is not None]
+        for accepted, each in known:
+            check_same(accepted, view(accepted.new.id, queue.name, each))
+        if known:
+            return  # of one batch all have the same
+
+
 async def _store(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> web.Response:
     answers = await namespace.store(batch[0].queue, batch)
     rows = list(zip(batch, answers, strict=True))
-    for accepted, answer in rows:
-        if answer.status not in {"new", "unique"}:
-            await settle(namespace, accepted, answer)  # all were stored or none, so one speaks for all
-            return _created(rows, True)
-    for accepted, answer in rows:
-        if answer.status == "new":
-            services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
-    return _created(rows, False)
+    old = [row for row in rows if row[1].status not in {"new", "unique"}]
+    if old:
+        # All were stored or none, so one speaks for all; but not one that is known for one that there is no room for.
+        await settle(namespace, *min(old, key=lambda row: row[1].status != "full"))
+    new = [accepted for accepted, answer in rows if answer.status == "new"]
+    for accepted in new:
+        services.metrics.accepted(accepted.type_label, accepted.new.priority, accepted.payload_bytes)
+    return _created(rows, replayed=bool(old) and not new)
 
 
 def _one_queue(batch: Sequence[Accepted]) -> str:
@@ -96,7 +113,7 @@ def _one_queue(batch: Sequence[Accepted]) -> str:
     return queue
 
 
-def _created(rows: Sequence[tuple[Accepted, Submitted]], replayed: bool) -> web.Response:
+def _created(rows: Sequence[tuple[Accepted, Submitted]], *, replayed: bool) -> web.Response:
     tasks = [_item(accepted, answer) for accepted, answer in rows]
     headers = {"Content-Type": JSON} | ({"Idempotent-Replayed": "true"} if replayed else {})
     return web.Response(body=_encode(SubmittedBatch(len(tasks), tasks)), status=201, headers=headers)

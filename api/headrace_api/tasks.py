@@ -134,6 +134,11 @@ async def settle(namespace: Namespace, accepted: Accepted, answer: Submitted) ->
         seen = await namespace.look(accepted.new.id)
     except UnknownTask:
         return  # its record expired between the two calls
+    check_same(accepted, seen)
+
+
+def check_same(accepted: Accepted, seen: TaskView) -> None:
+    """Raises TaskConflict if the task that is there was another submission under the same idempotency key."""
     if seen.envelope is None or seen.envelope.fingerprint != accepted.fingerprint:
         raise TaskConflict(accepted.new.id)
 
