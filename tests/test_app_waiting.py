@@ -22,8 +22,9 @@ from headrace import (
 )
 from headrace import task as tasks
 from headrace.broker.broker import Queue
-from headrace.broker.sync_client import SyncClient
+from headrace.broker.sync_client import SyncClient, sync_redis
 from headrace.redis_settings import RedisSettings
+from redis_server import await_true
 
 
 def test_get_returns_what_the_annotation_says(app: App[None], broker: SyncClient) -> None:
@@ -143,6 +144,32 @@ def test_one_app_in_several_loops(app: App[None]) -> None:
             await app.aclose()
 
     assert asyncio.run(submit()) != asyncio.run(submit())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_loops_that_ended_without_a_word_leave_no_connections(app: App[None], broker: SyncClient) -> None:
+    """One `asyncio.run` a request, as in a synchronous view, and no `aclose`: each kept its connections for good."""
+
+    async def submit_and_wait() -> None:
+        handle = await declare_once(app).aenqueue("u", 1)
+        with pytest.raises(ResultTimeout):
+            await handle.aget(timeout=0.01)
+
+    def connections() -> int:
+        return sum("name=headrace " in line or "name=headrace-journal" in line for line in client_list(broker))
+
+    for _ in range(5):
+        asyncio.run(submit_and_wait())
+    await_true(lambda: connections() <= 2)
+    assert len(app.connections._loops) == 1
+    asyncio.run(app.aclose())
+    await_true(lambda: connections() == 0)
+    gc.collect()
+
+
+def client_list(broker: SyncClient) -> list[str]:
+    with sync_redis(broker.settings) as redis:
+        return [f"name={each['name']} " for each in redis.client_list()]
 
 
 def declare_once(app: App[None]) -> Task[[str, int], Page]:

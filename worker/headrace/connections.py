@@ -79,6 +79,12 @@ class _Loop:
         answers: list[Submitted] = await self._call(structs.replace(like, tasks=tasks).alone())
         return answers
 
+    def abandon(self) -> None:
+        """Its event loop is closed."""
+        self.client.abandon()
+        for watch in self.watches.values():
+            watch.abandon()
+
     async def aclose(self) -> None:
         """Close the connections, when what was submitted is stored."""
         await self._shared.aclose()
@@ -231,11 +237,23 @@ class Connections:
             from headrace.broker.client import AsyncClient
 
             client, redis = self._prepare()
-            here = self._loops[loop] = _Loop(AsyncClient(redis), client.settings)
+            self._forget_closed()
+            with self._lock:
+                here = self._loops[loop] = _Loop(AsyncClient(redis), client.settings)
         return here
+
+    def _forget_closed(self) -> None:
+        """Programs that enter a new event loop now and then, by `asyncio.run`, seldom leave it by `aclose`. What belongs to
+        a loop holds it, so nothing else would ever close those connections.
+        """
+        with self._lock:
+            gone = [self._loops.pop(loop) for loop in list(self._loops) if loop.is_closed()]
+        for each in gone:
+            each.abandon()
 
     def close(self) -> None:
         """Close the connection of synchronous callers; a later call opens another."""
+        self._forget_closed()
         with self._lock:
             sync, self._sync = self._sync, None
         if sync is not None:
@@ -247,6 +265,7 @@ class Connections:
         self.close()
 
     async def _leave(self) -> None:
-        here = self._loops.pop(asyncio.get_running_loop(), None)
+        with self._lock:
+            here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
             await here.aclose()

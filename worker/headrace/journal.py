@@ -145,6 +145,10 @@ class JournalWatch:
             for listener in listeners:
                 listener.set()
 
+    def abandon(self) -> None:
+        """Its event loop is closed."""
+        self._client.abandon()
+
     async def aclose(self) -> None:
         """Stop reading and close the connection."""
         if self._reader is not None:

@@ -93,6 +93,11 @@ class AsyncClient:
         """One plain command."""
         return await (await self.connection()).command(*args, timeout_s=timeout_s)
 
+    def abandon(self) -> None:
+        """Its event loop is closed."""
+        if self._connection is not None:
+            self._connection.abandon()
+
     async def aclose(self) -> None:
         """Close the connection, also one that is being made; a later call opens another."""
         self._closings += 1

@@ -247,6 +247,18 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
         self._end(reason, answered)
 
+    def abandon(self) -> None:
+        """Close the socket of a connection whose event loop was closed before it: nothing else can be done with it."""
+        if self._transport is not None:
+            # No transport of asyncio can be closed without its loop; uvloop's are by then.
+            raw = getattr(self._transport.get_extra_info("socket"), "_sock", None)
+            if raw is not None:
+                raw.close()
+        self.lost = self.lost or StoreUnavailable(str(self.settings), "its event loop is closed")
+        self._answers.clear()
+        self._view = memoryview(b"")
+        self._buffer = bytearray()
+
     async def wait_closed(self) -> None:
         """Until its socket is closed, for whatever reason."""
         await asyncio.shield(self._closed)
