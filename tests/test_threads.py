@@ -97,6 +97,30 @@ async def test_threads_start_as_they_are_needed_up_to_the_size(make_slots: Calla
     assert len(slots.slots._threads) == 3
 
 
+@pytest.mark.parametrize("running", [0, 1])
+async def test_a_thread_that_cannot_start_costs_no_slot(
+    make_slots: Callable[[int], Slots], monkeypatch: pytest.MonkeyPatch, running: int
+) -> None:
+    """As where a container may have no more: those that are there do the work; without any, the attempt fails."""
+    slots = make_slots(2)
+    for _ in range(running):
+        await slots.run(lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _refused)
+        jobs = [slots.run(lambda: "done") for _ in range(2)]
+        told: list[Any] = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), LIMIT_S)
+    if running:
+        assert [result for result, _ in told] == ["done"] * 2
+    else:
+        assert [str(error.args[0]) for error in told] == ["can't start new thread"] * 2
+    both = threading.Barrier(2)
+    await asyncio.wait_for(asyncio.gather(*(slots.run(lambda: both.wait(LIMIT_S)) for _ in range(2))), LIMIT_S)
+
+
+def _refused(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 async def test_a_burst_wakes_the_loop_once(make_slots: Callable[[int], Slots], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake-up is a system call: all that ended while the loop was busy shares one."""
     slots = make_slots(1)

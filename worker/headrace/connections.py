@@ -243,8 +243,8 @@ class Connections:
         return here
 
     def _forget_closed(self) -> None:
-        """Programs that enter a new event loop now and then, by `asyncio.run`, seldom leave it by `aclose`. What belongs to
-        a loop holds it, so nothing else would ever close those connections.
+        """Programs that enter a new event loop now and then, by asyncio.run, seldom leave it by `aclose`. What belongs
+        to a loop holds it, so nothing else would ever close those connections.
         """
         with self._lock:
             gone = [self._loops.pop(loop) for loop in list(self._loops) if loop.is_closed()]

@@ -6,6 +6,7 @@ threads, their results gather in a deque, and the loop is woken once for all tha
 
 from __future__ import annotations
 
+import logging
 import threading
 from asyncio import AbstractEventLoop
 from collections import deque
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
 from typing import Any
+
+logger = logging.getLogger("headrace.worker")
 
 Work = Callable[[], object]
 Done = Callable[[Any, BaseException | None], None]
@@ -53,8 +56,23 @@ class ThreadSlots:
     def _start_thread(self) -> None:
         name = f"headrace-slot-{len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # as where a container may have no more; the next task tries again
+            logger.warning(
+                "there are %d threads for handlers, for another one could not start: %s", len(self._threads), error
+            )
+            if not self._threads:
+                self._refuse_last(error)
+        else:
+            self._threads.append(thread)
+
+    def _refuse_last(self, error: RuntimeError) -> None:
+        """Nobody is there who would ever take it."""
+        job = self._jobs.get_nowait()
+        assert job is not None
+        self._ended.append((job[1], None, error))
+        self._loop.call_soon(self._deliver)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
