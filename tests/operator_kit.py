@@ -37,6 +37,7 @@ class MemoryCluster:
     news: list[News] = field(default_factory=list)
     broken: ClusterError | None = None
     _numbers: count[int] = field(default_factory=count)
+    _made: count[int] = field(default_factory=count)
 
     def fleet(self, key: Key) -> Fleet:
         return self.fleets.get(key, Fleet(exists=False))
@@ -45,7 +46,7 @@ class MemoryCluster:
         self._check()
         deployment(pool)
         key = Key(pool.namespace, pool.name)
-        self.fleets.setdefault(key, Fleet())
+        self.fleets.setdefault(key, Fleet(uid=f"made-{next(self._made)}"))
         self.writes.append(("apply", key))
 
     async def scale(self, key: Key, replicas: int, fleet: Fleet) -> None:

@@ -224,6 +224,10 @@ def test_where_floor_and_cap_cross_the_cap_holds() -> None:
     ("change", "words"),
     [
         ({"start": "sometimes"}, "spec.scaling.schedules[office].start: 'sometimes' is no cron expression"),
+        (
+            {"start": "0 0 8 * * 1"},
+            "spec.scaling.schedules[office].start: '0 0 8 * * 1' is no cron expression (it has 6",
+        ),
         ({"timeZone": "Mars/Olympus"}, "spec.scaling.schedules[office].timeZone: 'Mars/Olympus' is no time zone"),
         ({"timeZone": "../../etc/passwd"}, "is no time zone"),
     ],

@@ -99,6 +99,15 @@ def test_a_rollout_is_seen() -> None:
     assert not rollout(observedGeneration=2, replicas=3, updatedReplicas=3)
 
 
+@pytest.mark.parametrize(("reason", "told"), [("FailedCreate", "exceeded quota"), ("FailedDelete", "")])
+def test_a_deployment_says_why_it_gets_no_pods(reason: str, told: str) -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": reason, "message": "exceeded quota"}
+    raw: Json = {"metadata": {"generation": 1}, "spec": {"replicas": 3}, "status": {"conditions": [failure]}}
+    assert read_deployment(raw).refused == told
+    raw["status"]["conditions"] = [failure | {"status": "False"}]
+    assert read_deployment(raw).refused == ""
+
+
 KEY = Key("shop", "emails")
 
 

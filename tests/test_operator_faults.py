@@ -239,6 +239,32 @@ async def test_a_write_that_was_lost_on_its_way_hides_no_other_writer(scene: Ope
     assert "0 to 7" in pool.condition("ReplicasOwned")["message"]
 
 
+async def test_who_refuses_its_pods_is_told(scene: Opener) -> None:
+    """A quota, a LimitRange, Pod Security or a webhook lets the Deployment be, and no pod of it."""
+    pool = scene(scaling={**AT_ONCE, "minReplicas": 1})
+    await pool.tick()
+    refused = 'pods "emails-7d" is forbidden: exceeded quota: few, requested: pods=1, used: pods=3, limited: pods=3'
+    pool.cluster.fleets[KEY] = replace(pool.cluster.fleets[KEY], pods=(), refused=refused)
+    await pool.ticks(2)
+    assert (pool.condition("Ready")["status"], pool.condition("Ready")["reason"]) == ("False", "FailedCreate")
+    assert "exceeded quota" in pool.condition("PodsStart")["message"]
+    pool.cluster.fleets[KEY] = replace(pool.cluster.fleets[KEY], refused="")
+    await pool.ticks(2)
+    assert pool.condition("Ready")["status"] == "True"
+
+
+async def test_a_deployment_that_was_deleted_is_no_other_writer(scene: Opener) -> None:
+    """The one that is made again begins with none, which nobody asked for."""
+    pool = scene(scaling={**AT_ONCE, "minReplicas": 2})
+    await pool.tick()
+    assert pool.replicas == 2
+    del pool.cluster.fleets[KEY]
+    await pool.tick()
+    assert pool.replicas == 2
+    assert "ReplicasConflict" not in pool.told
+    assert pool.condition("Ready")["status"] == "True"
+
+
 @pytest.mark.parametrize("lost", ["the answer", "the marks"])
 async def test_a_step_counts_for_the_limits_also_if_the_rest_of_it_failed(scene: Opener, lost: str) -> None:
     one_a_minute = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}

@@ -11,7 +11,7 @@ from headrace_operator.cluster import ClusterError
 from headrace_operator.fleet import Key
 from headrace_operator.kube import Watched
 from headrace_operator.recount import Recount
-from operator_kit import KEY, Scene
+from operator_kit import KEY, Scene, resource
 
 Json = dict[str, Any]
 
@@ -93,6 +93,14 @@ async def test_what_is_gone_is_forgotten(counted: Counted) -> None:
     assert not counted.watched.fleet(KEY).exists
     assert counted.loop.pools == {}
     assert len(counted.gone) == 4
+
+
+async def test_a_pool_that_nobody_could_read_is_forgotten_too(counted: Counted) -> None:
+    counted.loop.saw_pool(resource() | {"metadata": resource()["metadata"] | {"name": "broken"}, "spec": {}})
+    assert counted.loop.unreadable == 1
+    await counted.recount.once()
+    assert counted.loop.unreadable == 0
+    assert KEY in counted.loop.pools
 
 
 async def test_what_came_while_the_lists_were_made_stays(counted: Counted) -> None:

@@ -77,6 +77,8 @@ class Fleet:
     """Changes whenever the Deployment changed: a write based on an older one is refused."""
     uid: str = ""
     """Of the Deployment: one that is made anew under the same name is another."""
+    refused: str = ""
+    """Why the cluster makes no pod that is asked for: a quota, a webhook …"""
 
     @property
     def staying(self) -> tuple[Pod, ...]:
@@ -159,7 +161,13 @@ def read_deployment(raw: Raw) -> Fleet:
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     version, uid = metadata.get("resourceVersion", ""), metadata.get("uid", "")
-    return Fleet(asked_for, rollout=not seen or old > 0, behind=not seen, version=version, uid=uid)
+    refused = next((each.get("message", "") for each in status.get("conditions", ()) if _makes_none(each)), "")
+    return Fleet(asked_for, rollout=not seen or old > 0, behind=not seen, version=version, uid=uid, refused=refused)
+
+
+def _makes_none(condition: Raw) -> bool:
+    failed = (condition.get("type"), condition.get("status"), condition.get("reason"))
+    return failed == ("ReplicaFailure", "True", "FailedCreate")
 
 
 def unix(text: str | None) -> float:

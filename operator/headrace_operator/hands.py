@@ -67,6 +67,8 @@ class Hands:
         self._guards = Guards()
         self.number: int | None = None
         """As this process last wrote or saw it."""
+        self._uid = ""
+        """Of the Deployment whose number that was."""
         self._conflict_s = float("-inf")
         self._unsettled_s = float("-inf")
         """When the cluster was last known to act by an earlier number, or may have."""
@@ -91,7 +93,9 @@ class Hands:
         """Whether somebody else wrote it, and whether the cluster goes by it."""
         if self.number != fleet.asked_for or fleet.behind:
             self._unsettled_s = at.s
-        expected, self.number = self.number, fleet.asked_for
+        # One that is made again begins with none, which nobody asked for.
+        expected = self.number if fleet.uid == self._uid else None
+        self.number, self._uid = fleet.asked_for, fleet.uid
         if expected is not None and expected != fleet.asked_for and mode in DECIDING:
             self._conflict_s = at.s
             put(self._troubles, "ReplicasOwned", troubles.conflict(expected, fleet.asked_for))

@@ -64,7 +64,7 @@ class Recount:
 
     async def once(self) -> None:
         """Forget what is gone. What came or changed while the lists were made is left alone. Raises ClusterError."""
-        known, pools = self._watched.known(), dict(self._loop.pools)
+        known, pools, invalid = self._watched.known(), dict(self._loop.pools), dict(self._loop.invalid)
         resources = [each async for each in self._list("apis/headrace.dev/v1alpha1", "workerpools", {})]
         there = {Key(each["metadata"]["namespace"], each["metadata"]["name"]) for each in resources}
         ours = {"labelSelector": _OURS}
@@ -73,8 +73,8 @@ class Recount:
         async for each in self._list("api/v1", "pods", ours):
             if (key := pool_of(each)) is not None:
                 pods[key].add(each["metadata"]["name"])
-        for key, steering in pools.items():
-            if key not in there and self._loop.pools.get(key) is steering:
+        for key, seen in (*pools.items(), *invalid.items()):
+            if key not in there and seen in (self._loop.pools.get(key), self._loop.invalid.get(key)):
                 logger.warning("pool %s was deleted, and no watch has told it", key)
                 self._loop.lost_pool(key)
         for key, name in self._watched.forget_others(deployments, pods, known):

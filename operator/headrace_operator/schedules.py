@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from .spec import InvalidSpec, Scaling, Schedule
+
+FIELDS: Final = 5
+"""Of a cron expression. With six, cronsim takes the first for seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ def check_schedules(scaling: Scaling) -> None:
         where = f"spec.scaling.schedules[{schedule.name}]"
         for field, expression in (("start", schedule.start), ("end", schedule.end)):
             try:
+                if (fields := len(expression.split())) != FIELDS:
+                    raise CronSimError(f"it has {fields} fields, not {FIELDS}")
                 CronSim(expression, datetime(2026, 1, 1))
             except CronSimError as error:
                 raise InvalidSpec(f"{where}.{field}: {expression!r} is no cron expression ({error}).") from None

@@ -100,7 +100,9 @@ def left_suspects(spec: PoolSpec, demands: Iterable[tuple[str, Demand]]) -> Cond
 
 
 def cannot_start(fleet: Fleet) -> Condition | None:
-    """A pod that cannot start says why."""
+    """A pod that cannot start says why; one that is not made cannot, so its Deployment does."""
+    if fleet.refused:
+        return Condition("PodsStart", False, "FailedCreate", fleet.refused)
     why = next((pod.waiting for pod in fleet.staying if pod.waiting), "")
     if not why:
         return None
