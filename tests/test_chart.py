@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.timeout(900, func_only=False),  # the first run builds Helm
 ]
 
+CRD = "CustomResourceDefinition", "workerpools.headrace.dev"
 
 # -- the files themselves
 
@@ -141,6 +142,30 @@ def test_selectors_find_their_pods_and_no_others(case: str) -> None:
         selector = selector.get("matchLabels", selector)
         found = [name for name, of in labels.items() if selector.items() <= of.items()]
         assert len(found) == 1, f"{each['kind']} {each['metadata']['name']} finds {found}"
+
+
+def test_a_label_that_several_values_name_is_there_once() -> None:
+    """The nearest one counts, and none of them what selectors find pods by. Flux refuses a key that is there twice."""
+    common = {"team": "all", "app.kubernetes.io/part-of": "shop", "app.kubernetes.io/component": "all"}
+    objects = template("--set-json", f"commonLabels={json.dumps(common)}", "--set", "api.podLabels.team=web")
+    deployment = one(objects, "Deployment", "headrace-api")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert (labels["team"], deployment["metadata"]["labels"]["team"]) == ("web", "all")
+    assert labels["app.kubernetes.io/part-of"] == "shop"
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    crd = one(template("--set", "crds.labels.team=infra", "--set", "commonLabels.team=all"), *CRD)
+    assert crd["metadata"]["labels"]["team"] == "infra"
+
+
+def test_what_looks_like_a_number_is_a_text_where_kubernetes_wants_one() -> None:
+    [redis] = kinds(
+        template("--set", "redis.embedded.enabled=true", "--set-string", "redis.embedded.maxmemory=268435456"),
+        "StatefulSet",
+    )
+    assert "268435456" in redis["spec"]["template"]["spec"]["containers"][0]["args"]
+    done = run("template", "2026", str(CHART), "--namespace", "tasks", "--set", "fullnameOverride=headrace")
+    for each in yaml.safe_load_all(done.stdout):
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == "2026"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,34 +17,28 @@
 
 {{/* Of (dict "root" $ "component" "api"). What selectors have can never be changed, so it is no more than this. */}}
 {{- define "headrace.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "headrace.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "headrace.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* Each label once: of what several say, the nearest counts, and nothing changes what selectors find. Of (dict "root" $
+"component" … "own" {…}), and "versions" where they may be: a pod is made anew when its label changes, and Redis need not be for
+a new chart. */}}
 {{- define "headrace.labels" -}}
-{{ include "headrace.podLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- $ours := dict "app.kubernetes.io/managed-by" .root.Release.Service "app.kubernetes.io/part-of" "headrace" -}}
+{{- if .versions -}}
+{{- $_ := set $ours "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
 {{- end -}}
-
-{{/* Without versions: a pod is made anew when its label changes, and Redis need not be for a new chart. */}}
-{{- define "headrace.podLabels" -}}
-{{ include "headrace.selectorLabels" . }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: headrace
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $fixed := include "headrace.selectorLabels" . | fromYaml -}}
+{{- toYaml (merge $fixed (default (dict) .own) (default (dict) .root.Values.commonLabels) $ours) -}}
 {{- end -}}
 
 {{/* Labels and annotations of an object's metadata. Of (dict "root" $ "component" … "annotations" {…}). */}}
 {{- define "headrace.metadata" -}}
 labels:
-  {{- include "headrace.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "headrace.labels" (dict "root" .root "component" .component "own" .labels "versions" true) | nindent 2 }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -21,10 +21,7 @@ imagePullSecrets:
 {{/* The metadata of a pod template. Of (dict "root" $ "workload" … "component" …). */}}
 {{- define "headrace.podMetadata" -}}
 labels:
-  {{- include "headrace.podLabels" . | nindent 2 }}
-  {{- with .workload.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "headrace.labels" (dict "root" .root "component" .component "own" .workload.podLabels) | nindent 2 }}
 {{- with merge (dict) .workload.podAnnotations .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
