@@ -28,17 +28,18 @@ def template(*arguments: str) -> list[Json]:
     """The objects of release `headrace` in namespace `tasks`."""
     done = run("template", "headrace", str(CHART), "--namespace", "tasks", *arguments)
     assert done.returncode == 0, done.stderr
-    return [each for each in yaml.load_all(done.stdout, Strict) if each]  # noqa: S506 - it is a safe loader
+    return [each for each in yaml.load_all(done.stdout, Strict) if each]
 
 
-class Strict(yaml.SafeLoader):
+class Strict(yaml.SafeLoader):  # type: ignore[misc]  # untyped
     """Refuses what readers disagree about: a key that a map has twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         twice = {key for key in keys if keys.count(key) > 1}
         assert not twice, f"{twice} twice in a map: {node.start_mark}"
-        return super().construct_mapping(node, deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
 
 def values_of(case: str) -> tuple[str, str]:
