@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import App, Ctx, Permanent, Retry, Task
+from headrace.runtime.worker import Worker
 from headrace.task import State
-from worker_harness import Desk, working
+from worker_harness import Desk, eventually, working
 
 
 @asynccontextmanager
@@ -52,6 +58,88 @@ async def test_run_raises_what_a_layer_swallowed(kind: int) -> None:
     app = App("t", url="redis://127.0.0.1:1", middleware=(swallowing,))
     with pytest.raises(LookupError, match="nothing there"):
         await failing(app)[kind].run()
+
+
+said: ContextVar[str] = ContextVar("said", default="nothing")
+
+
+@asynccontextmanager
+async def speaking(ctx: Ctx[Any]) -> AsyncIterator[None]:
+    """As a tracer's layer does, whose spans are children of what runs."""
+    token = said.set(ctx.type)
+    yield
+    said.reset(token)
+
+
+async def test_handlers_see_the_context_of_their_layers(desk: Desk, redis_url: str) -> None:
+    """In a thread as in the loop; and what they set there is seen by nobody else."""
+    app = App("t", middleware=(speaking,))
+
+    @app.task()
+    async def in_loop() -> str:
+        return said.get()
+
+    @app.task()
+    def in_thread() -> str:
+        heard = said.get()
+        said.set("left behind")
+        return heard
+
+    async with working(app, redis_url, concurrency=1):
+        for name in ("in_loop", "in_thread", "in_thread", "in_loop"):
+            seen = await desk.ended(await desk.submit(name))
+            assert seen.result is not None and msgspec.json.decode(seen.result) == name
+
+
+@asynccontextmanager
+async def hasty(ctx: Ctx[Any]) -> AsyncIterator[None]:
+    async with asyncio.timeout(0.05):
+        yield
+
+
+async def test_a_layer_that_gives_up_a_thread_waits_for_its_end(desk: Desk, redis_url: str) -> None:
+    """Its handler goes on, so its slot is not free and its task not to be retried; it is asked to end."""
+    app, together = App("t", middleware=(hasty,)), list[int]()
+
+    @app.task(retry=Retry(1, base_s=0.001))
+    def lasting(ctx: Ctx) -> None:
+        together.append(1)
+        while not ctx.cancelled:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        together.append(-1)
+
+    @app.task(max_retries=0)
+    def quick() -> str:
+        return "well"
+
+    async with working(app, redis_url, concurrency=1):
+        ended = await desk.ended(await desk.submit("lasting"))
+        assert (await desk.ended(await desk.submit("quick"))).state is State.COMPLETED
+    assert ended.state is State.FAILED
+    assert [each.error and each.error.type for each in ended.attempts] == ["TimeoutError"] * 2
+    assert together == [1, -1, 1, -1]
+
+
+async def test_a_worker_that_ends_leaves_such_a_thread_behind(desk: Desk, redis_url: str) -> None:
+    """Handed back at the end of the grace, at no charge."""
+    app, began, over = App("t", middleware=(hasty,)), threading.Event(), threading.Event()
+
+    @app.task()
+    def deaf() -> None:
+        began.set()
+        over.wait(20)
+
+    task_id = await desk.submit("deaf")
+    async with working(app, redis_url, grace_s=0.1) as worker:
+        await asyncio.to_thread(began.wait, 10)
+        await eventually(lambda: _is_cancelled(worker))
+    assert (await desk.look(task_id)).state is State.PENDING
+    over.set()
+
+
+async def _is_cancelled(worker: Worker) -> bool:
+    return any(run.ctx is not None and run.ctx.cancelled for run in worker.executor.running.values())
 
 
 async def test_an_error_of_an_inner_layer_is_not_lost_either() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from headrace.runtime.stats import WorkerStats
     from headrace.runtime.threads import ThreadSlots
     from headrace.settings import WorkerSettings
+    from headrace.taskdef import TaskDef
 
 logger = logging.getLogger("headrace.attempt")
 
@@ -187,6 +189,10 @@ class Executor:
             finally:
                 run.job = None
             return None if encoded == b"null" else msgspec.Raw(encoded)
+        return await self._in_thread_of_slot(run, ctx, definition)
+
+    async def _in_thread_of_slot(self, run: Running, ctx: Ctx[Any], definition: TaskDef) -> Any:
+        """Under middleware, whose context variables the handler sees too."""
         outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
 
         def done(result: Any, error: BaseException | None) -> None:
@@ -196,11 +202,17 @@ class Executor:
         assert self.threads is not None
         # A thread cannot be cancelled: the slot waits for it, and reports what it brings.
         slot, run.slot = run.slot, None
-        self.threads.submit(partial(_in_thread, definition.invoke, run.arguments, ctx), done)
+        self.threads.submit(partial(copy_context().run, _in_thread, definition.invoke, run.arguments, ctx), done)
         try:
-            result, error = await outcome
+            await asyncio.wait({outcome})  # which leaves it as it is when it is cancelled
+        except asyncio.CancelledError:
+            if run.stop_reason != "drained":  # else the slots close; this is a layer's own deadline
+                ctx.cancelled = True
+                await asyncio.wait({outcome})
+            raise
         finally:
             run.slot = slot
+        result, error = outcome.result()
         if error is not None:
             raise error
         return result
