@@ -301,8 +301,29 @@ async def test_a_gap_is_told_when_the_journal_was_cut(redis_url: str) -> None:
             assert len(cut.of("gap")) == 1
             assert cut.ended == stream.ended[-1:]
             assert [each.name for each in whole.events] == ["overview"]
-        async with watching(api, last_id="x\u00e4") as strange:
-            assert "none of this stream" in strange.of("gap")[0]["detail"]
+
+
+@pytest.mark.parametrize("last_id", ["x\u00e4", f"1-{2**64}/default", f"{2**64}-1/default"])
+async def test_an_id_that_is_none_of_the_stream_is_told(redis_url: str, last_id: str) -> None:
+    """Redis is not asked for places that cannot be."""
+    async with running(redis_url) as api:
+        await ends(api)
+        async with watching(api, last_id=last_id) as stream:
+            assert "none of this stream" in stream.of("gap")[0]["detail"]
+
+
+async def test_who_comes_again_before_anything_has_ended_missed_nothing(redis_url: str) -> None:
+    """There is a queue, and no journal of it yet."""
+    async with running(redis_url) as api:
+        task_id = await api.submitted()
+        async with watching(api) as first:
+            last_id = first.events[0].id
+        async with watching(api, last_id=last_id) as again:
+            assert [each.name for each in again.events] == ["overview"]
+        assert (await api.ask("DELETE", f"/api/v1/tasks/{task_id}")).status == 200
+        async with watching(api, last_id=last_id) as later:
+            assert [each.name for each in later.events] == ["ended", "overview"]
+            assert later.ended == [task_id]
 
 
 def narrow(port: int) -> socket.socket:
@@ -416,6 +437,38 @@ async def test_streams_end_when_the_process_stops(redis_url: str) -> None:
         assert asyncio.get_running_loop().time() - began < 2
         await asyncio.gather(*reading)
         assert [each.over for each in streams] == [True, True]
+
+
+async def test_a_stream_that_begins_while_the_process_stops_ends_at_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that there are were let go already when it begins."""
+    asked, let_go = asyncio.Event(), asyncio.Event()
+    sight, leave = services.Namespace.sight, services.Services.let_go
+
+    async def sight_later(self: services.Namespace, task_id: str) -> follow.Sight:
+        asked.set()
+        await let_go.wait()
+        return await sight(self, task_id)
+
+    async def then_go_on(self: services.Services) -> None:
+        await leave(self)
+        let_go.set()
+
+    monkeypatch.setattr(services.Namespace, "sight", sight_later)
+    monkeypatch.setattr(services.Services, "let_go", then_go_on)
+    redis = RedisSettings.parse(redis_url, "the test")
+    async with aiohttp.ClientSession() as session:
+        async with serving(ApiSettings.from_env({}, port=0), redis, stop_s=10) as url:
+            async with session.post(f"{url}/api/v1/tasks", json=EMAIL) as reply:
+                path = f"{reply.headers['Location']}/events"
+            opening = asyncio.create_task(session.get(url + path))
+            await asked.wait()
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 5
+        stream = Stream(await opening, path)
+        await stream.read()
+        assert [each.name for each in stream.events] == ["task"]
 
 
 async def test_a_stream_ends_with_its_token(redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -85,7 +85,8 @@ async def _changes(services: Services, namespace: Namespace, seen: Sight, known:
                 yield event("progress", _encode(progress_body(now.task.progress)))
             if now.task.state in TERMINAL:
                 return
-            while not await heard(follower.news):
+            # Who is closing has let go already, so that there will be no news for who comes now.
+            while not services.closing and not await heard(follower.news):
                 yield HEARTBEAT
             if services.closing:
                 return

@@ -37,7 +37,9 @@ ENTRIES: Final = 500
 MAX_PAST: Final = 10_000
 """Tasks that somebody may have missed; who missed more is told so."""
 
-_PLACE: Final = re.compile(r"(\d{1,20})-(\d{1,20})/([a-z0-9-]{1,63})")
+_PLACE: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})/([a-z0-9-]{1,63})")
+_LARGEST: Final = 2**64 - 1
+"""Redis refuses ids with larger numbers."""
 Entries = Sequence[tuple[bytes, list[bytes]]]
 
 
@@ -52,7 +54,8 @@ class Place(NamedTuple):
     def parse(cls, text: str) -> Self | None:
         """The place that `str` made; None for another text."""
         found = _PLACE.fullmatch(text)
-        return cls(int(found[1]), int(found[2]), found[3]) if found else None
+        place = cls(int(found[1]), int(found[2]), found[3]) if found else None
+        return place if place and max(place.ms, place.seq) <= _LARGEST else None
 
     def __str__(self) -> str:
         return f"{self.ms}-{self.seq}/{self.queue}"
@@ -132,7 +135,9 @@ class EndedTasks:
         """What ended in the wanted queues after a place, up to what listeners are told from now on. To be asked while
         listening, when it is ready. Raises StoreUnavailable, RedisError.
         """
-        behind = {queue: last for queue, last in self._last.items() if wanted(queue) and _key(last) >= (since.ms, 0)}
+        # Where nothing had ended by then there may be no journal yet, which is not to be taken for one that was lost.
+        first = max((since.ms, 0), (0, 1))
+        behind = {queue: last for queue, last in self._last.items() if wanted(queue) and _key(last) >= first}
         found: list[Ended] = []
         cut = False
         for queue, last in behind.items():
