@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,9 +17,11 @@ from chaos.proxy import FaultProxy
 from headrace import App, Ctx
 from headrace.broker.broker import Reclaim
 from headrace.broker.scripts import script
+from headrace.redis_settings import RedisSettings
+from headrace.runtime.worker import Worker
 from headrace.task import State
 from redis_server import RedisServer
-from worker_harness import Desk, eventually, shares, working
+from worker_harness import Desk, eventually, quick, shares, working
 
 CYCLE = script("cycle").sha.encode()
 RECONCILE = script("reconcile").sha.encode()
@@ -266,3 +269,28 @@ async def test_full_memory_drains(start_redis: object) -> None:
                 assert (await desk.ended(task)).state is State.COMPLETED
             await desk.client.command("CONFIG", "SET", "maxmemory", "0")
             assert (await desk.ended(await desk.submit("count"))).state is State.COMPLETED
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_worker_that_is_stopped_while_its_deps_open_ends(redis_url: str, fails: bool) -> None:
+    """They may wait for what is away: nothing was claimed, so there is nothing to wait for but their own way out."""
+    opening, left = asyncio.Event(), list[str]()
+
+    async def deps() -> AsyncIterator[None]:
+        opening.set()
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            left.append("closed")
+            if fails:
+                raise OSError("it is away still")
+
+    worker = Worker(App("t", deps=deps), quick(), RedisSettings.parse(redis_url, "the test"))
+    running = asyncio.create_task(worker.run())
+    await opening.wait()
+    worker.stop()
+    worker.stop()
+    [told] = await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 5)
+    assert left == ["closed"]
+    assert isinstance(told, OSError) if fails else told is True

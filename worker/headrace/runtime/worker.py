@@ -70,6 +70,7 @@ class Worker:
         self.stats = WorkerStats(app.registry, settings.concurrency)
         self.failed = False
         self._stopping = asyncio.Event()
+        self._opening: asyncio.Timeout | None = None
         self._served = False
         self.executor = Executor(app, settings, self.name, self.stats)
         self._claims = {
@@ -97,25 +98,42 @@ class Worker:
     # life
 
     def stop(self) -> None:
-        """Begin to drain; `run` returns when that is done."""
+        """Begin to drain; `run` returns when that is done, or at once while what its handlers share still opens."""
         self._stopping.set()
+        if self._opening is not None:
+            self._opening.reschedule(asyncio.get_running_loop().time())
+            self._opening = None
 
     def hurry(self) -> None:
         """Stop without the grace: what still runs is handed back now."""
         self._drain.hurry()
-        self._stopping.set()
+        self.stop()
 
     async def run(self, on_ready: Any = None) -> bool:
         """Serve until stopped. Returns False if handlers that never end forced the stop."""
         async with AsyncExitStack() as stack:
-            await self._open(stack)
-            if on_ready is not None:
-                on_ready(self)
-            await self._stopping.wait()
-            for wait in self._waits:
-                wait.cancel()
-            await self._drain.run(self._beats)
+            if await self._opened(stack):
+                if on_ready is not None:
+                    on_ready(self)
+                await self._stopping.wait()
+                for wait in self._waits:
+                    wait.cancel()
+                await self._drain.run(self._beats)
         return not self.failed
+
+    async def _opened(self, stack: AsyncExitStack) -> bool:
+        """Open all; False if it is stopped before that is done, as where the lifespan waits for what is away."""
+        try:
+            async with asyncio.timeout(None) as self._opening:
+                await self._open(stack)
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+            logger.info("stopped before it was ready")
+            return False
+        finally:
+            self._opening = None
+        return True
 
     async def _open(self, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
