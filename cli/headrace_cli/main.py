@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from . import streams
 from .command import LazyGroup
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    streams.prepare()
     if args is None and (instruction := os.environ.get(COMPLETE)):
         from click.shell_completion import shell_complete
 
@@ -81,14 +83,22 @@ def run(args: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        return _end_of_pipe()
+        return _end_of_output()
     except Exception as error:
+        if (sentence := streams.cannot_write(error)) is not None:
+            return _end_of_output(sentence)
         return _failed(error, debug="--debug" in args)
 
 
-def _end_of_pipe() -> int:
-    """Whoever read us (head, less) has seen enough; Python's own flush at the exit must not complain."""
+def _end_of_output(complaint: str = "") -> int:
+    """Whoever read us (head, less) has seen enough, or the disk is full; Python's own flush at the exit must not
+    complain.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if complaint:
+        from .output import complain
+
+        complain(complaint)
     return FAILED
 
 
