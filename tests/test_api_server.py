@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -118,3 +119,26 @@ async def test_a_submission_on_its_way_at_the_stop_is_finished(redis_server: Red
         claims = await worker.claim()
         await worker.client.aclose()
     assert answer.json["task_id"] in {claim.task.id for claim in claims}
+
+
+async def test_a_client_that_reads_nothing_holds_up_no_stop(redis_url: str) -> None:
+    """It has as long as all others; aiohttp would wait as long again for it."""
+    payload = {"x": "y" * 60_000}
+    stop_s = 2.0
+    with socket.socket() as mine:
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        mine.setblocking(False)
+        loop = asyncio.get_running_loop()
+        redis = RedisSettings.parse(redis_url, "the test")
+        async with aiohttp.ClientSession() as session:
+            async with serving(ApiSettings.from_env({}, port=0), redis, stop_s=stop_s) as url:
+                api = Api(url, session, Worker(AsyncClient(redis)))
+                batch = {"tasks": [{"type": "t", "payload": payload}] * 15}
+                for _ in range(12):
+                    assert (await api.ask("POST", "/api/v1/tasks:batch", json=batch)).status == 201
+                await loop.sock_connect(mine, ("127.0.0.1", api.port))
+                await loop.sock_sendall(mine, b"GET /api/v1/tasks?limit=200&fields=payload HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert await loop.sock_recv(mine, 12) == b"HTTP/1.1 200"
+                began = loop.time()
+            assert stop_s <= loop.time() - began < 2 * stop_s
+            await api.worker.client.aclose()

@@ -126,6 +126,11 @@ class Connections:
         while self._all and asyncio.get_running_loop().time() < over:  # noqa: ASYNC110 - it happens in the kernel
             await asyncio.sleep(LEAVE_TICK_S)
 
+    def drop(self) -> None:
+        """Close all at once, whatever they wait for."""
+        for each in tuple(self._all):
+            each.drop()
+
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Close within who is too slow. At the end nobody waits for a refusal any more."""

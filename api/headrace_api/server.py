@@ -217,8 +217,8 @@ async def serving(
     app = create_app(settings, redis, collectors)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=stop_s)
     await runner.setup()
+    connections = app[SERVICES].connections
     try:
-        connections = app[SERVICES].connections
         async with connections.watching():
             try:
                 await _Site(runner, settings, connections).start()
@@ -231,7 +231,10 @@ async def serving(
                     await site.stop()
                 await connections.take_leave(leave_s)
     finally:
+        # aiohttp would wait as long again, for it cancels no handler of which the client is still there.
+        over = asyncio.get_running_loop().call_later(stop_s, connections.drop)
         await runner.cleanup()
+        over.cancel()
 
 
 def _host(host: str) -> str:
