@@ -10,6 +10,7 @@ from headrace.broker.broker import WorkerSeen
 from headrace_operator.fleet import COST, Ended, Key, pool_of, read_deployment, read_pod
 from headrace_operator.hand_on import is_dead
 from headrace_operator.kube import KubeCluster, Watched
+from headrace_operator.manifests import CONTAINER
 
 Json = dict[str, Any]
 
@@ -48,6 +49,21 @@ def test_an_evicted_pod_is_not() -> None:
     assert seen.ended is not None
     assert seen.ended.harmless
     assert seen.leaving
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["annotated", "of before"])
+def test_the_end_of_a_container_beside_the_worker_is_none_of_the_workers(told: bool) -> None:
+    """A kubelet sorts the statuses by name, so the first of them need not be the first container."""
+    running = {"name": "mail", "state": {"running": {"startedAt": "2026-11-25T12:00:01Z"}}, "lastState": {}}
+    beside = {"name": "envoy", "state": {}, "lastState": ended("OOMKilled")}
+    raw = pod(metadata={"annotations": {CONTAINER: "mail"} if told else {}}, containerStatuses=[beside, running])
+    first = "istio-proxy" if told else "mail"
+    raw["spec"] = {"containers": [{"name": first}, {"name": "mail"}, {"name": "envoy"}]}
+    assert read_pod(raw).ended is None
+    raw["status"]["containerStatuses"] = [beside]
+    assert read_pod(raw).ended is None, "the worker's own is not shown yet"
+    raw["status"]["containerStatuses"] = [running | {"lastState": ended("Error")}, beside | {"lastState": {}}]
+    assert read_pod(raw).ended == Ended(NOON + 300, "Error, exit code 137", False, NOON + 1)
 
 
 def test_one_that_left_by_itself_is_not() -> None:

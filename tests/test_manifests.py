@@ -12,6 +12,7 @@ from headrace.errors import BadSetting
 from headrace.redis_settings import RedisSettings
 from headrace.settings import WorkerSettings
 from headrace_operator.manifests import (
+    CONTAINER,
     POOL,
     TEMPLATE,
     InvalidTemplate,
@@ -157,6 +158,13 @@ def test_the_metrics_port_takes_no_name_that_the_template_has() -> None:
     made = pod_template(pool({"spec": {"containers": [{"image": "shop:1.4", "ports": [own]}]}}))
     assert worker(made)["ports"] == [own, {"name": "headrace", "containerPort": 9464, "protocol": "TCP"}]
     assert worker(pod_template(pool()))["ports"][0]["name"] == "metrics"
+
+
+def test_a_worker_of_another_name_is_named_to_the_operator() -> None:
+    """And only such a one, or the pods of all pools would be made anew for it."""
+    made = pod_template(pool({"spec": {"containers": [{"name": "mail", "image": "shop:1.4"}, {"name": "envoy"}]}}))
+    assert made["metadata"]["annotations"][CONTAINER] == "mail"
+    assert CONTAINER not in pod_template(pool())["metadata"]["annotations"]
 
 
 def test_what_the_template_says_wins() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from .manifests import POOL, WORKER
+from .manifests import CONTAINER, POOL, WORKER
 
 Raw = Mapping[str, Any]
 
@@ -109,7 +109,7 @@ def pool_of(raw: Raw) -> Key | None:
 def read_pod(raw: Raw) -> Pod:
     """A Pod object as it comes from the API server."""
     metadata, status = raw["metadata"], raw.get("status", {})
-    container = _worker_status(status.get("containerStatuses", ()))
+    container = _worker_status(raw)
     state = container.get("state", {})
     conditions = {each["type"]: each for each in status.get("conditions", ())}
     return Pod(
@@ -125,9 +125,14 @@ def read_pod(raw: Raw) -> Pod:
     )
 
 
-def _worker_status(statuses: Any) -> Raw:
-    named: list[Raw] = [each for each in statuses if each.get("name") == WORKER]
-    return named[0] if named else (statuses[0] if statuses else {})
+def _worker_status(raw: Raw) -> Raw:
+    """By name: a kubelet sorts statuses, and whoever injects containers may put them first."""
+    statuses: dict[str, Raw] = {each.get("name"): each for each in raw.get("status", {}).get("containerStatuses", ())}
+    named = raw["metadata"].get("annotations", {}).get(CONTAINER, WORKER)
+    containers = [each["name"] for each in raw.get("spec", {}).get("containers", ())]
+    # Pods of before say no name.
+    name = named if named in statuses or named in containers else next(iter([*containers, *statuses]), "")
+    return statuses.get(name, {})
 
 
 def _waiting(waiting: Raw) -> str:

@@ -22,6 +22,8 @@ POOL: Final = "headrace.dev/pool"
 """The label that finds a pool's pods; the only one in the selector, which can never be changed."""
 TEMPLATE: Final = "headrace.dev/template"
 """Annotation of the pods: which template of the pool they are made of."""
+CONTAINER: Final = "headrace.dev/container"
+"""Annotation of the pods: which of their containers is the worker, where it is not called `worker`."""
 MANAGED: Final = {"app.kubernetes.io/managed-by": "headrace", "app.kubernetes.io/component": "worker"}
 METRICS_PORT: Final = 9464
 WORKER: Final = "worker"
@@ -99,7 +101,8 @@ def pod_template(pool: Pool, *, allow_service_accounts: bool = False) -> Manifes
     spec = _object(template, "spec", "spec.template")
     _check_pod(spec, allow_service_accounts)
     containers = _containers(spec)
-    _fill_container(_worker_of(containers), pool)
+    worker = _worker_of(containers)
+    _fill_container(worker, pool)
     for container in [*containers, *_list(spec, "initContainers", "spec.template.spec")]:
         _defaults(_object(container, "securityContext", "spec.template.spec.containers"), _STRICT)
     _defaults(_object(spec, "securityContext", "spec.template.spec"), _STRICT_POD)
@@ -110,7 +113,9 @@ def pod_template(pool: Pool, *, allow_service_accounts: bool = False) -> Manifes
     spec.setdefault("topologySpreadConstraints", [_spread(pool.name)])
     metadata = _object(template, "metadata", "spec.template")
     _object(metadata, "labels", "spec.template.metadata").update({**MANAGED, POOL: pool.name})
-    _object(metadata, "annotations", "spec.template.metadata")[TEMPLATE] = fingerprint(pool.spec.template)
+    named = {} if worker["name"] == WORKER else {CONTAINER: worker["name"]}
+    annotations = {TEMPLATE: fingerprint(pool.spec.template), **named}
+    _object(metadata, "annotations", "spec.template.metadata").update(annotations)
     return template
 
 
