@@ -137,6 +137,19 @@ async def test_a_pool_that_was_never_valid_is_told_until_it_is(scene: Opener) ->
     assert pool.loop.unreadable == 0
 
 
+async def test_a_pool_that_stays_invalid_keeps_the_time_since_when(scene: Opener) -> None:
+    pool = scene()
+    pool.loop.lost_pool(next(iter(pool.loop.pools)))
+    pool.loop.saw_pool(wrong(1))
+    await pool.tick()
+    since = pool.condition("Ready")["lastTransitionTime"]
+    await pool.ticks(5)
+    pool.loop.saw_pool(wrong(2))
+    await pool.tick()
+    ready = pool.condition("Ready")
+    assert (ready["observedGeneration"], ready["lastTransitionTime"]) == (2, since)
+
+
 async def test_what_cannot_be_told_is_tried_more_and_more_seldom(
     scene: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

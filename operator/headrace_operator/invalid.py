@@ -9,7 +9,7 @@ from .cluster import Cluster, ClusterError
 from .manifests import Ref
 from .news import Event, News
 from .observed import Moment
-from .status import Condition, rfc3339
+from .status import Condition, with_times
 
 logger = logging.getLogger("headrace.operator")
 
@@ -40,9 +40,9 @@ class Invalid:
     async def tell(self, cluster: Cluster, at: Moment) -> None:
         """Write it down. A failure is tried again a while later."""
         name = f"{self.ref.namespace}/{self.ref.name}"
-        fresh = Condition("Ready", False, "InvalidSpec", self.why).json(rfc3339(at.wall), self.generation)
+        fresh = with_times([Condition("Ready", False, "InvalidSpec", self.why)], self.generation, self.status, at.wall)
         others = [each for each in self.status.get("conditions", ()) if each["type"] != "Ready"]
-        shown = {"observedGeneration": self.generation, "conditions": [*others, fresh]}
+        shown = {"observedGeneration": self.generation, "conditions": [*others, *fresh]}
         self.status = {**self.status, **shown}
         try:
             await cluster.show(self.ref, shown)

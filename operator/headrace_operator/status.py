@@ -122,7 +122,7 @@ def build(report: Report, before: Json, now: datetime) -> Json:
         "busyReplicas": report.busy,
         "drainingReplicas": report.draining,
         "desiredReplicas": report.desired,
-        "conditions": _with_times(conditions(report), report.generation, before, now),
+        "conditions": with_times(conditions(report), report.generation, before, now),
     }
     if report.last_scale is not None:
         made["lastScaleTime"] = rfc3339(report.last_scale)
@@ -131,7 +131,8 @@ def build(report: Report, before: Json, now: datetime) -> Json:
     return made | _counts(report.queues) | _decision(report, before, now)
 
 
-def _with_times(found: Iterable[Condition], generation: int, before: Json, now: datetime) -> list[Json]:
+def with_times(found: Iterable[Condition], generation: int, before: Json, now: datetime) -> list[Json]:
+    """As they are shown, each with the time of its last change of status."""
     past = {each["type"]: each for each in before.get("conditions", ())}
     made = []
     for condition in found:
