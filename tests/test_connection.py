@@ -173,6 +173,29 @@ async def test_wrong_password(start_redis: StartRedis) -> None:
         await asyncio.to_thread(sync.call, QUEUE.depth())
 
 
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("redis://{}/0", "It wants a password: write it into HEADRACE_REDIS_PASSWORD"),
+        ("redis://:wrong@{}/0", "Correct the user or the password in the address"),
+        ("redis://:right@{}/9999", "correct the number at the end of the address"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(start_redis: StartRedis, address: str, remedy: str) -> None:
+    wanted = address.format(start_redis(password="right").address)
+    with closing(SyncClient(settings(wanted))) as sync, pytest.raises(RedisError, match=remedy):
+        await asyncio.to_thread(sync.call, QUEUE.depth())
+    async with client(wanted) as one:
+        with pytest.raises(RedisError, match=remedy):
+            await one.call(QUEUE.depth())
+
+
+async def test_a_password_that_redis_does_not_have_is_told_as_one_too_many(redis_url: str) -> None:
+    async with client(redis_url.replace("://", "://:needless@")) as one:
+        with pytest.raises(RedisError, match="It has no password: take yours out of the address"):
+            await one.call(QUEUE.depth())
+
+
 async def test_a_frozen_server_is_a_timeout(start_redis: StartRedis) -> None:
     """No answer within the limit is StoreTimeout; the connection is not used again, so no answer is mixed up."""
     server = start_redis()

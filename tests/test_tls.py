@@ -68,6 +68,18 @@ async def test_who_shows_no_certificate_or_trusts_another_authority_is_told_why(
         await client.aclose()
 
 
+async def test_plain_text_to_tls_and_tls_to_plain_text_are_told_apart(start_redis: StartRedis) -> None:
+    plain, secret = start_redis(), start_redis(tls="server")
+    for url, said in (
+        (f"redis://{secret.address}/0", "the address begins with rediss://"),
+        (f"rediss://{plain.address}/0", "the address begins with redis://"),
+    ):
+        client = AsyncClient(RedisSettings.parse(url, "the test"))
+        with pytest.raises(StoreUnavailable, match=said):
+            await client.command("PING")
+        await client.aclose()
+
+
 class TlsSentinel(RedisServer):
     """Watches one master; speaks TLS only, and asks for a certificate."""
 

@@ -96,7 +96,8 @@ async def _open(url: str | None, namespace: str | None, patience_s: float) -> As
     # The address is of no interest here, but settings of an API that lets in everyone would be refused.
     settings = ApiSettings.from_env(os.environ, host="127.0.0.1", namespace=namespace)
     found = RedisSettings.from_env(os.environ, url)
-    session = Session(settings, replace(found, connect_timeout_s=patience_s, timeout_s=patience_s))
+    # What a connection that fails says is heard before all that waits for it gives up.
+    session = Session(settings, replace(found, connect_timeout_s=0.9 * patience_s, timeout_s=patience_s))
     try:
         # Its errors name the server and the setting that it came from.
         await session.store.connection()

@@ -24,7 +24,7 @@ async def connect(settings: RedisSettings, name: str = "headrace") -> Connection
             connection = await _open(settings)
     except (OSError, TimeoutError, ssl.SSLError) as error:
         reason = _reason(error) or f"no connection within {settings.connect_timeout_s:g} s"
-        raise StoreUnavailable(str(settings), reason) from None
+        raise StoreUnavailable(str(settings), f"{reason}{_no_tls_there(error, settings)}") from None
     try:
         await _greet(connection, name)
     except StoreUnavailable as error:
@@ -117,12 +117,22 @@ def _address_of(master: dict[bytes, Any]) -> tuple[tuple[str, int], list[bytes]]
     return (host, port), master[b"flags"].split(b",")
 
 
+def _no_tls_there(error: Exception, settings: RedisSettings) -> str:
+    """A server without TLS takes the connection, and waits for the end of a line or says that it understood nothing."""
+    if settings.tls is None or not (type(error) is TimeoutError or "WRONG_VERSION_NUMBER" in str(error)):
+        return ""
+    return " (perhaps it speaks no TLS: then the address begins with redis://)"
+
+
 def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavailable:
-    """A server that asks for a certificate lets in first, and ends the connection without a word."""
-    if error.answered or settings.tls is None or settings.tls.cert:
+    """A server that asks for a certificate, or for TLS, lets in first, and ends the connection without a word."""
+    if error.answered or settings.kind == "unix" or (settings.tls is not None and settings.tls.cert):
         return error
-    said = f"{error.cause} (perhaps it asks for a client certificate: ssl_certfile and ssl_keyfile name none)"
-    return StoreUnavailable(error.where, said)
+    if settings.tls is None:
+        perhaps = "perhaps it speaks only TLS: then the address begins with rediss://"
+    else:
+        perhaps = "perhaps it asks for a client certificate: ssl_certfile and ssl_keyfile name none"
+    return StoreUnavailable(error.where, f"{error.cause} ({perhaps})")
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from headrace.redis_settings import RedisSettings
 
 from .broker import Call
 from .packing import packed, packed_call
+from .refusals import remedied
 from .waiters import Answer, Waiters
 from .words import Command
 
@@ -282,4 +283,4 @@ def by_word(text: str, where: str) -> HeadraceError:
         return StoreFull(where, text)
     if word in _AWAY:
         return StoreUnavailable(where, text, answered=True)
-    return RedisError(f"Redis at {where} refused a command: {text}")
+    return RedisError(f"Redis at {where} refused a command: {remedied(text)}")

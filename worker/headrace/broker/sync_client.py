@@ -20,6 +20,7 @@ from .broker import Call
 from .client import LOCAL
 from .connecting import parse_version
 from .connection import RedisError, by_word
+from .refusals import remedied
 
 R = TypeVar("R")
 
@@ -96,7 +97,7 @@ class _explained:  # noqa: N801 - read like a function: with _explained(settings
             case redis.exceptions.OutOfMemoryError():
                 raise StoreFull(self.where, str(error)) from None
             case redis.exceptions.AuthenticationError():
-                raise RedisError(f"Redis at {self.where} refused the login: {error}") from None
+                raise RedisError(f"Redis at {self.where} refused the login: {remedied(str(error))}") from None
             case redis.exceptions.ConnectionError():
                 raise StoreUnavailable(self.where, str(error)) from None
             case redis.exceptions.ReadOnlyError() | redis.exceptions.MasterDownError():
