@@ -25,6 +25,23 @@ class OddError(LookupError):
         self.where = where
 
 
+class BareRetryAfter(RetryAfter):
+    """One whose author forgot what its base class has to be told."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __str__(self) -> str:
+        return "soon"
+
+
+class UniqueError(Exception):
+    """A class that has no subclasses."""
+
+    def __init_subclass__(cls) -> None:
+        raise LookupError("there is one only")
+
+
 async def deps() -> AsyncIterator[str]:
     yield "shared"
     leave_note()
@@ -81,6 +98,8 @@ def fail(how: str) -> None:
         "local": LocalError("known to nobody else"),
         "permanent": Permanent("never"),
         "later": RetryAfter(12.5, "busy"),
+        "bare": BareRetryAfter(),
+        "unique": UniqueError("no other"),
         "exit": SystemExit(3),
         "stop": StopIteration(),
         "group": ExceptionGroup("several", [ValueError("one"), KeyError("two")]),

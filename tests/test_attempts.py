@@ -23,10 +23,21 @@ class Speechless(Exception):  # noqa: N818 - it has no words
         raise RuntimeError("no words")
 
 
+class Mute(Exception):  # noqa: N818 - as above
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class NoException(BaseException):
+    """As the cancellations of some libraries are."""
+
+
 RAISED: dict[str, Callable[[], BaseException]] = {
     "a reason that is no text": lambda: URLError(OSError("refused")),
     "a lone surrogate": lambda: ValueError("file \udcff"),
     "no text": Speechless,
+    "no text by an exit": Mute,
+    "what is no Exception": NoException,
     "CancelledError": asyncio.CancelledError,
     "SystemExit": lambda: SystemExit(3),
     "KeyboardInterrupt": KeyboardInterrupt,
@@ -209,7 +220,7 @@ class Picky(msgspec.Struct):
         raise RAISED[self.name]()
 
 
-@pytest.mark.parametrize("name", ["no text", "SystemExit"])
+@pytest.mark.parametrize("name", ["no text", "SystemExit", "what is no Exception"])
 async def test_a_payload_check_that_breaks_is_a_dead_letter(desk: Desk, redis_url: str, name: str) -> None:
     """It costs the task, not the connection with everything that goes over it."""
     app = App("t")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -154,8 +155,23 @@ async def test_retry_after_keeps_its_seconds(slots: ProcessSlots) -> None:
     assert caught.value.seconds == 12.5 and str(caught.value) == "busy"
 
 
+async def test_a_retry_after_without_its_seconds_is_retried_as_other_errors_are(slots: ProcessSlots) -> None:
+    """As where a handler of the event loop raises it; and the process lives on."""
+    before = await run(slots, "pid")
+    with pytest.raises(RetryAfter, match="soon") as caught:
+        await run(slots, "fail", how="bare")
+    assert (Retry(3, base_s=5.0).decide(caught.value, 1, Random(0)) or 0.0) > 0.0
+    assert await run(slots, "pid") == before
+
+
 @pytest.mark.parametrize(
-    ("how", "name"), [("exit", "SystemExit"), ("stop", "StopIteration"), ("group", "ExceptionGroup")]
+    ("how", "name"),
+    [
+        ("exit", "SystemExit"),
+        ("stop", "StopIteration"),
+        ("group", "ExceptionGroup"),
+        ("unique", "process_tasks.UniqueError"),
+    ],
 )
 async def test_what_cannot_be_imitated_is_a_plain_failure(slots: ProcessSlots, how: str, name: str) -> None:
     """Such as sys.exit(): it ends the attempt, and must not end a coroutine of the worker."""

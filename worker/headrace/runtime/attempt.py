@@ -154,7 +154,7 @@ def _text(make: Callable[[], str]) -> str:
     """What an exception says of itself runs code of the application."""
     try:
         return make()
-    except Exception as broken:
+    except BaseException as broken:
         return f"(no text: {type(broken).__name__})"
 
 

@@ -29,7 +29,7 @@ _classes: dict[type[Exception], type[HandlerFailed]] = {}
 def to_answer(error: BaseException) -> Answer:
     """In the child: the error in words."""
     kinds = [f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__]
-    after = error.seconds if isinstance(error, RetryAfter) else None
+    after = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
     return Answer(failure=failure_of(error), kinds=tuple(kinds), retry_after_s=after)
 
 
@@ -38,8 +38,8 @@ def to_error(answer: Answer) -> HandlerFailed:
     assert answer.failure is not None
     error = next((found for name in answer.kinds if (found := _imitate(name))), None) or HandlerFailed()
     error.failure = answer.failure
-    if isinstance(error, RetryAfter):
-        error.seconds = answer.retry_after_s or 0.0
+    if isinstance(error, RetryAfter) and answer.retry_after_s is not None:
+        error.seconds = answer.retry_after_s
     return error
 
 
@@ -49,7 +49,7 @@ def _imitate(name: str) -> HandlerFailed | None:
         return None
     try:
         return _mixed(kind)()
-    except TypeError:  # a class that cannot be mixed, or be made without arguments
+    except Exception:  # a class that cannot be mixed, or be made without arguments
         return None
 
 
