@@ -230,7 +230,7 @@ async def test_no_route_lets_foreign_pages_in(redis_url: str, origin: str) -> No
 
 @pytest.mark.parametrize("role", ["mine", "bank"])
 async def test_jobs_on_foreign_queues_are_neither_seen_nor_aborted(redis_url: str, role: str) -> None:
-    """A job of the whole namespace, of one other queue, and of single tasks: none of them is this token's affair."""
+    """A job of the whole namespace, of one other queue, of single tasks, of no queue: none is this token's affair."""
     own = {"Authorization": f"Bearer {secret_of('admin')}"}
     foreign = {"Authorization": f"Bearer {secret_of(role)}"}
     async with with_a_hidden_task(redis_url) as (api, task_id):
@@ -238,6 +238,8 @@ async def test_jobs_on_foreign_queues_are_neither_seen_nor_aborted(redis_url: st
             {"action": "cancel", "filter": "type:nothing"},
             {"action": "cancel", "filter": f"queue:{HIDDEN} type:nothing"},
             {"action": "retry", "ids": [task_id]},
+            {"action": "cancel", "filter": "queue:nowhere args.email:somebody"},
+            {"action": "retry", "ids": ["no-id"]},
         ]
         jobs = [(await api.ask("POST", "/api/v1/bulk", json=body, headers=own)).json["id"] for body in bodies]
         listed = await api.get("/api/v1/bulk", headers=foreign)
@@ -250,3 +252,14 @@ async def test_jobs_on_foreign_queues_are_neither_seen_nor_aborted(redis_url: st
     assert listed.json == {"jobs": []}
     assert {answer.code for answer in asked} == {"unknown_bulk"}
     assert {job["id"] for job in mine.json["jobs"]} == set(jobs)
+
+
+async def test_a_job_about_no_queue_is_seen_by_who_ordered_it(redis_url: str) -> None:
+    """The token covers no queue that there is."""
+    own = {"Authorization": f"Bearer {secret_of('mine')}"}
+    async with running(redis_url, tokens=TOKENS) as api:
+        job = (await api.ask("POST", "/api/v1/bulk", json={"action": "retry", "filter": "type:t"}, headers=own)).json
+        shown = await api.get(f"/api/v1/bulk/{job['id']}", headers=own)
+        listed = await api.get("/api/v1/bulk", headers=own)
+    assert job["queues"] == []
+    assert shown.json["id"] == job["id"] == listed.json["jobs"][0]["id"]

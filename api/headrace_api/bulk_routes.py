@@ -136,11 +136,18 @@ async def _queues(services: Services, request: Request, wanted: Filter | None) -
     return tuple(filter(request.may, await names(services.store, request.caller.namespace)))
 
 
+def _sees(request: Request, job: BulkJob) -> bool:
+    """Whether the caller may see all of its queues. One that is about none is the affair of who ordered it."""
+    if request.sees_all:
+        return True
+    return all(map(request.may, job.queues)) if job.queues else job.who == request.caller.subject
+
+
 async def _job(services: Services, request: Request) -> BulkJob:
-    """The job of the path, if the caller may see all of its queues. Raises UnknownBulk."""
+    """The job of the path. Raises UnknownBulk, also for one that the caller may not see."""
     bulk_id = request.http.match_info["job"]
     job = await services.bulks.jobs(request.caller.namespace).get(bulk_id)
-    if not request.sees_all and not all(map(request.may, job.queues)):
+    if not _sees(request, job):
         raise UnknownBulk(bulk_id)
     return job
 
@@ -160,7 +167,7 @@ async def abort_bulk(services: Services, request: Request) -> web.Response:
 async def list_bulks(services: Services, request: Request) -> web.Response:
     """List the bulk jobs of the last day, newest first."""
     jobs = await services.bulks.jobs(request.caller.namespace).ls()
-    return _json(BulkList([job for job in jobs if request.sees_all or all(map(request.may, job.queues))]))
+    return _json(BulkList([job for job in jobs if _sees(request, job)]))
 
 
 _START: Final = Doc(
