@@ -216,10 +216,11 @@ async def test_a_wider_rate_is_felt_at_once(still: StillStore) -> None:
 
 
 async def test_a_batch_counts_for_its_tasks(redis_url: str) -> None:
-    """Five tasks of 8/h: two batches pass, the second on credit; then nothing."""
+    """Five tasks of 8/h: two batches pass, the second on credit; then nothing. Each answer tells what it left."""
     async with running(redis_url, TOKEN, tokens=f"ci:{TOKEN} rate=8/h") as api:
-        statuses = [(await api.ask("POST", "/api/v1/tasks:batch", json=BATCH)).status for _ in range(3)]
-    assert statuses == [201, 201, 429]
+        answers = [await api.ask("POST", "/api/v1/tasks:batch", json=BATCH) for _ in range(3)]
+    assert [answer.status for answer in answers] == [201, 201, 429]
+    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=3", "r=0", "r=0"]
 
 
 async def test_a_queue_has_a_rate_of_its_own(redis_url: str) -> None:

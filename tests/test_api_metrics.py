@@ -84,6 +84,17 @@ async def test_rejections_are_counted_by_reason(redis_url: str) -> None:
     }
 
 
+async def test_rejections_within_a_partial_batch_are_counted(redis_url: str) -> None:
+    """Each of its tasks stands for itself."""
+    tasks = [EMAIL, EMAIL, {"type": "a b"}, EMAIL]
+    async with running(redis_url, max_depth=1) as api:
+        answer = await api.ask("POST", "/api/v1/tasks:batch?partial=true", json={"tasks": tasks})
+        samples = await scrape(api)
+    assert answer.json["failed"] == 3
+    counts = {name.partition("reason=")[2][:-1]: value for name, value in samples.items() if "rejected" in name}
+    assert {why: count for why, count in counts.items() if count} == {"full": 2, "invalid": 1}
+
+
 async def test_replays_are_not_counted_as_submissions(redis_url: str) -> None:
     """tasks_submitted_total counts accepted tasks, not answers."""
     async with running(redis_url) as api:

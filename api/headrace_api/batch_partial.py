@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError, StoreUnavailable
 
 from .answers import TaskId
 from .created import JSON
+from .metrics import Metrics, reason
 from .problems import ProblemBody, log_problem, problem_of
 from .services import Namespace, Request, Services
 from .submissions import Accepted
@@ -51,7 +52,7 @@ async def store_each(services: Services, request: Request, namespace: Namespace,
     away = [each for each in told if isinstance(each, StoreUnavailable)]
     if away and len(away) == len(told):
         raise away[0]
-    items = [_item(each, how, request.id) for each, how in zip(allowed, told, strict=True)]
+    items = [_item(each, how, services.metrics, request.id) for each, how in zip(allowed, told, strict=True)]
     failed = sum(item.problem is not UNSET for item in items)
     body = msgspec.json.encode(PartialBatch(failed, len(items) - failed, items))
     return web.Response(body=body, status=207, headers={"Content-Type": JSON})
@@ -84,11 +85,12 @@ async def _store(services: Services, namespace: Namespace, task: Told) -> Headra
     return "new"
 
 
-def _item(task: Told, told: HeadraceError | str, request_id: str) -> BatchItem:
+def _item(task: Told, told: HeadraceError | str, metrics: Metrics, request_id: str) -> BatchItem:
     if isinstance(task, Accepted) and isinstance(told, str):
         return BatchItem(201, task.new.id, told == REPLAYED, task.warning or UNSET)
     error = told if isinstance(told, HeadraceError) else task
     assert isinstance(error, HeadraceError)
     problem = problem_of(error)
     log_problem(error, problem, request_id)
+    metrics.rejected[reason(problem.status, problem.code)] += 1
     return BatchItem(problem.status, problem=problem.document())

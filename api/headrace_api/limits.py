@@ -93,6 +93,10 @@ class Bucket:
                 if not self._has(cost):
                     await self._take(cost)
         self.permits -= cost
+        return self.allowance()
+
+    def allowance(self) -> Allowance:
+        """What is left now."""
         return Allowance(self.name, self.rate, self.left + max(0, self.permits))
 
     async def charge(self, cost: int) -> None:
@@ -165,6 +169,12 @@ class Limits:
         if caller.rate is None:
             return None
         return await self._bucket(caller.namespace, "token", caller.subject, caller.rate).spend(1)
+
+    def left_of_token(self, caller: ApiToken) -> Allowance | None:
+        """What is left to a caller, after what its request turned out to cost."""
+        if caller.rate is None:
+            return None
+        return self._bucket(caller.namespace, "token", caller.subject, caller.rate).allowance()
 
     async def charge_token(self, caller: ApiToken, tasks: int) -> None:
         """The request that was let in brings so many tasks: each counts as a request."""
