@@ -192,6 +192,16 @@ def test_default_is_not_shared() -> None:
     assert decode(b"{}").home.tags == []
 
 
+def test_json_as_it_is_may_be_a_default() -> None:
+    """No schema could be made of it, and a worker that knew such a type did not start."""
+
+    def task(extra: msgspec.Raw = msgspec.Raw(b'{"a":1}')) -> None: ...  # noqa: B008 - it does not change
+
+    found = read(task)
+    assert list(found.schema()["$defs"]["Payload"]["properties"]) == ["extra"]
+    assert bytes(make_decode("t", found)(b"{}").extra) == b'{"a":1}'
+
+
 class Plain:
     """A class that JSON knows nothing of."""
 

@@ -161,7 +161,7 @@ class _Reader:
         hint, default = self.hints[parameter.name], parameter.default
         if default is parameter.empty:
             return (parameter.name, hint)
-        if isinstance(default, list | dict | set | bytearray | msgspec.Struct) or _is_dataclass(default):
+        if isinstance(default, list | dict | set | bytearray | msgspec.Struct | msgspec.Raw) or _is_dataclass(default):
             # Each attempt gets a copy of its own, where Python's own default would be shared.
             return (parameter.name, hint, msgspec.field(default_factory=partial(copy.deepcopy, default)))
         return (parameter.name, hint, default)
