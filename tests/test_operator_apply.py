@@ -13,7 +13,7 @@ from headrace_operator import kube
 from headrace_operator.cluster import Conflict
 from headrace_operator.fleet import Key
 from headrace_operator.kube import KubeCluster, Watched
-from headrace_operator.manifests import Pool
+from headrace_operator.manifests import POOL, Pool
 from headrace_operator.ownership import corrected
 from headrace_operator.requests import NotThere, Requests, connect
 from headrace_operator.spec import read_spec
@@ -270,3 +270,50 @@ async def test_what_a_template_no_longer_names_leaves_the_deployment(plane: Cont
     [found] = plane.get("-n", namespace, "deployment", KEY.name)["spec"]["template"]["spec"]["containers"]
     assert found["image"] == "shop:1.5"
     assert "COLOUR" not in {each["name"] for each in found["env"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "theirs",
+    [{"maxUnavailable": "50%"}, {"minAvailable": 2}],
+    ids=["as ours, of another number", "the other way round"],
+)
+async def test_a_budget_that_somebody_made_for_the_pool_stays_as_it_is(
+    plane: ControlPlane, requests: Requests, theirs: dict[str, Any]
+) -> None:
+    """Kubernetes takes one budget a pod, so whoever wants another than ours has to have that of the pool's name."""
+    namespace = f"budget-{next(iter(theirs)).lower()}"
+    real, cluster = real_pool(plane, namespace), KubeCluster(requests, Watched())
+    spec = theirs | {"selector": {"matchLabels": {POOL: KEY.name}}}
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": KEY.name}, "spec": spec}
+    plane.kubectl("-n", namespace, "apply", "-f", "-", given=budget)
+    await cluster.apply(real)
+    shown = plane.get("-n", namespace, "pdb", KEY.name)
+    assert shown["spec"] == spec
+    assert "ownerReferences" not in shown["metadata"]
+
+
+@pytest.mark.slow
+async def test_a_budget_of_other_pods_is_not_taken_over(plane: ControlPlane, requests: Requests) -> None:
+    namespace = "budget-other"
+    real, cluster = real_pool(plane, namespace), KubeCluster(requests, Watched())
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": KEY.name}, "spec": spec}
+    plane.kubectl("-n", namespace, "apply", "-f", "-", given=budget)
+    await cluster.apply(real)
+    assert plane.get("-n", namespace, "pdb", KEY.name)["spec"] == spec
+
+
+@pytest.mark.slow
+async def test_our_budget_follows_a_pool_that_is_made_again(plane: ControlPlane, requests: Requests) -> None:
+    namespace = "budget-again"
+    real, cluster = real_pool(plane, namespace), KubeCluster(requests, Watched())
+    await cluster.apply(real)
+    plane.kubectl("-n", namespace, "delete", "workerpool", KEY.name, "--cascade=orphan")
+    body = plane.get("-n", namespace, "pdb", KEY.name)
+    assert body["spec"]["maxUnavailable"] == 1
+    plane.kubectl("create", "-f", "-", given=resource() | {"metadata": {"name": KEY.name, "namespace": namespace}})
+    uid = plane.get("-n", namespace, "workerpool", KEY.name)["metadata"]["uid"]
+    await cluster.apply(pool(uid, namespace))
+    owners = plane.get("-n", namespace, "pdb", KEY.name)["metadata"]["ownerReferences"]
+    assert [each["uid"] for each in owners] == [uid]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from . import manifests
-from .cluster import Conflict, Refused
+from .cluster import ClusterError, Conflict, Refused
 from .fleet import CHEAP, COST, GUARDS, Fleet, Key, Pod, Raw, pool_of, read_deployment, read_pod
 from .manifests import Pool, Ref
 from .news import News
 from .ownership import corrected
 from .requests import APPLY, MANAGER, MERGE, NotThere, Requests, query
+
+logger = logging.getLogger("headrace.operator")
 
 API_VERSION: Final = "headrace.dev/v1alpha1"
 POOLS: Final = "/apis/headrace.dev/v1alpha1/namespaces/{0}/workerpools/{1}"
@@ -155,8 +158,17 @@ class KubeCluster:
             await self._check_is_there(pool)
             await self._apply_onto(key, made, await self._create(key, made))
         self._remember(pool.uid)
+        await self._apply_budget(pool)
+
+    async def _apply_budget(self, pool: Pool) -> None:
+        """Without force: a pod may have one budget only, so whoever wants another than ours has it under this name."""
         path = BUDGETS.format(pool.namespace, pool.name)
-        await self.requests.send("PATCH", query(path, _APPLIED), manifests.disruption_budget(pool), kind=APPLY)
+        try:
+            await self.requests.send("PATCH", query(path, _WRITTEN), manifests.disruption_budget(pool), kind=APPLY)
+        except (Conflict, Refused) as error:
+            if not _is_anothers(error):
+                raise
+            logger.info("pool %s/%s: a PodDisruptionBudget of its name stays: %s", pool.namespace, pool.name, error)
 
     def _remember(self, uid: str) -> None:
         self._made.pop(uid, None)
@@ -287,6 +299,11 @@ class KubeCluster:
 
     async def tell(self, pool: Ref, news: News) -> None:
         await self.requests.send("POST", EVENTS.format(pool.namespace), event(pool, news, datetime.now(UTC)))
+
+
+def _is_anothers(error: ClusterError) -> bool:
+    """What a server says where somebody else has set what we would, or the opposite."""
+    return str(error).startswith("Apply failed with") or "cannot be both set" in str(error)
 
 
 def event(pool: Ref, news: News, now: datetime) -> dict[str, Any]:
