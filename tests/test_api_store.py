@@ -374,6 +374,28 @@ async def test_an_unconfirmed_submission_is_503_with_its_ids_and_safe_to_repeat(
     assert stats["pending"] == 2
 
 
+async def test_a_retry_that_was_not_confirmed_is_not_confirmed_by_repeating_it(start_redis: StartRedis) -> None:
+    """The repetition finds the task pending, and writes all the same: WAIT speaks only of what its connection wrote."""
+    master = start_redis()
+    replica = start_redis(replica_of=master)
+    await _linked(master)
+    async with running(master.url, durability="replicated:1", durability_timeout_s=0.3) as api:
+        await _accepted(api, "a")
+        [claim] = await api.worker.claim()
+        await api.worker.report(claim.report("failed"))
+        path = f"/api/v1/tasks/{claim.task.id}:retry"
+        replica.freeze()
+        try:
+            answers = [await api.ask("POST", path) for _ in range(5)]  # by each of its connections
+        finally:
+            replica.thaw()
+        refused(answers, "durability_unconfirmed")
+        async with asyncio.timeout(20):
+            while (await api.ask("POST", path)).status != 200:  # noqa: ASYNC110 - until the replica is back
+                await asyncio.sleep(0.05)
+        assert (await api.task(claim.task.id))["status"] == "pending"
+
+
 async def _linked(master: RedisServer) -> None:
     client = AsyncClient(RedisSettings.parse(master.url, "the test"))
     async with asyncio.timeout(20):

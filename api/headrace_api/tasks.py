@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import CIMultiDictProxy, istr
 
 from headrace import actions
+from headrace.broker import durability as durable
 from headrace.broker.broker import Submitted, TaskView
 from headrace.errors import QueueFull, StoreUnavailable, TaskConflict, UnknownTask, WrongState
 from headrace.journal import news
@@ -266,11 +267,11 @@ async def retry_task(services: Services, request: Request) -> web.Response:
     task_id = request.http.match_info["id"]
     request.require_id(task_id)
     seen = await namespace.look(task_id)
-    if seen.state is State.FAILED:
+    if seen.state in {State.FAILED, State.PENDING}:  # one that is pending may be so by a retry that was not confirmed
         await _replay(services, namespace, seen)
     elif seen.state in actions.DUE_LATER:
         await services.store.read(namespace.queue(seen.queue).promote([seen.id]))
-    elif seen.state is not State.PENDING:
+    else:
         raise WrongState(seen.id, seen.state, "retried")
     return _status(seen.id, "pending")
 
@@ -278,7 +279,7 @@ async def retry_task(services: Services, request: Request) -> web.Response:
 async def _replay(services: Services, namespace: Namespace, seen: TaskView) -> None:
     durability = services.settings.durability[seen.queue]
     give_up = asyncio.get_running_loop().time() + services.store.patience_s(durability)
-    call = namespace.queue(seen.queue).replay(seen.id, seen.last_place)
+    call = namespace.queue(seen.queue).replay(seen.id, seen.last_place, touch=durable.touches(durability))
     actions.check_replayed(seen.id, await services.store.write(call, durability, give_up))
 
 
