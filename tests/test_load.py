@@ -100,6 +100,12 @@ def test_a_module_without_an_app_says_what_to_write(write: Write) -> None:
     assert str(refusal("no_app")) == 'no_app.py has no App. Write `app = App("no_app")` in it.'
 
 
+def test_an_attribute_of_a_module_without_an_app_says_what_to_write(write: Write) -> None:
+    write("no_app_either.py", "x = 1\n")
+    said = "no_app_either.py has no 'app', and no App at all. Write `app = App(\"no_app_either\")` in it."
+    assert str(refusal("no_app_either:app")) == said
+
+
 @pytest.mark.parametrize(
     ("attribute", "said"),
     [
@@ -141,6 +147,7 @@ def test_a_task_that_cannot_be_declared_is_placed_in_the_users_file(write: Write
     write("bad_task.py", APP.format("x") + "@app.task()\ndef f(*args): ...\n")
     error = refusal("bad_task")
     assert error.problem.startswith("bad_task.py:3: Task function bad_task.f")
+    assert error.remedy and "Correct it and start again" not in error.remedy
     assert error.detail == ""
 
 

@@ -57,4 +57,8 @@ def write_app(folder: Path) -> str:
         raise AppLoadError(
             "--init writes a tasks.py, and there is one already", "Start it with `headrace dev`"
         ) from None
+    except OSError as error:
+        raise AppLoadError(
+            f"The file {file} cannot be written: {error.strerror}", "Start in a folder that you may write to"
+        ) from None
     return file.stem

@@ -122,7 +122,7 @@ class EmbeddedRedis:
         except OSError as error:
             self.stop()
             raise EmbeddedError(
-                f"The folder {self.folder.home} cannot be used for an embedded Redis ({error})",
+                f"The folder {self.folder.home} cannot be used for an embedded Redis: {error.strerror or error}",
                 "Start in a folder that you may write to, or set HEADRACE_URL to a Redis that runs",
             ) from error
         except BaseException:

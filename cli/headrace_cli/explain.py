@@ -46,8 +46,8 @@ def command(code: str | None, output: str) -> None:
 
 
 def _meanings(code: str) -> list[dict[str, str]]:
-    """What it means where. Raises ConfigError for a code that there is not."""
-    from headrace.errors import ConfigError, nearest
+    """What it means where. Raises UsageError for a code that there is not."""
+    from headrace.errors import nearest
 
     from .error_codes import COMMANDS, HTTP, PYTHON, known_codes
 
@@ -60,8 +60,8 @@ def _meanings(code: str) -> list[dict[str, str]]:
     ]
     if not found:
         meant = nearest(code, known_codes())
-        hint = f"Did you mean {meant!r}?" if meant else "`headrace explain` lists those there are"
-        raise ConfigError(f"There is no error code {code!r}", hint)
+        hint = f"Did you mean {meant!r}?" if meant else "`headrace explain` lists those there are."
+        raise click.UsageError(f"There is no error code {code!r}. {hint}")
     return found
 
 

@@ -65,9 +65,7 @@ def _import(name: str, home: Path) -> ModuleType:
             raise _no_module(name, error.name, home) from None
         raise _broken(name, error) from error
     except HeadraceError as error:
-        raise AppLoadError(
-            f"{_place(error) or name}: {str(error).rstrip('.')}", "Correct it and start again"
-        ) from error
+        raise _refused(name, error) from error
     except SystemExit as error:
         raise AppLoadError(
             f"Importing {name} ended the program (exit code {error.code})",
@@ -75,6 +73,14 @@ def _import(name: str, home: Path) -> ModuleType:
         ) from error
     except Exception as error:
         raise _broken(name, error) from error
+
+
+def _refused(name: str, error: HeadraceError) -> AppLoadError:
+    """What headrace itself does not take says what to do."""
+    problem, remedy = str(error).rstrip("."), ""
+    if isinstance(error, ConfigError):
+        problem, remedy = error.problem, error.remedy
+    return AppLoadError(f"{_place(error) or name}: {problem}", remedy or "Correct it and start again")
 
 
 def _syntax_error(error: SyntaxError) -> AppLoadError:
@@ -192,9 +198,13 @@ def _only_app(module: ModuleType) -> App[Any]:
         return next(iter(apps.values()))
     where = _short(module.__file__ or module.__name__)
     if not apps:
-        raise AppLoadError(f"{where} has no App", f'Write `app = App("{module.__name__.rpartition(".")[2]}")` in it')
+        raise AppLoadError(f"{where} has no App", _write_one(module))
     choices = " or ".join(f"--app {module.__name__}:{name}" for name in apps)
     raise AppLoadError(f"{where} has {len(apps)} Apps", f"Choose one: {choices}")
+
+
+def _write_one(module: ModuleType) -> str:
+    return f'Write `app = App("{module.__name__.rpartition(".")[2]}")` in it'
 
 
 def _attribute(module: ModuleType, attribute: str) -> App[Any]:
@@ -203,10 +213,7 @@ def _attribute(module: ModuleType, attribute: str) -> App[Any]:
     value: Any = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            apps = _apps(module)
-            meant = nearest(part, apps) or next(iter(apps), None)
-            remedy = f"Did you mean --app {module.__name__}:{meant}?" if meant else "It has no App at all"
-            raise AppLoadError(f"{_short(module.__file__ or module.__name__)} has no {attribute!r}", remedy)
+            raise _no_attribute(module, attribute, part)
         value = getattr(value, part)
     if isinstance(value, App):
         return value
@@ -214,3 +221,12 @@ def _attribute(module: ModuleType, attribute: str) -> App[Any]:
     apps = _apps(module)
     remedy = f"Did you mean --app {module.__name__}:{next(iter(apps))}?" if apps else "Name an instance of headrace.App"
     raise AppLoadError(f"{module.__name__}:{attribute} is {kind}, and no App", remedy)
+
+
+def _no_attribute(module: ModuleType, attribute: str, part: str) -> AppLoadError:
+    lack = f"{_short(module.__file__ or module.__name__)} has no {attribute!r}"
+    apps = _apps(module)
+    if not apps:
+        return AppLoadError(f"{lack}, and no App at all", _write_one(module))
+    meant = nearest(part, apps) or next(iter(apps))
+    return AppLoadError(lack, f"Did you mean --app {module.__name__}:{meant}?")

@@ -109,12 +109,22 @@ def _refused(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return USAGE
-    complain(error.format_message())
+    complain(_plainly(error.format_message()))
     if not isinstance(error, click.UsageError):
         return FAILED
     if error.ctx is not None:
         note(f"{error.ctx.command_path} --help shows how it is used.")
     return USAGE
+
+
+def _plainly(message: str) -> str:
+    """Click names its types, and people say a number."""
+    for typed, plain in (
+        ("a valid integer range", "a whole number"), ("a valid integer", "a whole number"),
+        ("a valid float range", "a number"), ("a valid float", "a number"),
+    ):  # fmt: skip
+        message = message.replace(f"is not {typed}.", f"is not {plain}.")
+    return message
 
 
 def _failed(error: Exception, debug: bool) -> int:

@@ -53,7 +53,8 @@ def read_trace(path: Path, limit: int | None = None) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(_rows(file, path, limit))
     except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"The trace {path} cannot be read ({error})", "Name a CSV file") from None
+        why = getattr(error, "strerror", None) or error
+        raise TraceError(f"The trace {path} cannot be read: {why}", "Name a CSV file") from None
     if not rows:
         raise TraceError(f"The trace {path} has no rows", f"It should have the columns {', '.join(COLUMNS)}")
     return sorted(rows, key=lambda row: row.at_s)

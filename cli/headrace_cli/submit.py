@@ -119,7 +119,7 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
     from headrace.errors import QueueFull, TaskConflict
 
     origin = await _origin(session, options)
-    accepted = await session.desk.read(body_of(options, _payload(options["payload"] or "{}")), origin)
+    accepted = await session.desk.read(_only_body(options), origin)
     [answer] = await session.door(accepted.queue).submit((accepted.new,))
     if answer.status == "full":
         raise QueueFull(accepted.queue, answer.limit)
@@ -133,6 +133,18 @@ async def _send(session: Session, options: dict[str, Any]) -> tuple[str, str | N
             raise TaskConflict(accepted.new.id)
         return accepted.new.id, f"This task was submitted before; it is {seen.state}."
     return accepted.new.id, accepted.warning
+
+
+def _only_body(options: dict[str, Any]) -> bytes:
+    from headrace_api.strict_json import MalformedJson
+
+    try:
+        return body_of(options, _payload(options["payload"] or "{}"))
+    except MalformedJson as error:
+        example = """'{"name": "you"}'"""
+        raise click.UsageError(
+            f"The payload cannot be read as JSON: {error.errors[0]}. Give the arguments by name, as in {example}."
+        ) from None
 
 
 def body_of(options: dict[str, Any], payload: bytes) -> bytes:
@@ -187,7 +199,7 @@ def _payload(given: str) -> bytes:
     try:
         return Path(given[1:]).read_bytes()
     except OSError as error:
-        raise click.UsageError(f"The payload's file cannot be read ({error}).") from None
+        raise click.UsageError(f"The payload's file {given[1:]} cannot be read: {error.strerror}.") from None
 
 
 async def _origin(session: Session, options: dict[str, Any]) -> Origin:

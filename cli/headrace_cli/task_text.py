@@ -69,7 +69,6 @@ def task_lines(body: TaskBody) -> Iterator[str]:
 def _facts(body: TaskBody) -> dict[str, str | None]:
     from headrace.task import Priority
 
-    counts = f"{body.attempts} attempts, {body.retry_count} failures, {body.crashes} crashes"
     return {
         "id": body.id,
         "type": body.type,
@@ -83,10 +82,24 @@ def _facts(body: TaskBody) -> dict[str, str | None]:
         "tags": ", ".join(body.tags),
         "worker": body.worker_id,
         "progress": _progress(body),
-        "attempts": f"{counts}, {body.interruptions} interruptions; {body.max_retries} retries allowed",
+        "attempts": _counts(body),
         "payload": bytes(body.payload).decode(errors="replace"),
         "result": None if body.result is None else bytes(body.result).decode(errors="replace"),
     }
+
+
+def _counts(body: TaskBody) -> str:
+    so_far = (
+        _number(body.attempts, "attempt", "attempts"),
+        _number(body.retry_count, "failure", "failures"),
+        _number(body.crashes, "crash", "crashes"),
+        _number(body.interruptions, "interruption", "interruptions"),
+    )
+    return f"{', '.join(so_far)}; {_number(body.max_retries, 'retry', 'retries')} allowed"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _attempt(attempt: AttemptBody) -> str:

@@ -34,7 +34,9 @@ class Voice:
     def may_speak(self, now: float, text: str = "") -> bool:
         """Whether SPEAK_S have passed since this last said yes to this text."""
         self._spoken = {each: at for each, at in self._spoken.items() if now - at < SPEAK_S}
-        return self._spoken.setdefault(text, now) == now
+        fresh = text not in self._spoken
+        self._spoken.setdefault(text, now)
+        return fresh
 
 
 async def keep_connected(
