@@ -35,6 +35,13 @@ def test_readme_and_schema_are_those_of_the_values() -> None:
         assert file.read_text() == content, f"{file.name} is old: python charts/values_page.py"
 
 
+def test_upgrades_keep_values_and_take_the_new_charts_defaults() -> None:
+    """`--reuse-values` keeps the old chart's defaults too, so a template that reads a new value fails."""
+    pages = [ROOT / "README.md", ROOT / "UPGRADING.md", CHART / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert [page.name for page in pages if " --reuse-values" in page.read_text()] == []
+    assert any(" --reset-then-reuse-values" in page.read_text() for page in pages)
+
+
 def test_every_value_is_described() -> None:
     described = {each.path for each in values_page.values((CHART / "values.yaml").read_text())}
 
