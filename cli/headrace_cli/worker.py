@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from headrace.app import App
+    from headrace.redis_settings import RedisSettings
     from headrace.settings import WorkerSettings
 
 R = TypeVar("R")
+MAX_NAMED: Final = 8
+"""Types that a worker names at its start."""
 
 
 @click.command(
@@ -58,6 +62,7 @@ def command(url: str | None, **flags: str | None) -> int:
     settings = _fitted(settings, app, flags)
     redis = RedisSettings.from_env(os.environ, url or app.connections._url)
 
+    _announce(app, settings, redis)
     # Last, because it takes longest: what is wrong in the application is said at once.
     from headrace.runtime.worker import serve
 
@@ -77,6 +82,17 @@ def _load(settings: WorkerSettings) -> App[Any]:
             "No application was named", "Write --app MODULE, or set HEADRACE_APP; in a checkout: --app examples.tasks"
         )
     return load_app(settings.app)
+
+
+def _announce(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -> None:
+    """A worker that has nothing to do says nothing further, so this is how one sees what it waits for, and where."""
+    queues = f"queue{'s' if len(settings.queues) > 1 else ''} {', '.join(each.name for each in settings.queues)}"
+    names = sorted(app.registry)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    known = f"{', '.join(names[:MAX_NAMED])}{more}" or "no type yet, write a function under @app.task()"
+    logging.getLogger("headrace.worker").info(
+        "The worker serves %s with %s, %d tasks at once: %s", queues, redis, settings.concurrency, known
+    )
 
 
 def _fitted(settings: WorkerSettings, app: App[Any], flags: dict[str, str | None]) -> WorkerSettings:
