@@ -294,3 +294,46 @@ async def test_a_worker_that_is_stopped_while_its_deps_open_ends(redis_url: str,
     [told] = await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 5)
     assert left == ["closed"]
     assert isinstance(told, OSError) if fails else told is True
+
+
+BROKEN_END = """
+import asyncio, logging, os, signal, sys, threading
+from headrace import App
+from headrace.redis_settings import RedisSettings
+from headrace.runtime import hooks, worker
+from worker_harness import quick
+
+hooks.LEAVE_S = worker.EXIT_S = 0.1
+logging.basicConfig(level="INFO")
+
+async def deps():
+    yield
+    raise OSError("it cannot be closed")
+
+def tell(ctx, error):
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait()
+
+app = App("t", deps=deps)
+
+@app.task(max_retries=0, on_failure=tell)
+async def fails() -> None:
+    raise LookupError
+
+asyncio.run(worker.serve(app, quick(), RedisSettings.parse(sys.argv[1], "the test")))
+"""
+
+
+async def test_a_worker_whose_deps_cannot_be_closed_ends_though_a_thread_goes_on(desk: Desk, redis_url: str) -> None:
+    """And says why; Python itself would wait for that thread."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    await desk.submit("fails")
+    command = (sys.executable, "-c", BROKEN_END, redis_url)
+    process = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.PIPE)
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 1
+    assert b"handlers still run" in said and b"OSError: it cannot be closed" in said

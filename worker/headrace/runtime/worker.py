@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -375,16 +376,21 @@ async def serve(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    code = 0 if await worker.run() else 1
-    _leave_within(EXIT_S, code)
+    code = 1
+    try:
+        code = 0 if await worker.run() else 1
+    finally:
+        _leave_within(EXIT_S, code, sys.exception())
     return code
 
 
-def _leave_within(seconds: float, code: int) -> None:
-    """End the process even if a handler's thread, or a coroutine that cannot be cancelled, would keep it."""
+def _leave_within(seconds: float, code: int, error: BaseException | None) -> None:
+    """End the process even if a handler's thread, or a coroutine that cannot be cancelled, would keep it; and say what
+    `error` ended the worker, since nobody else comes to that."""
 
     def leave() -> None:
-        logger.warning("handlers still run %g s after the worker has ended; the process ends without them", seconds)
+        text = "handlers still run %g s after the worker has ended; the process ends without them"
+        logger.warning(text, seconds, exc_info=error)
         logging.shutdown()
         os._exit(code)
 
