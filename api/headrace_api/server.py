@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
@@ -242,10 +243,11 @@ def _host(host: str) -> str:
 
 
 def _refuse_address(settings: ApiSettings, error: OSError) -> BadSetting:
-    why = error.strerror or str(error)
+    # asyncio's own words tell the address once more.
+    why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
     return BadSetting(
-        "PORT", f"{settings.port} on {settings.host}", "the settings", "a port that is free",
-        f"{why.capitalize()}: stop what listens there, or set another PORT (0 takes a free one)",
+        "PORT", str(settings.port), "the settings", f"a port that is free on {settings.host} ({why.lower()})",
+        "Stop what listens there, or choose another by --port or PORT; 0 takes a free one",
     )  # fmt: skip
 
 
