@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 CRD = "CustomResourceDefinition", "workerpools.headrace.dev"
+MONITORS = "podMonitor", "serviceMonitor", "prometheusRule", "dashboards"
 
 # -- the files themselves
 
@@ -162,6 +163,32 @@ def test_a_label_that_several_values_name_is_there_once() -> None:
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
     crd = one(template("--set", "crds.labels.team=infra", "--set", "commonLabels.team=all"), *CRD)
     assert crd["metadata"]["labels"]["team"] == "infra"
+
+
+def test_a_key_with_nothing_after_it_is_an_empty_one(tmp_path: Path) -> None:
+    """`extraEnv:` above lines that are all commented out is null, which removes the chart's own default."""
+    everything = ["redis.embedded", "networkPolicy", *(f"metrics.{each}" for each in MONITORS)]
+    switches = [part for each in everything for part in ("--set", f"{each}.enabled=true")]
+    nothing = emptied(yaml.safe_load((CHART / "values.yaml").read_text()))
+    assert nothing["operator"]["extraEnv"] is None
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(nothing))
+    assert template(*switches, "--values", str(tmp_path / "values.yaml")) == template(*switches)
+    bare = template(*switches, "--set", "podSecurityContext=null,securityContext=null")
+    assert one(bare, "Deployment", "headrace-api")["spec"]["template"]["spec"]["securityContext"] == {}
+
+
+def emptied(values: Json) -> Json:
+    """Those that are empty maps or lists, as null."""
+    below = {name: emptied(each) for name, each in values.items() if isinstance(each, dict) and each}
+    return {name: each for name, each in below.items() if each} | dict.fromkeys(
+        name for name, each in values.items() if each in ({}, [])
+    )
+
+
+def test_an_image_without_a_registry_is_one_of_the_node() -> None:
+    for given in ("image.registry=,image.tag=1", "image.registry=null,image.tag=1"):
+        pod = one(template("--set", given), "Deployment", "headrace-api")["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == "headrace/headrace:1"
 
 
 def test_what_looks_like_a_number_is_a_text_where_kubernetes_wants_one() -> None:

@@ -39,7 +39,7 @@ a new chart. */}}
 {{- define "headrace.metadata" -}}
 labels:
   {{- include "headrace.labels" (dict "root" .root "component" .component "own" .labels "versions" true) | nindent 2 }}
-{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+{{- with merge (dict) (default (dict) .annotations) (default (dict) .root.Values.commonAnnotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -48,7 +48,7 @@ annotations:
 {{/* Of (dict "root" $ "image" .Values.image "default" tag). */}}
 {{- define "headrace.image" -}}
 {{- $registry := default .image.registry .root.Values.global.imageRegistry -}}
-{{- $name := printf "%s/%s" $registry .image.repository -}}
+{{- $name := compact (list $registry .image.repository) | join "/" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $name .image.digest -}}
 {{- else -}}

@@ -1,7 +1,7 @@
 {{/* What all our pods have in common, in one place: nobody can forget a security context or a pull secret. */}}
 
 {{- define "headrace.pullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq }}
+{{- with concat (default (list) .Values.global.imagePullSecrets) (default (list) .Values.imagePullSecrets) | uniq }}
 imagePullSecrets:
 {{- range . }}
   - name: {{ . }}
@@ -11,18 +11,18 @@ imagePullSecrets:
 
 {{/* Of (dict "root" $ "workload" .Values.api). */}}
 {{- define "headrace.podSecurityContext" -}}
-{{- toYaml (mergeOverwrite (deepCopy .root.Values.podSecurityContext) (default (dict) .workload.podSecurityContext)) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default (dict) .root.Values.podSecurityContext)) (default (dict) .workload.podSecurityContext)) -}}
 {{- end -}}
 
 {{- define "headrace.securityContext" -}}
-{{- toYaml (mergeOverwrite (deepCopy .root.Values.securityContext) (default (dict) .workload.securityContext)) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default (dict) .root.Values.securityContext)) (default (dict) .workload.securityContext)) -}}
 {{- end -}}
 
 {{/* The metadata of a pod template. Of (dict "root" $ "workload" … "component" …). */}}
 {{- define "headrace.podMetadata" -}}
 labels:
   {{- include "headrace.labels" (dict "root" .root "component" .component "own" .workload.podLabels) | nindent 2 }}
-{{- with merge (dict) .workload.podAnnotations .root.Values.commonAnnotations }}
+{{- with merge (dict) (default (dict) .workload.podAnnotations) (default (dict) .root.Values.commonAnnotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -104,11 +104,11 @@ envFrom:
 {{- $liveness := dict "httpGet" (dict "path" "/livez" "port" .port) "periodSeconds" 10 "failureThreshold" 3 "timeoutSeconds" 5 -}}
 {{- $readiness := dict "httpGet" (dict "path" "/readyz" "port" .port) "periodSeconds" 2 "failureThreshold" 2 "timeoutSeconds" 5 -}}
 startupProbe:
-  {{- toYaml (mergeOverwrite $startup .workload.startupProbe) | nindent 2 }}
+  {{- toYaml (mergeOverwrite $startup (default (dict) .workload.startupProbe)) | nindent 2 }}
 livenessProbe:
-  {{- toYaml (mergeOverwrite $liveness .workload.livenessProbe) | nindent 2 }}
+  {{- toYaml (mergeOverwrite $liveness (default (dict) .workload.livenessProbe)) | nindent 2 }}
 readinessProbe:
-  {{- toYaml (mergeOverwrite $readiness .workload.readinessProbe) | nindent 2 }}
+  {{- toYaml (mergeOverwrite $readiness (default (dict) .workload.readinessProbe)) | nindent 2 }}
 {{- end -}}
 
 {{/* Where Redis is, and how to get in: the same variables as the operator gives to workers. Of the root. What must be there
@@ -163,7 +163,7 @@ is not optional, so that a pod without it does not start and says which key of w
 {{- range .extra }}{{ $names = append $names .name }}{{ end -}}
 {{- $variables := list -}}
 {{- range .own | fromYamlArray }}{{ if not (has .name $names) }}{{ $variables = append $variables . }}{{ end }}{{ end -}}
-{{- toYaml (concat $variables .extra) -}}
+{{- toYaml (concat $variables (default (list) .extra)) -}}
 {{- end -}}
 
 {{- define "headrace.mounts" -}}
