@@ -221,6 +221,8 @@ class _Maker:
             return None, ""
         if isinstance(given, str):
             given = Unique(given)
+        if not isinstance(given, Unique):
+            raise self.refuse("/unique", f"is {given!r}", "give a text, or a Unique")
         hashed = unique_hash(self._key("/unique", given.key))
         if given.until is None:
             return hashed, ""

@@ -84,7 +84,7 @@ def parse_priority(value: int | str) -> Priority:
         found = _PRIORITY_NAMES.get(value.lower())
         if found is not None:
             return found
-    elif not isinstance(value, bool) and 0 <= value <= 3:
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 3:
         return Priority(value)
     raise ValueError(f"{value!r} is no priority: use 3 or 'critical', 2 or 'high', 1 or 'medium', 0 or 'low'.")
 
