@@ -186,9 +186,9 @@ def emptied(values: Json) -> Json:
 
 
 def test_an_image_without_a_registry_is_one_of_the_node() -> None:
-    for given in ("image.registry=,image.tag=1", "image.registry=null,image.tag=1"):
+    for given in ("image.registry=,image.tag=dev", "image.registry=null,image.tag=dev"):
         pod = one(template("--set", given), "Deployment", "headrace-api")["spec"]["template"]["spec"]
-        assert pod["containers"][0]["image"] == "headrace/headrace:1"
+        assert pod["containers"][0]["image"] == "headrace/headrace:dev"
 
 
 def test_what_looks_like_a_number_is_a_text_where_kubernetes_wants_one() -> None:
