@@ -158,6 +158,8 @@ def test_the_metrics_port_takes_no_name_that_the_template_has() -> None:
     made = pod_template(pool({"spec": {"containers": [{"image": "shop:1.4", "ports": [own]}]}}))
     assert worker(made)["ports"] == [own, {"name": "headrace", "containerPort": 9464, "protocol": "TCP"}]
     assert worker(pod_template(pool()))["ports"][0]["name"] == "metrics"
+    bare = {"spec": {"containers": [{"image": "shop:1.4", "ports": [{"containerPort": 9464}]}]}}
+    assert worker(pod_template(pool(bare)))["ports"] == [{"name": "metrics", "containerPort": 9464}]
 
 
 def test_a_worker_of_another_name_is_named_to_the_operator() -> None:

@@ -166,11 +166,7 @@ def _worker_of(containers: list[Manifest]) -> Manifest:
 def _fill_container(container: Manifest, pool: Pool) -> None:
     where = f"spec.template.spec.containers[{container['name']}]"
     _merge_named(container, "env", environment(pool), where)
-    ports = _list(container, "ports", where)
-    if not any(port.get("containerPort") == METRICS_PORT for port in ports):
-        taken = any(port.get("name") == "metrics" for port in ports)
-        name = "headrace" if taken else "metrics"
-        ports.append({"name": name, "containerPort": METRICS_PORT, "protocol": "TCP"})
+    _fill_port(_list(container, "ports", where))
     _list(container, "envFrom", where).append(
         {"prefix": "redis_secret_", "secretRef": {"name": pool.spec.redis.secret_name}}
     )
@@ -179,6 +175,16 @@ def _fill_container(container: Manifest, pool: Pool) -> None:
     container.setdefault("livenessProbe", {**probe, "periodSeconds": 10, "failureThreshold": 3})
     # Ready as soon as it runs, whatever Redis does: a busy pod that turns unready would be the first to be stopped.
     container.setdefault("readinessProbe", {**probe, "periodSeconds": 1, "failureThreshold": 30})
+
+
+def _fill_port(ports: list[Manifest]) -> None:
+    """That of the metrics, by the name by which they are scraped, unless the template gives it to another port."""
+    found = [port for port in ports if port.get("containerPort") == METRICS_PORT]
+    if not found:
+        found = [{"containerPort": METRICS_PORT, "protocol": "TCP"}]
+        ports.extend(found)
+    taken = any(port.get("name") == "metrics" for port in ports)
+    found[0].setdefault("name", "headrace" if taken else "metrics")
 
 
 def environment(pool: Pool) -> list[Manifest]:
