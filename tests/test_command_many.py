@@ -155,6 +155,9 @@ def test_many_tasks_are_cancelled_and_deleted_by_a_filter_or_their_ids(headrace:
     piped = headrace("bulk", "cancel", "--id", "-", "--yes", "-o", "json", stdin=f"{ids[3]}\n{UNKNOWN}\n")
     assert piped.code == main.FAILED, "one of them is not there"
     assert (piped.data["done"], piped.data["failed"], piped.data["ids"]) == (1, {"unknown_task": 1}, 2)
+    assert headrace("bulk", "delete", "--id", "-", "--yes", stdin="").out == "0 tasks would be deleted\n"
+    short = headrace("bulk", "delete", "--id", "-", "--expected-count", "2", "--yes", stdin="")
+    assert (short.code, "2 tasks were expected, but 0 fit now" in short.err) == (main.FAILED, True)
     assert headrace("bulk", "delete", "state:cancelled", "--yes").out == "4 tasks deleted\n"
     assert headrace("task", "ls", "-o", "name").out.split() == [ids[4]]
 

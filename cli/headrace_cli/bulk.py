@@ -12,7 +12,7 @@ from .options import output_option, session_options
 
 if TYPE_CHECKING:
     from headrace.bulk import Jobs
-    from headrace.bulk_job import BulkJob
+    from headrace.bulk_job import Action, BulkJob
 
     from .session import Session
 
@@ -103,15 +103,17 @@ def delete(**options: Any) -> int:
     return _carry_out("delete", options)
 
 
-def _carry_out(action: str, options: dict[str, Any]) -> int:
+def _carry_out(action: Action, options: dict[str, Any]) -> int:
     from headrace import audit
     from headrace.bulk_order import order_of
 
-    from .bulk_command import carry_out
+    from .bulk_command import carry_out, nothing_named
     from .many import ids_of
 
-    text = " ".join(options["words"]) or None
-    order = order_of(action, text, ids_of(options["ids"]), audit.person())  # type: ignore[arg-type] # one of the four
+    text, ids = " ".join(options["words"]) or None, ids_of(options["ids"])
+    if options["ids"] and not (ids or text):
+        return nothing_named(action, options)
+    order = order_of(action, text, ids, audit.person())
     shown = {"ids": len(order.ids)} if order.filter is None else {"filter": audit.filter_text(order.filter)}
     entry = audit.Entry(order.who, "bulk.start", detail={"do": action, **shown})
     return carry_out(order, entry, options)

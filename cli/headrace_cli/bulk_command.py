@@ -12,7 +12,7 @@ import msgspec
 
 from headrace import audit
 from headrace.bulk import PARTICIPLES, Count, Jobs, Order
-from headrace.bulk_job import BulkJob, Progress
+from headrace.bulk_job import Action, BulkJob, Progress
 from headrace.bulk_run import Runner
 from headrace.errors import HeadraceError, WrongCount
 
@@ -36,14 +36,25 @@ def carry_out(order: Order, entry: audit.Entry, options: Mapping[str, Any]) -> i
         if expected is not None and counted != Count(expected):
             raise WrongCount(expected, counted.found, counted.truncated)
         if options["dry_run"] or not (counted.found or counted.truncated):
-            record = {"action": order.action, "found": counted.found, "truncated": counted.truncated, "done": 0}
-            show_one(record, "", [f"{_tasks(counted)} would be {PARTICIPLES[order.action]}"], output)
-            return 0
+            return _would_be(order.action, counted, output)
         if not options["yes"]:
             _ask(f"{_tasks(counted)} will be {PARTICIPLES[order.action]}. Go on?")
         job = runner.run(_done(session, order, entry, counted, expected))
     show_one(job, job.id, job_lines(job), output)
     return 1 if job.failed or job.state != "done" else 0
+
+
+def nothing_named(action: Action, options: Mapping[str, Any]) -> int:
+    """Standard input was to name the tasks, and named none. Returns the exit code."""
+    if options["expected_count"]:
+        raise WrongCount(options["expected_count"], 0, False)
+    return _would_be(action, Count(0), options["output"])
+
+
+def _would_be(action: Action, counted: Count, output: str) -> int:
+    record = {"action": action, "found": counted.found, "truncated": counted.truncated, "done": 0}
+    show_one(record, "", [f"{_tasks(counted)} would be {PARTICIPLES[action]}"], output)
+    return 0
 
 
 async def _counted(session: Session, order: Order) -> Count:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         headrace submit send_email '{"recipient": "user@example.com", "subject": "Hi", "body": "…"}'
         headrace submit export_data @filters.json --priority low --delay 60
         echo '{"name": "world"}' | headrace submit hello - --wait
-        headrace submit hello --id 550e8400-e29b-41d4-a716-446655440000      # sent twice, it is one task
+        headrace submit report --id 550e8400-e29b-41d4-a716-446655440000     # sent twice, it is one task
         headrace submit report --key 2026-11-29                              # the same by any text
         headrace submit hello --batch names.ndjson > ids                     # one payload a line
         generate | headrace submit --batch - --wait                          # {"type": …, "payload": …} a line
