@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator
 from functools import partial
@@ -74,6 +75,36 @@ async def test_it_is_called_once_after_the_last_failure(desk: Desk, redis_url: s
     assert isinstance(error, LookupError) and str(error) == "nothing there"
     assert threads in ([], [False])
     assert len(calls) == 1
+
+
+async def test_hooks_that_hang_in_threads_leave_the_worker_its_own(desk: Desk, redis_url: str) -> None:
+    """Those of the event loop look up names, too: without them no connection comes back."""
+    app, over, hanging = App("t"), threading.Event(), list[int]()
+
+    def hangs(ctx: Ctx[Any], error: BaseException) -> None:
+        hanging.append(1)
+        over.wait(60)
+
+    @app.task(max_retries=0, timeout=0.05, on_failure=hangs)
+    async def fails() -> None:
+        raise LookupError
+
+    many = 2 * (os.cpu_count() or 1) + 8  # more than asyncio has
+    try:
+        async with working(app, redis_url):
+            tasks = [await desk.submit("fails") for _ in range(many)]
+            assert {(await desk.ended(each)).state for each in tasks} == {State.FAILED}
+            await heard_of(hanging)
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+    finally:
+        over.set()
+
+
+async def heard_of(calls: list[int]) -> None:
+    async def look() -> list[int]:
+        return calls
+
+    await eventually(look)
 
 
 class Notifier:

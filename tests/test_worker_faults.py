@@ -310,9 +310,9 @@ async def deps():
     yield
     raise OSError("it cannot be closed")
 
-def tell(ctx, error):
+async def tell(ctx, error):
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait()
+    await asyncio.to_thread(threading.Event().wait)
 
 app = App("t", deps=deps)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,12 +17,15 @@ from headrace.context import Ctx, current_ctx
 from headrace.errors import TaskFailed
 from headrace.runtime import attempt as attempts
 from headrace.runtime.attempt import Ending, Running
+from headrace.runtime.threads import ThreadSlots
 
 if TYPE_CHECKING:
     from headrace.taskdef import OnFailure
 
 logger = logging.getLogger("headrace.attempt")
 
+THREADS: Final = 16
+"""Synchronous hooks that run at once; the others wait."""
 LEAVE_S: Final = 5.0
 """A worker that stops waits so long for hooks that still run."""
 
@@ -33,6 +38,7 @@ class FailureHooks:
         self._expected: dict[str, tuple[Running, BaseException]] = {}
         """By task: reports of final failures that are on their way."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: ThreadSlots | None = None
 
     def expect(self, run: Running, ending: Ending, error: BaseException | None) -> None:
         """The final failure of a task is about to be reported."""
@@ -61,7 +67,7 @@ class FailureHooks:
         current_ctx.set(ctx)
         try:
             async with asyncio.timeout(definition.soft_timeout_s):
-                await _told(definition.on_failure, ctx, error)
+                await self._tell(definition.on_failure, ctx, error)
         except GeneratorExit:  # this coroutine is closed
             raise
         except BaseException as raised:  # it is the application's, and the task has ended
@@ -69,6 +75,31 @@ class FailureHooks:
                 logger.warning("on_failure of %s was still running when the worker ended", ctx.type, extra={"ctx": ctx})
                 raise
             logger.exception("on_failure of %s raised; the task stays failed", ctx.type, extra={"ctx": ctx})
+
+    async def _tell(self, hook: OnFailure, ctx: Ctx[Any], error: BaseException) -> None:
+        if inspect.iscoroutinefunction(hook):
+            await hook(ctx, error)
+            return
+        given = await self._in_thread(partial(hook, ctx, error))
+        if inspect.isawaitable(given):  # of an object, a lambda or a decorator, which do not look like one
+            await given
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """Not one of asyncio's, which are few: hooks that hang would leave none to look up Redis' name by."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+        here = copy_context()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if not outcome.done():
+                outcome.set_result((result, error))
+
+        self._threads = self._threads or ThreadSlots(loop, THREADS, "headrace-hook")
+        self._threads.submit(lambda: None if outcome.done() else here.run(work), done)
+        result, error = await outcome
+        if error is not None:
+            raise error
+        return result
 
     async def settle(self) -> None:
         """Wait for those that run."""
@@ -81,18 +112,11 @@ class FailureHooks:
             await asyncio.wait(self._tasks, timeout=LEAVE_S)
         for task in self._tasks:
             task.cancel()
+        if self._threads is not None:
+            self._threads.close()
 
 
 def _is_cancelled() -> bool:
     """Whether somebody asked for it: a hook may raise CancelledError by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def _told(hook: OnFailure, ctx: Ctx[Any], error: BaseException) -> None:
-    if inspect.iscoroutinefunction(hook):
-        await hook(ctx, error)
-    else:
-        given = await asyncio.to_thread(hook, ctx, error)
-        if inspect.isawaitable(given):  # of an object, a lambda or a decorator, which do not look like one
-            await given

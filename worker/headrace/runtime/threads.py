@@ -30,9 +30,10 @@ class ThreadSlots:
     ends after all, `done` is called as ever and the thread is free again.
     """
 
-    def __init__(self, loop: AbstractEventLoop, size: int) -> None:
+    def __init__(self, loop: AbstractEventLoop, size: int, name: str = "headrace-slot") -> None:
         self._loop = loop
         self._size = size
+        self._name = name
         self._jobs: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._ended: deque[tuple[Done, Any, BaseException | None]] = deque()
         self._threads: list[threading.Thread] = []
@@ -54,7 +55,7 @@ class ThreadSlots:
             self._jobs.put(None)
 
     def _start_thread(self) -> None:
-        name = f"headrace-slot-{len(self._threads) + 1}"
+        name = f"{self._name}-{len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
         try:
             thread.start()
