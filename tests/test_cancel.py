@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from headrace import App, Ctx, State, TaskCancelled, TaskFailed, UnknownTask, WrongCaller, WrongState
+from headrace import (
+    App,
+    Ctx,
+    DurabilityUnconfirmed,
+    State,
+    TaskCancelled,
+    TaskFailed,
+    UnknownTask,
+    WrongCaller,
+    WrongState,
+)
 from headrace import task as tasks
 from headrace.handle import Handle
 from process_app import app as process_app
@@ -147,6 +157,32 @@ async def test_a_failed_task_is_retried(app: App[None], redis_url: str) -> None:
             await handle.aretry()
         with pytest.raises(WrongState, match="completed"):
             await handle.acancel()
+
+
+async def test_a_retry_that_was_not_confirmed_is_not_confirmed_by_repeating_it(
+    app: App[None], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no replica, so none ever is; the repetition finds the task pending."""
+
+    @app.task(max_retries=0)
+    async def fails() -> None:
+        raise LookupError("never")
+
+    async with working(app, redis_url):
+        handle = await fails.aenqueue()
+        with pytest.raises(TaskFailed):
+            await handle.aget(timeout=10)
+    monkeypatch.setenv("HEADRACE_DURABILITY", "replicated:1")
+    monkeypatch.setenv("HEADRACE_DURABILITY_TIMEOUT_S", "0.1")
+    monkeypatch.setenv("HEADRACE_SUBMIT_TIMEOUT_S", "0.1")
+    async with App("t", url=redis_url) as strict:
+
+        @strict.task(name="fails")
+        async def again() -> None: ...
+
+        for _ in range(2):
+            with pytest.raises(DurabilityUnconfirmed):
+                await again.handle(handle.id).aretry()
 
 
 async def test_a_delayed_task_is_made_due(app: App[None], redis_url: str) -> None:

@@ -41,12 +41,12 @@ def retry(client: Client, queue: str, task_id: str) -> Steps[State]:
     Raises UnknownTask, WrongState, StoreUnavailable, DurabilityUnconfirmed.
     """
     seen: TaskView = yield from client.look(queue, task_id)
-    if seen.state is State.FAILED:
+    if seen.state in {State.FAILED, State.PENDING}:  # one that is pending may be so by a retry that was not confirmed
         yield from _replay(client, seen)
     elif seen.state in DUE_LATER:
         call = client.queue(queue).promote([task_id])
         yield from client.insist(lambda: _run(call))
-    elif seen.state is not State.PENDING:
+    else:
         raise WrongState(task_id, seen.state, "retried")
     return State.PENDING
 
