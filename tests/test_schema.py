@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NoReturn, TypedDict
 from uuid import UUID, uuid4
 
+import jsonschema_rs
 import msgspec
 import pydantic
 import pytest
@@ -170,6 +173,60 @@ def test_schema_of_types_that_share_a_name() -> None:
     assert make_decode("t", found)(b'{"payload":{"x":1}}').payload == Payload(1)
 
 
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+def test_schema_of_flags_takes_all_that_the_worker_takes() -> None:
+    """Several together are none of the values that have a name; a single one is."""
+
+    def task(rights: Right, more: list[Right] | None = None) -> None: ...
+
+    found = read(task)
+    payload = encode_arguments("t", found, (Right.READ | Right.WRITE,), {})
+    assert make_decode("t", found)(payload).rights == Right.READ | Right.WRITE
+    assert found.schema()["$defs"]["Right"] == {"title": "Right", "type": "integer"}
+    jsonschema_rs.validate(found.schema(), json.loads(payload))
+
+
+@dataclass
+class Tagged:
+    tags: frozenset[str] = frozenset({"a", "b"})
+    size: int = 3
+
+
+def takes_sets(
+    plain: frozenset[str] = frozenset({"a", "b"}),
+    maybe: frozenset[str] | None = frozenset({"a", "b"}),
+    several: tuple[frozenset[str], ...] = (frozenset({"a", "b"}),),
+    rest: tuple[int, ...] = (2, 1),
+    tagged: Tagged = Tagged(),  # noqa: B008
+) -> None: ...
+
+
+def test_schema_is_the_same_in_each_process() -> None:
+    """Else each worker would publish a version of its own: a set of texts has another order in each."""
+    defs = read(takes_sets).schema()["$defs"]
+    defaults = {
+        name: each["default"]
+        for part in defs.values()
+        for name, each in part["properties"].items()
+        if "default" in each
+    }
+    assert defaults == {"rest": (2, 1), "size": 3}
+    assert make_decode("t", read(takes_sets))(b"{}").plain == {"a", "b"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement `type` is of Python 3.12")
+def test_alias_of_itself_is_refused() -> None:
+    """With a sentence: a RecursionError names neither the function nor the parameter."""
+    names: dict[str, Any] = {}
+    exec("type Json = int | list[Json]\ndef task(tree: Json) -> None: ...", names)
+    with pytest.raises(BadDefinition, match=r"parameter 'tree' is an alias that holds itself\. Use a dataclass"):
+        read(names["task"])
+
+
 def test_result_that_never_comes() -> None:
     """A function that never returns has any result."""
 
@@ -217,6 +274,8 @@ def takes_stars(**urls: str) -> None: ...
 def takes_positional(url: str, /) -> None: ...
 def takes_untyped(url, width: int) -> None: ...  # type: ignore[no-untyped-def]
 def takes_ctx_second(url: str, ctx: Ctx[None]) -> None: ...
+def takes_ctx_or_none(url: str, ctx: Ctx | None = None) -> None: ...
+def takes_mangled(__url: str) -> None: ...
 def takes_unknown_name(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def takes_wrong_default(x: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 def takes_bad_default(x: Positive = 0) -> None: ...
@@ -246,6 +305,8 @@ def takes_holder(x: Holder) -> None: ...
         (takes_positional, ["'url'", "positional-only"]),
         (takes_untyped, ["'url' has no type", "url: str"]),
         (takes_ctx_second, ["'ctx'", "first"]),
+        (takes_ctx_or_none, ["'ctx'", "holds Ctx", "`ctx: Ctx`"]),
+        (takes_mangled, ["'__url'", "Rename"]),
         (takes_unknown_name, ["'Nowhere'", "TYPE_CHECKING"]),
         (takes_wrong_default, ["default None", "'x'", "int | None"]),
         (takes_bad_default, ["default 0", "'x'"]),

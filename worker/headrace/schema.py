@@ -8,6 +8,7 @@ What a payload gets wrong is found by `headrace.payload`.
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,7 @@ class Parameters:
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema (2020-12) of the payload."""
-        return msgspec.json.schema(self.struct)
+        return _json_schema(self.struct)
 
 
 def read_parameters(fn: Callable[..., Any], where: str, scope: Mapping[str, Any]) -> Parameters:
@@ -113,15 +114,23 @@ class _Reader:
 
     def _check_type(self, what: str, hint: Any) -> None:
         try:
-            found = next(_unsupported(types.type_info(hint)), None)
+            inside = list(_within(types.type_info(hint)))
             msgspec.json.Decoder(hint)
+        except RecursionError:
+            self.refuse(f"the type of {what} is an alias that holds itself", "Use a dataclass that does, or typing.Any")
         except (TypeError, ValueError) as error:
             self.refuse(f"the type of {what} cannot be read from JSON ({error})", "Use another type")
-        if found is not None:
+        if any(getattr(each, "cls", None) is Ctx for each in inside):
             self.refuse(
-                f"the type of {what} holds {found.__module__}.{found.__qualname__}, which cannot be read from JSON",
-                "Use JSON types, dataclasses, msgspec Structs, TypedDicts, datetime, UUID, Decimal or Enum",
+                f"the type of {what} holds Ctx, which is no JSON", "Write `ctx: Ctx`, without `| None`, and first"
             )
+        for each in inside:
+            if isinstance(each, types.CustomType):
+                self.refuse(
+                    f"the type of {what} holds {each.cls.__module__}.{each.cls.__qualname__}, "
+                    "which cannot be read from JSON",
+                    "Use JSON types, dataclasses, msgspec Structs, TypedDicts, datetime, UUID, Decimal or Enum",
+                )
 
     def _check_default(self, parameter: inspect.Parameter) -> None:
         hint = self.hints[parameter.name]
@@ -154,7 +163,7 @@ class _Reader:
         try:
             # gc=False: a payload comes from JSON, so it holds no cycles; it saves a third of the decoding.
             return msgspec.defstruct("Payload", fields, forbid_unknown_fields=True, kw_only=True, gc=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             self.refuse(f"its parameters make no payload ({error})", "Rename or retype them")
 
     def _field(self, parameter: inspect.Parameter) -> tuple[str, Any] | tuple[str, Any, Any]:
@@ -176,16 +185,33 @@ def _is_dataclass(value: Any) -> bool:
     return hasattr(type(value), "__dataclass_fields__")
 
 
-def _unsupported(info: Any, seen: frozenset[type] = frozenset()) -> Iterator[type]:
-    """The classes in a type that msgspec can only handle with hooks."""
-    if isinstance(info, types.CustomType):
-        yield info.cls
+def _json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """As msgspec writes it, but for two things: it names single flags where it decodes any that are put together of
+    them, and a set that is a default has another order in each process, so each would publish another version.
+    """
+    inside = _within(types.type_info(struct))
+    flags = [each.cls for each in inside if isinstance(each, types.EnumType) and issubclass(each.cls, enum.Flag)]
+    (payload, *named), parts = msgspec.json.schema_components([struct, *flags], ref_template="#/$defs/{name}")
+    for each in named:
+        part = parts[each["$ref"].removeprefix("#/$defs/")]
+        part.pop("enum", None)
+        part["type"] = "integer"
+    for part in parts.values():
+        for each in (*part.get("properties", {}).values(), *part.get("prefixItems", ())):
+            if "default" in each and b'"uniqueItems":' in msgspec.json.encode(each):
+                del each["default"]
+    return {**payload, "$defs": parts}
+
+
+def _within(info: Any, seen: frozenset[type] = frozenset()) -> Iterator[Any]:
+    """A type and all types in it."""
+    yield info
     cls = getattr(info, "cls", None)
     if cls in seen:
         return
     inner = seen | {cls} if cls else seen
     for child in _children(info):
-        yield from _unsupported(child, inner)
+        yield from _within(child, inner)
 
 
 def _children(info: Any) -> Iterator[Any]:
