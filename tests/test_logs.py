@@ -77,6 +77,33 @@ def test_facts_do_not_replace_the_task() -> None:
     assert (line["task_id"], line["level"]) == ("42", "info")
 
 
+class Loss(float):
+    """A number as numpy's are."""
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("extra", "shown"),
+    [
+        ({"ctx": {"request": 1}}, {}),
+        ({"fields": "all of them"}, {}),
+        ({"fields": None}, {}),
+        ({"fields": {7: "seven"}}, {"7": "seven"}),
+        ({"fields": {"loss": Loss(0.5)}}, {"loss": 0.5}),
+    ],
+)
+def test_a_line_of_somebody_elses_is_written(as_json: bool, extra: dict[str, Any], shown: dict[str, Any]) -> None:
+    """All of a worker's lines come here; one that means something else by our words was lost, with a traceback."""
+    stream = io.StringIO()
+    setup_logging(json=as_json, stream=stream)
+    logging.getLogger("a.library").info("fine", extra=extra)
+    text = stream.getvalue()
+    assert "fine" in text
+    if as_json:
+        [line] = lines_of(stream)
+        assert {name: line[name] for name in line.keys() - {"time", "level", "logger", "message"}} == shown
+
+
 HOSTILE = "a\r\nb\x1b[2J\x00\x7f\x9b\u202egpj.exe\u2066\u200f\u2028\ufeff\ud800"
 
 

@@ -51,7 +51,8 @@ def trace_id(traceparent: str | None) -> str | None:
 
 
 def _task_fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    ctx: Ctx[Any] | None = getattr(record, "ctx", None) or current_ctx.get()
+    given = getattr(record, "ctx", None)  # somebody else's line may have one that is another thing
+    ctx: Ctx[Any] | None = given if isinstance(given, Ctx) else current_ctx.get()
     if ctx is not None:
         yield "task_id", clean(ctx.id)
         yield "type", clean(ctx.type)
@@ -61,9 +62,18 @@ def _task_fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _extra_fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    fields: Mapping[str, Any] = getattr(record, "fields", {})
-    for name, value in fields.items():
-        yield clean(name, 64), value if value is None or isinstance(value, int | float) else clean(str(value))
+    fields = getattr(record, "fields", None)
+    for name, value in fields.items() if isinstance(fields, Mapping) else ():
+        yield clean(str(name), 64), _fact(value)
+
+
+def _fact(value: Any) -> str | float | bool | None:
+    """What JSON can say of it: of a number's subclass, such as numpy's, only the number."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, float) else clean(str(value))
 
 
 def _trace(record: logging.LogRecord) -> str:
