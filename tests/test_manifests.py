@@ -169,6 +169,17 @@ def test_a_worker_of_another_name_is_named_to_the_operator() -> None:
     assert CONTAINER not in pod_template(pool())["metadata"]["annotations"]
 
 
+def test_what_is_null_is_not_said() -> None:
+    """As an empty key of YAML is in a Deployment; a server keeps it in a template, unless kubectl drops it before."""
+    container = {"image": "shop:1.4", "env": None, "ports": None, "securityContext": None, "resources": None}
+    spec = {"containers": [container], "restartPolicy": None, "securityContext": None, "initContainers": None}
+    made = pod_template(pool({"metadata": None, "spec": spec}, drain=None, worker={"concurrency": None}))
+    plain = pod_template(pool({"spec": {"containers": [{"image": "shop:1.4"}]}}))
+    assert made == plain
+    with pytest.raises(InvalidSpec, match="queues"):
+        pool(queues=None)
+
+
 def test_what_the_template_says_wins() -> None:
     own: Json = {
         "metadata": {"labels": {"team": "shop"}, "annotations": {"note": "x"}},
