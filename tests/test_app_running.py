@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -166,6 +167,20 @@ def test_result_that_is_no_json() -> None:
         definition.encode_result("x" * 200, 100)
     assert definition.encode_result(None, 100) is None
     assert definition.encode_result(Page("u", 1), 100) == b'{"url":"u","words":1}'
+
+
+async def test_coroutine_that_a_decorator_hides() -> None:
+    """A wrapper that is a plain def may also run what it wraps, so only its result tells."""
+
+    async def resize(url: str) -> str:
+        return url
+
+    @functools.wraps(resize)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return resize(*args, **kwargs)
+
+    with pytest.raises(Permanent, match=r"'resize' is async, but its decorator .* return an async def"):
+        await App("test").task()(wrapper).run("x")
 
 
 def test_ctx_tells_its_fence_and_its_time() -> None:

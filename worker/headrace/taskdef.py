@@ -115,6 +115,12 @@ class TaskDef:
         try:
             encoded = encode_json(result)
         except Exception as error:  # of msgspec, or of code of the application's, such as its time zones
+            if inspect.iscoroutine(result):
+                result.close()  # or Python warns that nobody awaited it
+                raise Permanent(
+                    f"{self.name!r} is async, but its decorator made it a plain function, and nothing awaits it. "
+                    "Let the decorator return an async def"
+                ) from None
             raise Permanent(f"The result of {self.name!r} cannot be written as JSON ({error})") from error
         if len(encoded) > limit:
             raise TooLarge("result", len(encoded), limit)
