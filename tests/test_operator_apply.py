@@ -10,7 +10,7 @@ import pytest
 
 from control_plane import ControlPlane
 from headrace_operator import kube
-from headrace_operator.cluster import Conflict
+from headrace_operator.cluster import Conflict, Refused
 from headrace_operator.fleet import Key
 from headrace_operator.kube import KubeCluster, Watched
 from headrace_operator.manifests import POOL, Pool
@@ -317,3 +317,14 @@ async def test_our_budget_follows_a_pool_that_is_made_again(plane: ControlPlane,
     await cluster.apply(pool(uid, namespace))
     owners = plane.get("-n", namespace, "pdb", KEY.name)["metadata"]["ownerReferences"]
     assert [each["uid"] for each in owners] == [uid]
+
+
+@pytest.mark.slow
+async def test_somebody_elses_deployment_of_that_name_is_told_as_that(plane: ControlPlane, requests: Requests) -> None:
+    namespace = "taken"
+    real = real_pool(plane, namespace)
+    plane.kubectl("-n", namespace, "create", "deployment", KEY.name, "--image=web:1")
+    with pytest.raises(Refused, match=r"Deployment emails is somebody else's.*another name"):
+        await KubeCluster(requests, Watched()).apply(real)
+    [container] = plane.get("-n", namespace, "deployment", KEY.name)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "web:1"

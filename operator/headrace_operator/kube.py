@@ -227,7 +227,10 @@ class KubeCluster:
         """
         path = DEPLOYMENTS.format(*key)
         body = {**made, "metadata": {**made["metadata"], "uid": uid}} if uid else made
-        shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
+        try:
+            shown = await self.requests.send("PATCH", query(path, _APPLIED), body, kind=APPLY)
+        except Refused as error:
+            raise _other_name(key, error) from None
         owners = corrected(shown["metadata"].get("managedFields", []), MANAGER)
         if owners is not None:
             # Without a version: controllers write at the same time, and what they own they come to own again.
@@ -299,6 +302,16 @@ class KubeCluster:
 
     async def tell(self, pool: Ref, news: News) -> None:
         await self.requests.send("POST", EVENTS.format(pool.namespace), event(pool, news, datetime.now(UTC)))
+
+
+def _other_name(key: Key, error: Refused) -> Refused:
+    """No selector is ever changed, so one that is another was never this pool's."""
+    if "spec.selector" not in str(error) or "immutable" not in str(error):
+        return error
+    return Refused(
+        f"the Deployment {key.name} is somebody else's, for it selects other pods: delete it, or give the pool "
+        f"another name ({error})"
+    )
 
 
 def _is_anothers(error: ClusterError) -> bool:
