@@ -147,7 +147,7 @@ def app(redis_url: str) -> Iterator[App[None]]:
 
 
 @pytest.fixture
-def headrace(
+def typed(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Headrace:
     """Runs commands in this process, in an empty folder, on the shared server."""

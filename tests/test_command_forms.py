@@ -80,14 +80,14 @@ LISTS = [("queue", "ls"), ("task", "ls"), ("types",), ("workers", "--quick"), ("
 
 @pytest.mark.parametrize("args", LISTS, ids=" ".join)
 def test_every_list_has_the_five_forms_and_nothing_but_data_on_standard_output(
-    args: tuple[str, ...], headrace: Headrace
+    args: tuple[str, ...], typed: Headrace
 ) -> None:
     for form in ("table", "wide", "name"):
-        done = headrace(*args, "-o", form)
+        done = typed(*args, "-o", form)
         assert (done.code, "\x1b" in done.out) == (main.OK, False)
         assert done.out == "" or args == ("explain",)
-    from_json = headrace(*args, "-o", "json").data
-    assert msgspec.yaml.decode(headrace(*args, "-o", "yaml").out) == from_json
+    from_json = typed(*args, "-o", "json").data
+    assert msgspec.yaml.decode(typed(*args, "-o", "yaml").out) == from_json
     assert isinstance(from_json, list)
 
 
@@ -123,16 +123,16 @@ def understand(args: list[str]) -> None:
         pass
 
 
-def test_bench_measures_and_leaves_nothing(headrace: Headrace, redis_server: RedisServer) -> None:
-    done = headrace("bench", "--tasks", "600", "-o", "json")
+def test_bench_measures_and_leaves_nothing(typed: Headrace, redis_server: RedisServer) -> None:
+    done = typed("bench", "--tasks", "600", "-o", "json")
     assert done.code == main.OK, done.err
     assert [(each["step"], each["tasks"]) for each in done.data] == [("submit", 600), ("drain", 600)]
     assert all(each["tasks_per_s"] > 0 for each in done.data)
     assert redis_server.redis.keys("*") == []
 
 
-def test_bench_asks_before_it_puts_another_machine_under_load(headrace: Headrace) -> None:
-    done = headrace("bench", "--redis", "redis://:secret@192.0.2.1:6379/0")
+def test_bench_asks_before_it_puts_another_machine_under_load(typed: Headrace) -> None:
+    done = typed("bench", "--redis", "redis://:secret@192.0.2.1:6379/0")
     assert done.code == main.USAGE
     assert "--yes" in done.err
     assert "secret" not in done.err
@@ -188,12 +188,12 @@ SHOWN = [
 
 @pytest.mark.parametrize(("args", "code", "shown"), SHOWN, ids=lambda each: each[0] if isinstance(each, tuple) else "")
 def test_what_takes_long_shows_that_it_goes_on(
-    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
+    typed: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
 ) -> None:
-    ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
+    ids = dict(zip(("ID", "OTHER"), submitted(typed, 2), strict=True))
     terminal = in_a_terminal(monkeypatch, 0.0)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    done = headrace(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
+    done = typed(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
     assert done.code == code, done.err
     assert shown in terminal.getvalue()
     assert shown not in done.out
@@ -201,11 +201,11 @@ def test_what_takes_long_shows_that_it_goes_on(
 
 @pytest.mark.parametrize(("args", "code", "shown"), SHOWN, ids=lambda each: each[0] if isinstance(each, tuple) else "")
 def test_in_a_pipe_nothing_shows_that_it_goes_on(
-    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
+    typed: Headrace, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, shown: str
 ) -> None:
     monkeypatch.setattr(progress, "QUIET_S", 0.0)
-    ids = dict(zip(("ID", "OTHER"), submitted(headrace, 2), strict=True))
-    done = headrace(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
+    ids = dict(zip(("ID", "OTHER"), submitted(typed, 2), strict=True))
+    done = typed(*(ids.get(arg, arg) for arg in args), stdin='{"name": "x"}\n')
     assert done.code == code, done.err
     assert shown not in done.out + done.err
     assert "\x1b" not in done.out + done.err
