@@ -49,11 +49,14 @@ class Allowance(NamedTuple):
     """`token` or `queue`."""
     rate: Rate
     left: int
+    wait_s: float = 0.0
+    """Until there is a permit, where none is left."""
 
     def headers(self) -> dict[str, str]:
         """`RateLimit` and `RateLimit-Policy` as the IETF's draft has them; `t` = seconds until the bucket is full."""
-        missing = max(0, self.rate.count - self.left)
-        full_s = math.ceil(missing * self.rate.window_s / self.rate.count)
+        one_s = self.rate.window_s / self.rate.count
+        missing_s = max(0, self.rate.count - self.left) * one_s
+        full_s = math.ceil(missing_s - one_s + self.wait_s if self.wait_s else missing_s)
         return {
             "RateLimit-Policy": f'"{self.name}";q={self.rate.count};w={self.rate.window_s}',
             "RateLimit": f'"{self.name}";r={self.left};t={full_s}',
@@ -141,7 +144,7 @@ class Bucket:
     def _refuse(self, wait_s: float) -> HttpProblem:
         seconds = max(1, math.ceil(wait_s))
         detail = f"The {self.name} {self.of!r} has used up its rate of {self.rate}; nothing was done."
-        headers = Allowance(self.name, self.rate, 0).headers() | {"Retry-After": str(seconds)}
+        headers = Allowance(self.name, self.rate, 0, wait_s).headers() | {"Retry-After": str(seconds)}
         return HttpProblem(429, "rate_limited", detail, f"Send it again in {seconds} s, and fewer.", headers=headers)
 
 
