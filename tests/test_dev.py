@@ -218,6 +218,15 @@ def test_two_in_one_folder_are_refused_with_what_to_do(dev: Dev, folder: Path) -
     assert "is in use already" in done.stderr
 
 
+def test_a_worker_that_finds_work_does_not_bury_the_first_screen(dev: Dev, folder: Path, redis_url: str) -> None:
+    run("submit", "version", "--batch", "-", cwd=folder, HEADRACE_URL=redis_url, stdin="{}\n" * 50)
+    command = dev(HEADRACE_URL=redis_url)
+    command.wait_for("sample version completed")
+    told = command.output
+    assert told.count("version completed after") >= 50
+    assert "version" not in told[: told.index("Types")]
+
+
 def test_a_redis_of_ones_own_is_used_and_named(dev: Dev, folder: Path, redis_url: str) -> None:
     command = dev(HEADRACE_URL=redis_url)
     url_of(command)

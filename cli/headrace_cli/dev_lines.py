@@ -15,6 +15,7 @@ import msgspec
 from headrace.logs import clean
 
 from .output import coloured
+from .worker import START
 
 _COLOURS: Final = {"warning": "yellow", "error": "red", "critical": "red"}
 _NAMES: Final = ("cyan", "magenta", "blue", "green")
@@ -33,6 +34,17 @@ class Screen:
     def __init__(self, stream: TextIO | None = None, *, raw: bool = False) -> None:
         self._given = stream
         self._raw = raw
+        self._held: list[str] | None = None
+
+    def hold(self) -> None:
+        """Keep until `let_go` what is no warning; a warning is said at once."""
+        self._held = []
+
+    def let_go(self) -> None:
+        """Print what was kept, and keep nothing more."""
+        held, self._held = self._held, None
+        for lines in held or ():
+            click.echo(lines, file=self._stream, color=self._colour)
 
     @property
     def _stream(self) -> TextIO:
@@ -68,6 +80,8 @@ class Screen:
             now = datetime.now().astimezone().strftime("%H:%M:%S")
             self._print(now, who, "info", clean(line, 4_096))
             return
+        if record.get("logger") == START:  # our own screen has it all
+            return
         facts = "".join(f" {name}={value}" for name, value in record.items() if name not in _SHOWN | _DIM)
         task = f" {self.style(short(str(record['task_id'])), dim=True)}" if "task_id" in record else ""
         text = f"{record['message']}{self.style(facts, dim=True)}{task}"
@@ -80,6 +94,9 @@ class Screen:
             first = self.style(f"{level}: {first}", fg=_COLOURS[level])
         name = self.style(f"{who:<4}", fg="white" if who == "dev" else _NAMES[sum(who.encode()) % len(_NAMES)])
         lines = [f"{self.style(moment, dim=True)} {name} {first}", *(f"              {line}" for line in rest)]
+        if self._held is not None and level not in _COLOURS:
+            self._held.append("\n".join(lines))
+            return
         click.echo("\n".join(lines), file=self._stream, color=self._colour)
 
 

@@ -55,6 +55,8 @@ class Dev:
             targets = await life.enter_async_context(_targets(self._plan.app))
             self._plan = replace(self._plan, environ=dict(targets.environ))
             found = msgspec.structs.replace(found, samples=[Sample(*each) for each in targets.samples])
+        life.callback(self._screen.let_go)
+        self._screen.hold()  # a worker that finds work would bury the first screen
         stack = await life.enter_async_context(running(redis, self._plan, found, self._screen, stop.at_once))
         pools = self._pools(stack)
         if pools is not None:
@@ -62,6 +64,7 @@ class Dev:
             await pools.begin()
         life.callback(self._screen.say, "stopping; Ctrl-C again does not wait for tasks")
         self._show(stack, found, pools)
+        self._screen.let_go()
         from .dev_http import run_sample  # loaded by now, see `running`
 
         async with asyncio.TaskGroup() as group:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headrace.settings import WorkerSettings
 
 R = TypeVar("R")
+START: Final = "headrace.worker.start"
+"""The logger of that one line: `headrace dev` has a screen of its own for it."""
 MAX_NAMED: Final = 8
 """Types that a worker names at its start."""
 
@@ -90,7 +92,7 @@ def _announce(app: App[Any], settings: WorkerSettings, redis: RedisSettings) -> 
     names = sorted(app.registry)
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     known = f"{', '.join(names[:MAX_NAMED])}{more}" or "no type yet, write a function under @app.task()"
-    logging.getLogger("headrace.worker").info(
+    logging.getLogger(START).info(
         "The worker serves %s with %s, %d tasks at once: %s", queues, redis, settings.concurrency, known
     )
 
