@@ -16,6 +16,7 @@ from conftest import StartRedis
 from headrace.broker.broker import NewTask, Queue
 from headrace.broker.client import AsyncClient
 from headrace.broker.connection import RedisError
+from headrace.broker.refusals import remedied
 from headrace.broker.sync_client import SyncClient
 from headrace.errors import ConfigError, DurabilityUnconfirmed, StoreFull, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings
@@ -188,6 +189,11 @@ async def test_a_refusal_says_what_to_do(start_redis: StartRedis, address: str, 
     async with client(wanted) as one:
         with pytest.raises(RedisError, match=remedy):
             await one.call(QUEUE.depth())
+
+
+def test_a_refusal_as_redis_py_7_words_it() -> None:
+    """It says no HELLO, to which Redis answers otherwise."""
+    assert "HEADRACE_REDIS_PASSWORD" in remedied("Authentication required.")
 
 
 async def test_a_password_that_redis_does_not_have_is_told_as_one_too_many(redis_url: str) -> None:

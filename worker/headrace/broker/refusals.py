@@ -6,7 +6,7 @@ from typing import Final
 
 _REMEDIES: Final = (
     (
-        ("NOAUTH", "HELLO must be called"),
+        ("NOAUTH", "HELLO must be called", "Authentication required"),
         "It wants a password: write it into HEADRACE_REDIS_PASSWORD, or into the address (redis://:PASSWORD@host).",
     ),
     (
