@@ -76,7 +76,8 @@ async def _store_all(
 
 async def _check_key(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> None:
     """See that the key was not used for another submission, before anything is stored: of a longer batch, or one of
-    which a task was held back then, some would be new. Raises TaskConflict, StoreUnavailable.
+    which a task was held back then, some would be new. Of two that come in the same moment one is refused afterwards,
+    and its further tasks stay. Raises TaskConflict, StoreUnavailable.
     """
     queue = namespace.queue(batch[0].queue)
     for start in range(0, len(batch), MAX_ITEMS):
