@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from headrace import (
     App,
     ResultTimeout,
     State,
+    StoreUnavailable,
     Task,
     TaskCancelled,
     TaskFailed,
@@ -23,6 +25,7 @@ from headrace import (
 from headrace import task as tasks
 from headrace.broker.broker import Queue
 from headrace.broker.sync_client import SyncClient, sync_redis
+from headrace.connections import Connections
 from headrace.redis_settings import RedisSettings
 from redis_server import await_true
 
@@ -132,6 +135,26 @@ async def test_timeout_names_the_state(redis_url: str) -> None:
             await handle.aget(timeout=0.2)
         with pytest.raises(ResultTimeout, match="still pending"):
             await asyncio.to_thread(handle.get, 0.05)
+
+
+async def test_a_wait_ends_in_time_while_redis_is_silent(start_redis: StartRedis) -> None:
+    """Its time and that of one request, both ways; it went on for as long as a submission may insist."""
+    server = start_redis()
+    app = App("t")
+    redis = replace(RedisSettings.parse(server.url, "the test"), timeout_s=0.3, connect_timeout_s=0.3)
+    app._connections = Connections(None, None, found=redis)
+    handle = await declare(app).aenqueue("u", 1)
+    await asyncio.to_thread(handle.state)
+    server.freeze()
+    try:
+        async with asyncio.timeout(5):  # of the ten of a submission
+            with pytest.raises(StoreUnavailable):
+                await handle.aget(timeout=0.2)
+            with pytest.raises(StoreUnavailable):
+                await asyncio.to_thread(handle.get, 0.2)
+    finally:
+        server.thaw()
+        await app.aclose()
 
 
 def test_one_app_in_several_loops(app: App[None]) -> None:

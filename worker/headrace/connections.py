@@ -153,7 +153,7 @@ class Connections:
         from headrace.journal import LOOK_S, news
 
         client, here = self.client(), self._here()
-        async with self._watch(queue).of(task_id) as event:
+        async with self._watch(queue).of(task_id, timeout_s) as event:
             steps = client.wait(queue, task_id, timeout_s, first_look_s=LOOK_S, last_look_s=LOOK_S)
             return await drive_async(steps, here, lambda seconds: news(event, seconds))
 

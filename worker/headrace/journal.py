@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -71,10 +71,13 @@ class JournalWatch:
         self._last: bytes | str = "0-0"
 
     @asynccontextmanager
-    async def of(self, task_id: str) -> AsyncGenerator[asyncio.Event, None]:
-        """An event that is set when this task ends. What ended before this began is not told: look first."""
+    async def of(self, task_id: str, patience_s: float | None = None) -> AsyncGenerator[asyncio.Event, None]:
+        """An event that is set when this task ends. What ended before this began is not told: look first.
+
+        Who has no patience to wait until it listens has to look now and then.
+        """
         event = asyncio.Event()
-        async with self._listening({task_id: event}):
+        async with self._listening({task_id: event}, patience_s):
             yield event
 
     @asynccontextmanager
@@ -85,14 +88,18 @@ class JournalWatch:
             yield ends
 
     @asynccontextmanager
-    async def _listening(self, listeners: Mapping[str, Listener]) -> AsyncGenerator[None, None]:
+    async def _listening(
+        self, listeners: Mapping[str, Listener], patience_s: float | None = None
+    ) -> AsyncGenerator[None, None]:
         for task_id, listener in listeners.items():
             self._waiting.setdefault(task_id, []).append(listener)
         try:
             if self._reader is None or self._reader.done():
                 self._positioned.clear()
                 self._reader = asyncio.create_task(self._read(), name="headrace-journal")
-            await self._positioned.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._positioned.wait()
             yield
         finally:
             for task_id, listener in listeners.items():
