@@ -119,7 +119,7 @@ async def acknowledge(bench: Bench) -> None:
 
 TROUBLES: Final = [
     Trouble("unreachable", "", refuse, connect),
-    Trouble("silent", "no answer within 2 s", fall_silent, speak, tick_s=200),
+    Trouble("silent", "no answer within", fall_silent, speak, tick_s=200),
     Trouble("wrong password", "NOAUTH", lock_out, let_in),
     Trouble("no rights", "NOPERM", commands("ACL SETUSER default -evalsha"), commands("ACL SETUSER default +@all")),
     Trouble("depth below zero", "something foreign deleted", take_entries, acknowledge),

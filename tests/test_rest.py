@@ -187,7 +187,7 @@ async def test_a_redis_that_never_answers_delays_only_its_own_pools(redis_url: s
         await until(lambda: "stuck" in cluster.statuses)
         conditions = {each["type"]: each for each in cluster.statuses["stuck"]["conditions"]}
         assert conditions["QueueReachable"]["status"] == "False"
-        assert "no answer within 2 s" in conditions["QueueReachable"]["message"]
+        assert "no answer within" in conditions["QueueReachable"]["message"]
         assert not cluster.fleet(Key("shop", "stuck")).asked_for
         before = loop.numbers.ticks
         await asyncio.sleep(1)
