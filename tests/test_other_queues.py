@@ -9,17 +9,20 @@ import re
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
 from api_kit import running
 from command_line import Command
 from conftest import StartRedis
 from doc_blocks import ROOT
-from headrace import App
+from headrace import App, Ctx, Retry, RetryAfter
 from headrace.task import State
+from headrace.testing import Testing
+from headrace_cli.main import cli
 from worker_harness import Desk, eventually, working
 
-PAGE = (ROOT / "docs/other-queues.md").read_text()
+PAGE, _, WORDS = (ROOT / "docs/other-queues.md").read_text().partition("\n## The same things by other names\n")
 ROWS = re.findall(r"^\| (?!complaint|---)(.+?) \| (.+?) \| (.+) \|$", PAGE, re.MULTILINE)
 TASKS = """\
 from headrace import App
@@ -50,6 +53,46 @@ def test_a_complaint_names_tests_that_exist(row: tuple[str, str, str]) -> None:
 def test_no_line_of_the_page_is_overlooked() -> None:
     lines = [line for line in PAGE.splitlines() if line.startswith("| ") and "complaint" not in line]
     assert len(ROWS) == len(lines) > 40
+
+
+# -- the words of others
+
+
+def test_the_words_that_stand_for_those_of_others_do_what_they_say() -> None:
+    app = App("t")
+
+    @app.task(retry=Retry(3, on=(OSError,)))
+    async def task(ctx: Ctx, number: int) -> int:
+        if (number, ctx.attempt) == (3, 1):
+            raise RetryAfter(60, "why")
+        return number
+
+    with Testing() as testing:
+        later = task.using(delay=60, queue="q", priority="high", expires=300).enqueue(1)
+        keyed = task.using(key="order-17").enqueue(2)
+        assert (later.state(), keyed.get(timeout=5)) == (State.SCHEDULED, 2)
+        assert task.handle(keyed.id).get(timeout=5) == 2
+        assert app.batch(task.call(number) for number in (1, 2)).results(timeout=5) == [1, 2]
+        again = task.enqueue(3)
+        testing.work(raises=False)
+        assert again.state() is State.RETRYING
+        assert again.get(timeout=61) == 3
+        later.cancel()
+        assert later.state() is State.CANCELLED
+
+
+def test_every_command_and_option_of_the_table_is_one() -> None:
+    told = re.findall(r"`headrace (\w[^`]*)`", WORDS)
+    assert len(told) >= 6
+    for words in told:
+        names = [word for word in words.split() if word.isalpha() and word.islower()][:2]
+        command: click.Command = cli
+        for name in names:
+            found = command.get_command(click.Context(command), name) if isinstance(command, click.Group) else None
+            command = found or command
+        assert command is not cli, words
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words.split() if word.startswith("--")} <= known, words
 
 
 # -- complaints
