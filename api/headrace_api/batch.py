@@ -7,9 +7,11 @@ One whose unique key is held is not stored: its holder stands for it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Annotated, Final
 
 import msgspec
@@ -80,14 +82,12 @@ async def _check_key(services: Services, namespace: Namespace, batch: Sequence[A
     and its further tasks stay. Raises TaskConflict, StoreUnavailable.
     """
     queue = namespace.queue(batch[0].queue)
-    for start in range(0, len(batch), MAX_ITEMS):
-        some = batch[start : start + MAX_ITEMS]
-        found = await services.store.read(queue.find([each.new.id for each in some]))
-        known = [(accepted, each) for accepted, each in zip(some, found, strict=True) if each is not None]
-        for accepted, each in known:
+    ids = [accepted.new.id for accepted in batch]
+    asked = (queue.find(ids[start : start + MAX_ITEMS]) for start in range(0, len(ids), MAX_ITEMS))
+    found = chain.from_iterable(await asyncio.gather(*map(services.store.read, asked)))
+    for accepted, each in zip(batch, found, strict=True):
+        if each is not None:
             check_same(accepted, view(accepted.new.id, queue.name, each))
-        if known:
-            return  # of one batch all have the same
 
 
 async def _store(services: Services, namespace: Namespace, batch: Sequence[Accepted]) -> web.Response:
