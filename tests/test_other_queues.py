@@ -73,12 +73,12 @@ def test_the_words_that_stand_for_those_of_others_do_what_they_say() -> None:
         assert (later.state(), keyed.get(timeout=5)) == (State.SCHEDULED, 2)
         assert task.handle(keyed.id).get(timeout=5) == 2
         assert app.batch(task.call(number) for number in (1, 2)).results(timeout=5) == [1, 2]
+        later.cancel()
+        assert later.state() is State.CANCELLED
         again = task.enqueue(3)
         testing.work(raises=False)
         assert again.state() is State.RETRYING
         assert again.get(timeout=61) == 3
-        later.cancel()
-        assert later.state() is State.CANCELLED
 
 
 def test_every_command_and_option_of_the_table_is_one() -> None:
