@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_a_slip_names_what_was_typed_and_where_help_is(tmp_path: Path, typed: tu
     done = run(*typed, cwd=tmp_path)
     help_line = f"headrace {typed[0]} --help shows how it is used."
     assert (done.returncode, done.stderr) == (main.USAGE, f"Error: {said}\n{help_line}\n")
+
+
+def test_the_list_of_codes_can_be_read_line_by_line(tmp_path: Path) -> None:
+    told = {each["code"]: each["happened"] for each in json.loads(run("explain", "-o", "json", cwd=tmp_path).stdout)}
+    assert told["bad_setting"] == "a setting has a value that it cannot have"
+    assert told["config"] == "something that was configured cannot be used"
+    assert [code for code, happened in told.items() if happened.endswith(":")] == []
 
 
 def test_a_payload_that_is_no_json_is_called_so(tmp_path: Path, redis_url: str) -> None:

@@ -37,12 +37,18 @@ def command(code: str | None, output: str) -> None:
         return
     from .error_codes import known_codes
 
-    every = [_meanings(each)[0] | {"code": each} for each in known_codes()]
+    every = [_most_likely(_meanings(each)) | {"code": each} for each in known_codes()]
     columns: list[Column[dict[str, str]]] = [
         Column("CODE", lambda each: each["code"]),
         Column("WHAT_HAPPENED", lambda each: each["happened"]),
     ]
     show_all(every, Listing(columns, lambda each: each["code"], "There are none."), output)
+
+
+def _most_likely(meanings: list[dict[str, str]]) -> dict[str, str]:
+    """What a setting does to a start is met more often than what it does to a request."""
+    by_start = (each for each in meanings if each["where"] in {"headrace.BadSetting", "headrace.ConfigError"})
+    return next(by_start, meanings[0])
 
 
 def _meanings(code: str) -> list[dict[str, str]]:
@@ -66,8 +72,9 @@ def _meanings(code: str) -> list[dict[str, str]]:
 
 
 def _plain(text: str) -> str:
-    """Without the marks of Markdown; a link becomes the page it leads to."""
-    return re.sub(r"\[[^\]]*\]\(([^)]*)\)", r"docs/\1", text).replace("`", "")
+    """Without the marks of Markdown, and without what leads to the table's next row; a link becomes its page."""
+    alone = re.sub(r"[;.] its subclass(es)?:$", "", text, flags=re.IGNORECASE)
+    return re.sub(r"\[[^\]]*\]\(([^)]*)\)", r"docs/\1", alone).replace("`", "")
 
 
 def _lines(code: str, found: list[dict[str, str]]) -> Iterator[str]:
