@@ -214,6 +214,17 @@ async def test_a_frozen_server_is_a_timeout(start_redis: StartRedis) -> None:
         assert (await one.call(QUEUE.depth())).live == 0
 
 
+async def test_a_frozen_server_is_not_suspected_of_tls(start_redis: StartRedis) -> None:
+    """One that wants it ends the connection; one that keeps silent may be anything."""
+    server = start_redis()
+    server.freeze()
+    settings = replace(RedisSettings.parse(server.url, "the test"), timeout_s=0.2)
+    with pytest.raises(StoreUnavailable) as caught:
+        async with aclosing(AsyncClient(settings)) as client:
+            await client.command("PING")
+    assert "no answer within" in str(caught.value) and "perhaps" not in str(caught.value)
+
+
 async def test_callers_that_leave_do_not_end_the_connecting(start_redis: StartRedis) -> None:
     """Else callers with a deadline would never get in where that takes longer: they share one try and its outcome."""
     server = start_redis()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from headrace.errors import HeadraceError, StoreUnavailable
+from headrace.errors import HeadraceError, StoreTimeout, StoreUnavailable
 from headrace.redis_settings import RedisSettings, Tls
 
 from .connection import Connection, RedisError
@@ -126,7 +126,9 @@ def _no_tls_there(error: Exception, settings: RedisSettings) -> str:
 
 def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavailable:
     """A server that asks for a certificate, or for TLS, lets in first, and ends the connection without a word."""
-    if error.answered or settings.kind == "unix" or (settings.tls is not None and settings.tls.cert):
+    if isinstance(error, StoreTimeout) or error.answered or settings.kind == "unix":
+        return error
+    if settings.tls is not None and settings.tls.cert:
         return error
     if settings.tls is None:
         perhaps = "perhaps it speaks only TLS: then the address begins with rediss://"
