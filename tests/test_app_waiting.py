@@ -14,6 +14,7 @@ from app_kit import Page, declare, finish, make_app
 from conftest import StartRedis
 from headrace import (
     App,
+    InvalidResult,
     ResultTimeout,
     State,
     StoreUnavailable,
@@ -58,7 +59,9 @@ async def test_aget_of_what_has_ended(redis_url: str, broker: SyncClient) -> Non
     async with make_app(redis_url) as app:
         handle = await declare(app).aenqueue("u", 1)
         await asyncio.to_thread(finish, broker, Queue("default"), "completed")
-        with pytest.raises(msgspec.ValidationError):
+        with pytest.raises(
+            InvalidResult, match=r"^Task .* completed, but its result .*: Expected `object`, got `null`"
+        ):
             await handle.aget(timeout=5)  # the result is null, and Page is no null
 
 

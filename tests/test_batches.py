@@ -15,6 +15,7 @@ from headrace import (
     Batch,
     Handle,
     HeadraceError,
+    InvalidResult,
     InvalidTask,
     QueueFull,
     ResultTimeout,
@@ -40,7 +41,7 @@ def make_app(url: str = "redis://127.0.0.1:1") -> App[None]:
     async def double(number: int) -> int:
         if number == 13:
             raise ValueError("not this one")
-        return 2 * number
+        return 2 * number if number != 7 else float("nan")  # type: ignore[return-value]
 
     @app.task(queue="words")
     async def shout(word: str) -> str:
@@ -236,7 +237,19 @@ async def test_what_did_not_complete_is_told_in_its_place(app: App[None], redis_
         assert isinstance(cancelled, TaskCancelled)
         with pytest.raises(TaskFailed, match="not this one") as raised:
             await batch.aresults(timeout=10)
-    assert raised.value.__notes__ == ["3 of 5 tasks of the batch did not complete; outcomes() tells of each."]
+    assert raised.value.__notes__ == ["3 of 5 tasks of the batch gave no result; outcomes() tells of each."]
+
+
+async def test_a_result_of_another_type_costs_only_itself(app: App[None], redis_url: str) -> None:
+    """JSON has no NaN; and a handler's return type may be another one than when the task ran."""
+    batch: Batch[int] = await app.abatch([call(app, "double")(1), call(app, "double")(7)])
+    async with working(app, redis_url):
+        done, wrong = await batch.aoutcomes(timeout=10)
+    assert done == 2
+    assert isinstance(wrong, InvalidResult) and wrong.task_id == batch[1].id
+    assert str(wrong) == (
+        f"Task {batch[1].id} completed, but its result does not fit its return type: Expected `int`, got `null`."
+    )
 
 
 async def test_time_runs_out_for_those_that_go_on(app: App[None], redis_url: str) -> None:

@@ -164,6 +164,12 @@ PYTHON: Final = (
         "wait longer, or see that a worker serves its queue (`headrace workers`)",
     ),
     Raised(
+        "InvalidResult",
+        "invalid_result",
+        "`Handle.get`: it completed, but its result does not fit its return type",
+        "let the function return what its annotation says; to read older results, let it say those as well",
+    ),
+    Raised(
         "WrongCaller",
         "wrong_caller",
         "a method that cannot be used here, such as `enqueue()` in a running event loop",

@@ -53,9 +53,9 @@ class Batch(Sequence[Handle[R]], Generic[R]):
     def results(self, timeout: float | None = None) -> list[R]:
         """Wait until all have ended, `timeout` seconds at most (None: as long as it takes); the results, in order.
 
-        If some did not complete, raises what `Handle.get` of the first of them would raise: TaskFailed,
-        TaskCancelled, ResultTimeout or UnknownTask, with a note of how many they are. Also StoreUnavailable, and
-        WrongCaller in a running event loop.
+        If some gave no result, raises what `Handle.get` of the first of them would raise: TaskFailed,
+        TaskCancelled, ResultTimeout, InvalidResult or UnknownTask, with a note of how many they are. Also
+        StoreUnavailable, and WrongCaller in a running event loop.
         """
         forbid_running_loop("Batch.results()", "await batch.aresults()")
         return _all_or_raise(self.outcomes(timeout))
@@ -65,7 +65,7 @@ class Batch(Sequence[Handle[R]], Generic[R]):
         return _all_or_raise(await self.aoutcomes(timeout))
 
     def outcomes(self, timeout: float | None = None) -> list[R | HeadraceError]:
-        """As `results`, but with the error in place of the result for each task that did not complete.
+        """As `results`, but with the error in place of the result for each task that gave none.
 
         Raises StoreUnavailable, and WrongCaller in a running event loop.
         """
@@ -106,7 +106,7 @@ def _all_or_raise(outcomes: Sequence[R | HeadraceError]) -> list[R]:
 
 def _raise_first(error: HeadraceError, outcomes: Sequence[object]) -> NoReturn:
     wrong = sum(isinstance(outcome, HeadraceError) for outcome in outcomes)
-    error.add_note(f"{wrong} of {len(outcomes)} tasks of the batch did not complete; outcomes() tells of each.")
+    error.add_note(f"{wrong} of {len(outcomes)} tasks of the batch gave no result; outcomes() tells of each.")
     raise error
 
 

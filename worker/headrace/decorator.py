@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 
 from headrace.context import Ctx, current_ctx
 from headrace.errors import WrongCaller
-from headrace.handle import Handle, forbid_running_loop
+from headrace.handle import Handle, forbid_running_loop, read_result
 from headrace.middleware import Middleware, through
 from headrace.submission import AS_DECLARED, Options, TaskCall, Unique
 from headrace.task import Priority, new_id
@@ -103,14 +103,16 @@ class Task(Generic[P, R]):
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the handler here and now, without Redis, with its arguments and result passed through JSON.
 
-        Lifespan and middleware of the App are entered for this run. Raises whatever the handler raises.
+        Lifespan and middleware of the App are entered for this run. Raises whatever the handler raises,
+        and InvalidResult.
         """
         definition = self.definition
         arguments = definition.decode(definition.encode(args, kwargs))
         async with self.app.lifespan() as deps:
-            result = await _run_here(definition, arguments, self.app.middleware, self._ctx(deps))
+            ctx = self._ctx(deps)
+            result = await _run_here(definition, arguments, self.app.middleware, ctx)
         encoded = definition.encode_result(result, self.app.connections.client().settings.max_result)
-        value: R = definition.decode_result(encoded or b"null")
+        value: R = read_result(ctx.id, definition.decode_result, encoded)
         return value
 
     def _ctx(self, deps: Any) -> Ctx[Any]:

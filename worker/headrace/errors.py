@@ -27,6 +27,7 @@ HeadraceError
 ├── TaskCancelled              Handle.get: the task was cancelled
 │   └── TaskExpired            Handle.get: nobody had begun it when its `expires` passed
 ├── ResultTimeout              Handle.get: the task has not ended yet
+├── InvalidResult              Handle.get: the task completed, but its result is not what its function promises
 ├── WrongCaller                a method that cannot be used from here (the sentence names the right one)
 ├── Permanent                  for handlers to raise: to the dead letter at once, no retries
 └── RetryAfter                 for handlers to raise: retry after so many seconds
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidFilter",
     "InvalidPayload",
     "InvalidRequest",
+    "InvalidResult",
     "InvalidTask",
     "Permanent",
     "QueueFull",
@@ -318,6 +320,19 @@ class ResultTimeout(HeadraceError, TimeoutError):
             f"Task {self.task_id} is still {self.state} after {self.seconds:g} s. "
             "It goes on; wait longer, or see that a worker serves its queue."
         )
+
+
+class InvalidResult(HeadraceError):
+    """The task completed, and its result is not of the type that its function is annotated with here."""
+
+    code = "invalid_result"
+
+    def __init__(self, task_id: str, problem: str) -> None:
+        super().__init__(task_id, problem)
+        self.task_id, self.problem = task_id, problem
+
+    def __str__(self) -> str:
+        return _ended(f"Task {self.task_id} completed, but its result does not fit its return type: {self.problem}")
 
 
 class WrongCaller(HeadraceError, TypeError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from headrace import actions
 from headrace.broker.broker import TaskView
-from headrace.errors import TaskCancelled, TaskExpired, TaskFailed, UnknownTask, WrongCaller
+from headrace.errors import InvalidResult, TaskCancelled, TaskExpired, TaskFailed, UnknownTask, WrongCaller
 from headrace.task import EXPIRED, Progress, State, queue_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Handle(Generic[R]):
         """Wait for the result, `timeout` seconds at most (None: as long as it takes).
 
         Raises TaskFailed, TaskCancelled (TaskExpired if nobody began it in time), ResultTimeout, UnknownTask,
-        StoreUnavailable, and WrongCaller in a loop.
+        InvalidResult, StoreUnavailable, and WrongCaller in a loop.
         """
         forbid_running_loop("Handle.get()", "await handle.aget()")
         return self._result_of(self._connections.wait_blocking(self._queue, self.id, timeout))
@@ -107,11 +107,21 @@ class Handle(Generic[R]):
         return await self._connections.arun(lambda client: actions.retry(client, self._queue, self.id))
 
     def _result_of(self, seen: TaskView) -> R:
-        """The result of this task, which has ended as seen. Raises TaskFailed, TaskCancelled, TaskExpired."""
+        """The result of this task, which has ended as seen. Raises TaskFailed, TaskCancelled, TaskExpired,
+        InvalidResult.
+        """
         if seen.state is not State.COMPLETED:
             _raise_end(seen)
-        value: R = self._decode(seen.result or b"null")
+        value: R = read_result(seen.id, self._decode, seen.result)
         return value
+
+
+def read_result(task_id: str, decode: Callable[[Any], Any], result: Any) -> Any:
+    """A stored result as what its function promises. Raises InvalidResult."""
+    try:
+        return decode(result or b"null")
+    except Exception as error:  # of msgspec, or of a class of the application's that checks itself
+        raise InvalidResult(task_id, str(error) or type(error).__name__) from error
 
 
 def _raise_end(seen: TaskView) -> NoReturn:
