@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -145,6 +146,19 @@ def test_task_cannot_be_called() -> None:
     count = declare(make_app())
     with pytest.raises(WrongCaller, match=r"count\.enqueue.*count\.aenqueue.*count\.run"):
         count("u")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["delay", "apply_async", "send", "kiq"])
+def test_the_word_of_another_queue_is_answered_with_ours(name: str) -> None:
+    """What Celery, Dramatiq and taskiq call it; a name that is nobody's is Python's usual error."""
+    count = declare(make_app())
+    with pytest.raises(AttributeError, match=rf"no `{name}`.*count\.enqueue.*count\.aenqueue.*count\.using"):
+        getattr(count, name)
+    assert not hasattr(count, name)
+    with pytest.raises(AttributeError, match=r"^'Task' object has no attribute 'enqeue'$") as caught:
+        count.enqeue  # type: ignore[attr-defined] # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("enqeue", count), 'of which Python makes its "Did you mean"'
+    assert repr(copy.copy(count)) == repr(count)
 
 
 async def test_blocking_calls_are_refused_in_a_loop() -> None:

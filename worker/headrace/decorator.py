@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from headrace.context import Ctx, current_ctx
 from headrace.errors import WrongCaller
@@ -20,6 +20,9 @@ from headrace.taskdef import Declaration, TaskDef, define
 
 if TYPE_CHECKING:
     from headrace.app import App
+
+ELSEWHERE: Final = frozenset({"apply_async", "delay", "kiq", "send", "send_with_options"})
+"""What Celery, Dramatiq and taskiq call it to submit a task."""
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -50,6 +53,16 @@ class Task(Generic[P, R]):
                 "calling a task could mean to run it here or to submit it",
                 f"`{name}.enqueue(…)` or `await {name}.aenqueue(…)` to submit it, `await {name}.run(…)` to run it here",
             )
+
+        def __getattr__(self, name: str) -> NoReturn:
+            said = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in ELSEWHERE:
+                task = self.__name__
+                said = (
+                    f"A task has no `{name}` here: `{task}.enqueue(…)` or `await {task}.aenqueue(…)` submits it, "
+                    f"`{task}.using(delay=…, priority=…).enqueue(…)` with options"
+                )
+            raise AttributeError(said, name=name, obj=self)
 
     def using(  # noqa: PLR0913 - one keyword an option, as editors show them
         self,
