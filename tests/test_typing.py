@@ -19,10 +19,11 @@ import pytest
 SNIPPET = """
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, assert_type
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar, assert_type
 
 from msgspec import Meta
 
@@ -66,6 +67,30 @@ def report(ctx: Ctx[None], year: int, *, draft: bool = False) -> list[str]:
     return [str(year)]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def logged(fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    @wraps(fn)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await fn(*args, **kwargs)
+
+    return wrapper
+
+
+@app.task()
+@logged
+async def wrapped(ctx: Ctx[Deps], url: str) -> int:
+    return len(url)
+
+
+@app.task()
+@logged
+async def counted(url: str) -> int:
+    return len(url)
+
+
 @bare.task()
 async def nothing() -> None:
     return None
@@ -87,6 +112,9 @@ async def asynchronous() -> None:
     assert_type(resize.call(url="s3://cat"), TaskCall[str])
     assert_type(resize.handle("id"), Handle[str])
     await nothing.aenqueue()
+    assert_type(await wrapped.run("s3://cat"), int)
+    assert_type(await counted.aenqueue("s3://cat"), Handle[int])
+    await wrapped.run(3)  # error
     await resize.aenqueue(3)  # error
     await resize.aenqueue("s3://cat", widht=300)  # error
     await resize.aenqueue()  # error

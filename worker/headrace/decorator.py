@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
@@ -158,12 +158,12 @@ class TaskDecorator(Generic[D]):
         self._app = app
         self._declared = declared
 
-    # The overload with Ctx comes first, or the Ctx would count as a parameter; a coroutine function before a plain
-    # one, or its coroutine would count as the result.
+    # The overload with Ctx comes first, or the Ctx would count as a parameter; an async function before a plain one,
+    # or its coroutine would count as the result; decorators declare it as Awaitable or as Coroutine.
     @overload
-    def __call__(self, fn: Callable[Concatenate[Ctx[D], P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def __call__(self, fn: Callable[Concatenate[Ctx[D], P], Awaitable[R]], /) -> Task[P, R]: ...
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
     @overload
     def __call__(self, fn: Callable[Concatenate[Ctx[D], P], R], /) -> Task[P, R]: ...
     @overload
