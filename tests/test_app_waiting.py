@@ -24,6 +24,7 @@ from headrace import (
     UnknownTask,
 )
 from headrace import task as tasks
+from headrace.batches import Batch
 from headrace.broker.broker import Queue
 from headrace.broker.sync_client import SyncClient, sync_redis
 from headrace.connections import Connections
@@ -155,6 +156,11 @@ async def test_a_wait_ends_in_time_while_redis_is_silent(start_redis: StartRedis
                 await handle.aget(timeout=0.2)
             with pytest.raises(StoreUnavailable):
                 await asyncio.to_thread(handle.get, 0.2)
+            both = Batch([handle, handle], app.connections)
+            with pytest.raises(StoreUnavailable):
+                await both.aoutcomes(timeout=0.2)
+            with pytest.raises(StoreUnavailable):
+                await asyncio.to_thread(both.outcomes, 0.2)
     finally:
         server.thaw()
         await app.aclose()

@@ -198,9 +198,11 @@ class Client:
         seen: TaskView | None = yield from self.insist(lambda: self._look(queue, task_id), until)
         return seen
 
-    def find_all(self, queue: str, task_ids: Sequence[str]) -> Steps[dict[str, TaskView | None]]:
+    def find_all(
+        self, queue: str, task_ids: Sequence[str], until: float = math.inf
+    ) -> Steps[dict[str, TaskView | None]]:
         """As `find`, for up to MAX_ITEMS tasks of a queue in one round trip."""
-        return (yield from self.insist(lambda: self._look_at(queue, task_ids)))
+        return (yield from self.insist(lambda: self._look_at(queue, task_ids), until))
 
     def _look_at(self, queue: str, task_ids: Sequence[str]) -> Steps[dict[str, TaskView | None]]:
         found = yield Run(self.queue(queue).find(task_ids))

@@ -81,10 +81,10 @@ class JournalWatch:
             yield event
 
     @asynccontextmanager
-    async def of_each(self, task_ids: Iterable[str]) -> AsyncGenerator[Ends, None]:
-        """Which of these tasks end, as it becomes known. What ended before this began is not told: look first."""
+    async def of_each(self, task_ids: Iterable[str], patience_s: float | None = None) -> AsyncGenerator[Ends, None]:
+        """As `of`, for many: which of these tasks end, as it becomes known."""
         ends = Ends()
-        async with self._listening({task_id: _End(ends, task_id) for task_id in task_ids}):
+        async with self._listening({task_id: _End(ends, task_id) for task_id in task_ids}, patience_s):
             yield ends
 
     @asynccontextmanager

@@ -45,7 +45,7 @@ def by_queue(task_ids: Iterable[str]) -> Mapping[str, list[str]]:
 
 
 async def _of_queue(queue: str, ids: Sequence[str], give_up: float | None, watch: JournalWatch, look: Look) -> Views:
-    async with watch.of_each(ids) as ends:
+    async with watch.of_each(ids, None if give_up is None else give_up - time.monotonic()) as ends:
         views = await _look_at(queue, ids, look)
         while open_ids := [task_id for task_id in ids if not _is_over(views[task_id])]:
             left = None if give_up is None else give_up - time.monotonic()
