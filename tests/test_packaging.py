@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from headrace.error_base import PAGES
+
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 TOLD: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -109,6 +111,16 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     assert held == there
     assert sum(name.endswith(".lua") for name in held) > 10
     assert sum(name.endswith("/py.typed") for name in held) == 4
+
+
+def test_the_package_links_to_where_the_image_and_the_errors_do() -> None:
+    """An index shows the README alone, whose links lead nowhere there."""
+    urls: dict[str, str] = PROJECT["urls"]
+    [source] = re.findall(r'image\.source="(.+)"', (ROOT / "Dockerfile").read_text())
+    assert urls["Source"] == source
+    assert PAGES.startswith(f"{source}/blob/main/docs/")
+    linked = [url.removeprefix(f"{source}/blob/main/") for url in urls.values() if url != source]
+    assert len(linked) > 1 and all((ROOT / path).is_file() for path in linked)
 
 
 def test_the_image_runs_as_a_number_that_is_not_root() -> None:
