@@ -46,6 +46,12 @@ def test_they_come_where_the_pool_says_nothing() -> None:
     assert (worker["image"], worker["resources"]) == ("shop:1", {"limits": {"memory": "1Gi"}})
 
 
+def test_what_is_null_in_them_is_not_said() -> None:
+    """An empty key of the chart's values arrives as null: it takes away no bound of ours, and refuses no pool."""
+    nothing = {"securityContext": None, "automountServiceAccountToken": None, "containers": [{"env": None}]}
+    assert pods({"metadata": None, "spec": nothing}) == pods({})
+
+
 def test_what_the_pool_says_wins() -> None:
     defaults = {"spec": {
         "nodeSelector": {"pool": "spot", "os": "linux"}, "priorityClassName": "low", "tolerations": [{"key": "spot"}],

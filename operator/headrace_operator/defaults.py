@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from .manifests import WORKER
-from .spec import PoolSpec
+from .spec import PoolSpec, said
 
 Template = dict[str, Any]
 NOT_HERE: Final = {
@@ -34,7 +34,7 @@ class House:
 
 def read(given: str) -> Template:
     """A part of a pod template, as JSON. Raises ValueError with what is wrong."""
-    found = json.loads(given or "{}")
+    found = said(json.loads(given or "{}"))
     if not isinstance(found, dict) or not found.keys() <= {"metadata", "spec"}:
         raise ValueError("it is no object of metadata and spec")
     if not all(isinstance(each, dict) for each in found.values()):

@@ -194,18 +194,18 @@ class InvalidSpec(ValueError):  # noqa: N818 - the condition's own word
 def read_spec(raw: object) -> PoolSpec:
     """Raises InvalidSpec. Fields that are not known (of a newer CRD) are left alone."""
     try:
-        spec = msgspec.convert(_said(raw), PoolSpec, strict=True)
+        spec = msgspec.convert(said(raw), PoolSpec, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidSpec(f"spec: {str(error).replace(_NO_LABEL, LABEL_WORDS)}") from None
     _check(spec)
     return spec
 
 
-def _said(raw: object) -> object:
+def said(raw: object) -> object:
     """Without what is null: an empty key of YAML says nothing, in a WorkerPool as in a Deployment."""
     if isinstance(raw, dict):
-        return {name: _said(each) for name, each in raw.items() if each is not None}
-    return [_said(each) for each in raw] if isinstance(raw, list) else raw
+        return {name: said(each) for name, each in raw.items() if each is not None}
+    return [said(each) for each in raw] if isinstance(raw, list) else raw
 
 
 def _check(spec: PoolSpec) -> None:
