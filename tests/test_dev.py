@@ -264,6 +264,24 @@ def test_a_save_reloads_and_a_syntax_error_keeps_the_old_code(dev: Dev, folder: 
     assert result(url, submit(url, "version"))["result"] == "third"
 
 
+@pytest.mark.parametrize("module", ["helpers", "shop.helpers"])
+def test_a_module_that_was_never_imported_mends_the_application_when_it_is_saved(
+    dev: Dev, folder: Path, module: str
+) -> None:
+    command = dev("--no-sample")
+    url = url_of(command)
+    told = "the old code keeps serving"
+    path = folder / f"{module.replace('.', '/')}.py"
+    (folder / "tasks.py").write_text(f"import {module}\n" + TASKS.replace('"first"', f"{module}.VERSION"))
+    command.wait_for(f"No module named.*{told}")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("VERSION = (")
+    command.wait_for(rf"helpers\.py:1: .*{told}")
+    path.write_text('VERSION = "second"')
+    command.wait_for("reloaded")
+    assert result(url, submit(url, "version"))["result"] == "second"
+
+
 def test_code_that_fails_when_its_worker_starts_leaves_the_old_workers(dev: Dev, folder: Path) -> None:
     command = dev()
     url = url_of(command)
@@ -379,6 +397,15 @@ def test_ctrl_c_drains_leaves_nothing_behind_and_the_next_start_goes_on(dev: Dev
     assert result(url, running)["status"] == "completed"
     assert result(url, running)["attempts"] == 1
     assert result(url, waiting)["result"] == "first"
+
+
+def test_a_stop_does_not_wait_for_an_import_that_hangs(dev: Dev, folder: Path) -> None:
+    command = dev("--no-sample")
+    url_of(command)
+    (folder / "tasks.py").write_text("from pathlib import Path\nimport time\nPath('began').touch()\ntime.sleep(50)")
+    await_true((folder / "began").exists)
+    command.process.send_signal(signal.SIGTERM)
+    assert command.process.wait(timeout=20) == 0
 
 
 def test_a_second_ctrl_c_does_not_wait_and_the_task_is_not_charged(dev: Dev, folder: Path) -> None:

@@ -86,7 +86,11 @@ class Dev:
     async def _look(self) -> Found:
         environ = {**os.environ, **(self._plan.environ or {})}
         looks = [Look(app, environ) for app in (self._plan.app, *self._plan.others)]
-        return together([await asyncio.to_thread(look.result) for look in looks])
+        try:
+            return together([await asyncio.to_thread(look.result) for look in looks])
+        finally:
+            for look in looks:  # a stop waits for no import
+                look.give_up()
 
     @property
     def _watches(self) -> bool:
@@ -108,6 +112,7 @@ class Dev:
             except AppLoadError as error:
                 detail = f"\n{error.detail.rstrip()}" if error.detail else ""
                 self._screen.say(f"{error.problem}; the old code keeps serving{detail}", level="error")
+                watch.widen()
                 continue
             watch.watch(found.files)
             if await stack.reload(found):

@@ -17,11 +17,11 @@ import msgspec
 from headrace.errors import HeadraceError
 
 from .load import AppLoadError, load_app
-from .reload import stamp
+from .reload import is_foreign, stamp
 
-_TIMEOUT_S: Final = 60.0
+IMPORT_S: Final = 60.0
+"""What an import may take."""
 _OURS: Final = ("headrace", "headrace_api", "headrace_cli", "headrace_operator")
-_NOT_OURS: Final = ("site-packages", "dist-packages", "node_modules", "__pycache__")
 
 
 class Type(msgspec.Struct, frozen=True):
@@ -77,15 +77,19 @@ class Look:
             stderr=subprocess.PIPE,
         )
 
+    def give_up(self) -> None:
+        """End it, if it goes on; nobody wants the result any more."""
+        self._process.kill()
+
     def result(self) -> Found:
         """What was found. Raises AppLoadError."""
         try:
-            answer, said = self._process.communicate(timeout=_TIMEOUT_S)
+            answer, said = self._process.communicate(timeout=IMPORT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
             raise AppLoadError(
-                f"Importing {self._app} took longer than {_TIMEOUT_S:g} s",
+                f"Importing {self._app} took longer than {IMPORT_S:g} s",
                 "Move slow work from its modules into its tasks",
             ) from None
         try:
@@ -151,7 +155,7 @@ def _files(home: Path) -> Iterator[str]:
         if name.partition(".")[0] in {*_OURS, "__main__"} or not path.is_relative_to(home):
             continue
         parts = path.relative_to(home).parts
-        if not any(part.startswith(".") or part in _NOT_OURS for part in parts):
+        if not any(map(is_foreign, parts)):
             yield str(path)
 
 

@@ -23,11 +23,14 @@ from headrace.runtime.stats import TypeStats, WorkerStats
 
 from .dev_lines import Screen, short
 from .dev_metrics import Sums
+from .dev_probe import IMPORT_S
 from .dev_process import WorkerCommand, WorkerProcess, describe_exit
 from .dev_store import Store, session_name
 
 READY_S: Final = 30.0
-"""How long new workers may take until their first sign of life."""
+"""How long the first workers may take until their first sign of life; then the screen comes without it."""
+RELOADED_S: Final = IMPORT_S + READY_S
+"""How long those of new code may take: an import that took the look at the application a minute takes them as long."""
 STEADY_S: Final = 10.0
 """A process that lived so long is restarted at once; others after a pause that doubles."""
 FIRST_PAUSE_S: Final = 0.1
@@ -79,18 +82,18 @@ class Workers:
         """Those that run now."""
         return [slot.process for slot in self._slots if slot.process is not None and slot.process.alive]
 
-    async def start(self, crew: Crew) -> bool:
+    async def start(self, crew: Crew, patience_s: float = READY_S) -> bool:
         """Start a crew beside those that run. Returns whether all of it showed a sign of life."""
         slots = [_Slot(number, crew) for number in range(1, crew.processes + 1)]
         self._slots += slots
         for slot in slots:
             slot.keeper = asyncio.create_task(self._keep(slot), name=slot.name)
-        return await self._ready(slots)
+        return await self._ready(slots, patience_s)
 
     async def replace(self, crew: Crew) -> bool:
         """Start this crew; once it works, stop the others. If it does not, it is stopped and the others stay."""
         earlier = list(self._slots)
-        works = await self.start(crew)
+        works = await self.start(crew, RELOADED_S)
         leaving = earlier if works else [slot for slot in self._slots if slot not in earlier]
         await self._close(leaving)
         return works
@@ -124,8 +127,10 @@ class Workers:
             )
             slot.process = process
             began = asyncio.get_running_loop().time()
-            code = await process.run()
-            await self._ended(slot, process, code)
+            try:
+                await self._ended(slot, process, await process.run())
+            except OSError as error:  # of its start: no memory or no process to be had for the moment
+                self._screen.say(f"{slot.name} cannot be started ({error}); it is tried again", level="error")
             steady = asyncio.get_running_loop().time() - began >= STEADY_S
             early_deaths = 0 if steady else early_deaths + 1
             if early_deaths:
@@ -150,8 +155,8 @@ class Workers:
         if not asked:
             self._screen.say(f"{slot.name} ended ({how});{_told(done)} it is started again", level="warning")
 
-    async def _ready(self, slots: Sequence[_Slot]) -> bool:
-        deadline = asyncio.get_running_loop().time() + READY_S
+    async def _ready(self, slots: Sequence[_Slot], patience_s: float) -> bool:
+        deadline = asyncio.get_running_loop().time() + patience_s
         while asyncio.get_running_loop().time() < deadline:
             if any(slot.process and slot.process.pid and not slot.process.alive for slot in slots):
                 return False
