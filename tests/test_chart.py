@@ -286,6 +286,17 @@ def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
     assert env_of(spec)["HEADRACE_OPERATOR_NAMESPACES"] == "shop,mail"
 
 
+def test_no_two_releases_share_a_name_in_the_cluster_as_a_whole() -> None:
+    """Helm would refuse the second; what renders and applies would take the first one's rights away."""
+    names: list[set[str]] = []
+    for namespace, release in (("a-b", "c"), ("a", "b-c")):
+        done = run("template", release, str(CHART), "--namespace", namespace)
+        objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+        names.append({each["metadata"]["name"] for each in kinds(objects, "ClusterRole", "ClusterRoleBinding")})
+    assert all(len(each) == 3 for each in names), names
+    assert not names[0] & names[1]
+
+
 def test_no_replicas_stand_under_an_autoscaler() -> None:
     objects = rendered("ha")
     assert kinds(objects, "HorizontalPodAutoscaler")[0]["spec"]["scaleTargetRef"]["name"] == "headrace-api"
