@@ -237,6 +237,8 @@ async def test_a_write_that_was_lost_on_its_way_hides_no_other_writer(scene: Ope
     await pool.tick()
     assert "ReplicasConflict" in pool.told
     assert "0 to 7" in pool.condition("ReplicasOwned")["message"]
+    # Two releases that look at all namespaces have two Leases: nothing else tells that both work.
+    assert "another release's operator" in pool.condition("ReplicasOwned")["message"]
 
 
 async def test_who_refuses_its_pods_is_told(scene: Opener) -> None:

@@ -55,7 +55,8 @@ def conflict(expected: int, found: int) -> Condition:
     """Somebody else writes the number: two writers undo each other's work for ever."""
     message = (
         f"somebody set the Deployment's replicas from {expected} to {found}; headrace decides this number "
-        "(scale the WorkerPool in mode External instead, and remove an HPA on the Deployment)"
+        "(scale the WorkerPool in mode External instead, and remove an HPA on the Deployment; if it was nobody, then "
+        "another release's operator looks at this namespace, too)"
     )
     return Condition("ReplicasOwned", False, "ReplicasConflict", message)
 
