@@ -121,6 +121,27 @@ async def test_a_layer_that_gives_up_a_thread_waits_for_its_end(desk: Desk, redi
     assert together == [1, -1, 1, -1]
 
 
+@asynccontextmanager
+async def patient(ctx: Ctx[Any]) -> AsyncIterator[None]:
+    async with asyncio.timeout(0.15):
+        yield
+
+
+async def test_layers_that_give_up_a_thread_in_turn_wait_for_its_end(desk: Desk, redis_url: str) -> None:
+    app, together = App("t", middleware=(patient, hasty)), list[int]()
+
+    @app.task(retry=Retry(1, base_s=0.001))
+    def lasting() -> None:
+        together.append(1)
+        time.sleep(0.4)
+        together.append(-1)
+
+    async with working(app, redis_url, concurrency=2):
+        ended = await desk.ended(await desk.submit("lasting"))
+    assert [each.error and each.error.type for each in ended.attempts] == ["TimeoutError"] * 2
+    assert together == [1, -1, 1, -1]
+
+
 async def test_a_worker_that_ends_leaves_such_a_thread_behind(desk: Desk, redis_url: str) -> None:
     """Handed back at the end of the grace, at no charge."""
     app, began, over = App("t", middleware=(hasty,)), threading.Event(), threading.Event()

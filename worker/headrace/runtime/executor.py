@@ -204,18 +204,27 @@ class Executor:
         slot, run.slot = run.slot, None
         self.threads.submit(partial(copy_context().run, _in_thread, definition.invoke, run.arguments, ctx), done)
         try:
-            await asyncio.wait({outcome})  # which leaves it as it is when it is cancelled
-        except asyncio.CancelledError:
-            if run.stop_reason != "drained":  # else the slots close; this is a layer's own deadline
-                ctx.cancelled = True
-                await asyncio.wait({outcome})
-            raise
+            await self._ended(outcome, ctx)
         finally:
             run.slot = slot
         result, error = outcome.result()
         if error is not None:
             raise error
         return result
+
+    async def _ended(self, outcome: asyncio.Future[Any], ctx: Ctx[Any]) -> None:
+        """Layers that cancel this, each by a deadline of its own, wait all the same; only slots that close do not."""
+        assert self._slots is not None
+        cancelled: asyncio.CancelledError | None = None
+        while not outcome.done():
+            try:
+                await asyncio.wait({outcome})  # which leaves it as it is when it is cancelled
+            except asyncio.CancelledError as error:
+                if self._slots.closing:
+                    raise
+                ctx.cancelled, cancelled = True, error
+        if cancelled is not None:
+            raise cancelled
 
     def _run_in_thread(self, run: Running) -> None:
         assert self.threads is not None and run.definition is not None

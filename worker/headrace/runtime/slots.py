@@ -36,7 +36,8 @@ class CoroutineSlots:
     """`number` coroutines that take turns at what is submitted. To be used from the event loop."""
 
     def __init__(self, number: int, handling: Handling) -> None:
-        self._closing = False
+        self.closing = False
+        """What runs is cancelled, and left behind if that does not end it."""
         self._handling = handling
         self._ready: deque[Running] = deque()
         self._sleepers: list[asyncio.Future[None]] = []
@@ -65,7 +66,7 @@ class CoroutineSlots:
 
     async def close(self) -> None:
         """Cancel what runs, and wait a little for its end."""
-        self._closing = True
+        self.closing = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -88,8 +89,8 @@ class CoroutineSlots:
         # Asked once: asyncio.current_task costs a fifth of a no-op task.
         me = asyncio.current_task()
         assert me is not None
-        while not self._closing:
-            while ready and not self._closing:
+        while not self.closing:
+            while ready and not self.closing:
                 run = ready.popleft()
                 if ready and self._waking < MAX_WAKING:
                     self._wake()  # this handler may suspend
@@ -105,13 +106,13 @@ class CoroutineSlots:
                         handling.completed(run, result)
                 except Exception:  # a bug of ours, which must not cost the slot as well
                     logger.exception("an attempt could not be told")
-                if (me.cancelling() or len(context) != clean) and not self._closing:
+                if (me.cancelling() or len(context) != clean) and not self.closing:
                     # The next handler must not see what this one set, nor get what is left of a cancellation.
                     self._start_one()
                     return
                 del run
                 result = None  # they may be large, and the next attempt far
-            if self._closing or not await self._slept():
+            if self.closing or not await self._slept():
                 return
 
     async def _slept(self) -> bool:
@@ -122,7 +123,7 @@ class CoroutineSlots:
             await sleeper
         except asyncio.CancelledError:
             # By the end of the slots, or by what a handler left behind: a watchdog that nobody called off.
-            if not self._closing:
+            if not self.closing:
                 self._start_one()
             return False
         finally:
@@ -132,4 +133,4 @@ class CoroutineSlots:
 
     def _gives_up(self, run: Running) -> bool:
         """Whether it ends because the slots close, which is no end of the attempt."""
-        return self._closing and not run.is_stopped()
+        return self.closing and not run.is_stopped()
