@@ -243,6 +243,15 @@ def test_an_application_that_cannot_be_imported_stops_the_start(folder: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def test_an_application_that_starts_a_program_when_it_is_imported(dev: Dev, folder: Path) -> None:
+    lasting = 'import subprocess\nsubprocess.Popen(["sleep", "40"])\n'
+    (folder / "tasks.py").write_text(lasting + TASKS)
+    began = time.monotonic()
+    url = url_of(dev("--no-sample"))
+    assert result(url, submit(url, "version"))["result"] == "first"
+    assert time.monotonic() - began < 35
+
+
 # -- reload
 
 

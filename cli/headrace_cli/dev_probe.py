@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ from .reload import is_foreign, stamp
 
 IMPORT_S: Final = 60.0
 """What an import may take."""
+_REST_S: Final = 0.5
+"""How long to read on after the end."""
 _OURS: Final = ("headrace", "headrace_api", "headrace_cli", "headrace_operator")
 
 
@@ -84,10 +87,10 @@ class Look:
     def result(self) -> Found:
         """What was found. Raises AppLoadError."""
         try:
-            answer, said = self._process.communicate(timeout=IMPORT_S)
+            answer, said = self._printed()
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
             raise AppLoadError(
                 f"Importing {self._app} took longer than {IMPORT_S:g} s",
                 "Move slow work from its modules into its tasks",
@@ -100,6 +103,18 @@ class Look:
             printed = said.decode(errors="replace")[-4_000:]
             raise AppLoadError(f"Importing {self._app} ended Python", "See what it printed", printed) from None
         raise AppLoadError(broken.problem, broken.remedy, broken.detail)
+
+    def _printed(self) -> tuple[bytes, bytes]:
+        deadline = time.monotonic() + IMPORT_S
+        while True:
+            ended = self._process.poll() is not None
+            try:
+                return self._process.communicate(timeout=_REST_S)
+            except subprocess.TimeoutExpired as error:
+                if ended:  # what the application started goes on and holds the pipes
+                    return error.output or b"", error.stderr or b""
+                if time.monotonic() > deadline:
+                    raise
 
 
 def together(found: Sequence[Found]) -> Found:
