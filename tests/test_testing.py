@@ -28,7 +28,9 @@ from headrace import (
     UnknownTask,
     WrongCaller,
 )
+from headrace.broker.broker import TaskView
 from headrace.testing import Testing, fixture
+from headrace.testing.standin import StandIn
 
 # No Redis is there: whatever gets past the fixture fails.
 app = App("shop", url="redis://127.0.0.1:1")
@@ -370,6 +372,21 @@ def test_a_wait_without_end_ends_when_nothing_is_left(headrace: Testing) -> None
             handle.get()
     finally:
         registry["resize"] = resize.definition
+
+
+def test_a_wait_for_many_looks_at_each_a_few_times(headrace: Testing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looked at all of them after each attempt, so a test of a thousand tasks did not end."""
+    looks: list[str] = []
+    look = StandIn._look
+
+    def counted(self: StandIn, task_id: str) -> TaskView | None:
+        looks.append(task_id)
+        return look(self, task_id)
+
+    monkeypatch.setattr(StandIn, "_look", counted)
+    batch = app.batch(resize.call(str(number)) for number in range(50))
+    assert batch.results() == [f"{number}/200" for number in range(50)]
+    assert len(looks) < 3 * 50
 
 
 def test_a_wait_moves_the_clock_by_its_time_out_only(headrace: Testing) -> None:
