@@ -121,19 +121,23 @@ async def test_a_layer_that_gives_up_a_thread_waits_for_its_end(desk: Desk, redi
     assert together == [1, -1, 1, -1]
 
 
-@asynccontextmanager
-async def patient(ctx: Ctx[Any]) -> AsyncIterator[None]:
-    async with asyncio.timeout(0.15):
-        yield
+async def test_deadlines_that_give_up_a_thread_in_turn_wait_for_its_end(desk: Desk, redis_url: str) -> None:
+    deadlines, together = list[asyncio.Timeout](), list[int]()
 
+    @asynccontextmanager
+    async def hasty_twice(ctx: Ctx[Any]) -> AsyncIterator[None]:
+        async with asyncio.timeout(0.05) as outer, asyncio.timeout(0.02) as inner:
+            deadlines[:] = outer, inner
+            yield
 
-async def test_layers_that_give_up_a_thread_in_turn_wait_for_its_end(desk: Desk, redis_url: str) -> None:
-    app, together = App("t", middleware=(patient, hasty)), list[int]()
+    app = App("t", middleware=(hasty_twice,))
 
     @app.task(retry=Retry(1, base_s=0.001))
     def lasting() -> None:
         together.append(1)
-        time.sleep(0.4)
+        while not all(each.expired() for each in deadlines):
+            time.sleep(0.01)
+        time.sleep(0.2)
         together.append(-1)
 
     async with working(app, redis_url, concurrency=2):
