@@ -177,8 +177,8 @@ class Crew:
         executor.rng = Random(0)  # the same delays in every run
         executor.threads = ThreadSlots(asyncio.get_running_loop(), NESTED)
         self._stack.callback(executor.threads.close)
-        self._stack.push_async_callback(executor.hooks.close)
         executor.deps = executor.hooks.deps = await self._stack.enter_async_context(app.lifespan())
+        self._stack.push_async_callback(executor.hooks.close)
         executor.start()
         self._stack.push_async_callback(executor.close)
         return executor
