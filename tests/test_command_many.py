@@ -158,6 +158,8 @@ def test_many_tasks_are_cancelled_and_deleted_by_a_filter_or_their_ids(typed: He
     assert typed("bulk", "delete", "--id", "-", "--yes", stdin="").out == "0 tasks would be deleted\n"
     short = typed("bulk", "delete", "--id", "-", "--expected-count", "2", "--yes", stdin="")
     assert (short.code, "2 tasks were expected, but 0 fit now" in short.err) == (main.FAILED, True)
+    wider = typed("bulk", "delete", "state:cancelled", "--id", "-", "--yes", stdin="")
+    assert (wider.code, "needs either a filter or ids" in wider.err) == (main.USAGE, True), "else all were gone"
     assert typed("bulk", "delete", "state:cancelled", "--yes").out == "4 tasks deleted\n"
     assert typed("task", "ls", "-o", "name").out.split() == [ids[4]]
 
