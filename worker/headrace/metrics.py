@@ -1,6 +1,6 @@
 """Prometheus: what every process exports, and the metrics of a worker.
 
-`new_registry` and `exposition` serve API, worker and operator alike. `WorkerCollector` turns the plain numbers of
+`new_registry` serves API, worker and operator alike. `WorkerCollector` turns the plain numbers of
 `headrace.runtime.stats` into metrics when they are asked for. The names without the prefix `headrace_` come from the
 Go original and stay as they are. The label `type` holds registered names only (else `unknown`), and every other label
 has a closed set of values; so the number of series is bounded.
