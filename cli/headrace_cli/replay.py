@@ -46,8 +46,19 @@ def command(trace: Path, output: str, **options: Any) -> int:
     if options["url"] and options["kill_workers"]:
         raise click.UsageError("--kill-workers kills the workers that are started here, so it goes without --url.")
 
+    if options["ledger"] and not options["url"]:
+        _check_ledger(options["ledger"])
+
     from .replay_live import Options, Replay
     from .replay_trace import read_trace
 
     rows = read_trace(trace, options.pop("limit"))
     return Replay(rows, Options(as_json=output == "json", **options)).run()
+
+
+def _check_ledger(path: Path) -> None:
+    """Workers that cannot note their runs do not start, and all that they were to do would look lost."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise click.UsageError(f"--ledger {path} cannot be written ({error.strerror}). Name another file.") from error

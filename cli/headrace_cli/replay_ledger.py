@@ -51,10 +51,15 @@ class Writer:
         os.write(self._file, f"E {run.task_id} {run.attempt} {run.start:.6f} {at:.6f}\n".encode())
 
 
-def read_ledger(path: Path) -> Ledger:
-    """What is in the file now; nothing if there is none yet."""
+def size(path: Path | None) -> int:
+    """Bytes that are in the file: the notes of earlier replays. Nothing if there is none."""
+    return path.stat().st_size if path is not None and path.exists() else 0
+
+
+def read_ledger(path: Path, since: int = 0) -> Ledger:
+    """What is in the file now, from this byte on; nothing if there is none yet."""
     ledger = Ledger()
-    for kind, run in _lines(path.read_text() if path.exists() else ""):
+    for kind, run in _lines(path.read_bytes()[since:].decode() if path.exists() else ""):
         (ledger.begun if kind == "B" else ledger.ended).append(run)
     return ledger
 

@@ -21,7 +21,7 @@ from .dev_signals import Stop
 from .dev_stack import FoundRedis, Plan, Stack, find_redis, running
 from .output import print_json
 from .replay_client import TYPE, Client
-from .replay_ledger import VARIABLE, read_ledger
+from .replay_ledger import VARIABLE, read_ledger, size
 from .replay_progress import progress, sentence
 from .replay_report import as_json, show, succeeded
 from .replay_run import Kills, Run
@@ -92,7 +92,7 @@ class Replay:
         return await self._replay(url, self._options.ledger, None)
 
     async def _replay(self, url: str, ledger: Path | None, stack: Stack | None) -> int:
-        options = self._options
+        options, earlier = self._options, size(ledger)
         async with Client(url, self._name, options.speed, options.token) as client:
             self._run = run = Run(client, self._rows, options.speed, self._kills(stack))
             last = self._rows[-1].at_s / options.speed
@@ -105,7 +105,7 @@ class Replay:
             accepted=run.state.accepted,
             refused=run.state.refused,
             seen=seen,
-            ledger=read_ledger(ledger) if ledger else None,
+            ledger=read_ledger(ledger, earlier) if ledger else None,
             completions=await _completions(stack) if stack else None,
             due=run.state.due,
         )
