@@ -99,7 +99,10 @@ async def test_threads_start_as_they_are_needed_up_to_the_size(make_slots: Calla
 
 @pytest.mark.parametrize("running", [0, 1])
 async def test_a_thread_that_cannot_start_costs_no_slot(
-    make_slots: Callable[[int], Slots], monkeypatch: pytest.MonkeyPatch, running: int
+    make_slots: Callable[[int], Slots],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    running: int,
 ) -> None:
     """As where a container may have no more: those that are there do the work; without any, the attempt fails."""
     slots = make_slots(2)
@@ -113,6 +116,7 @@ async def test_a_thread_that_cannot_start_costs_no_slot(
         assert [result for result, _ in told] == ["done"] * 2
     else:
         assert [str(error.args[0]) for error in told] == ["can't start new thread"] * 2
+    assert len(caplog.messages) == 1, "not one for each task, which may be thousands a second"
     both = threading.Barrier(2)
     await asyncio.wait_for(asyncio.gather(*(slots.run(lambda: both.wait(LIMIT_S)) for _ in range(2))), LIMIT_S)
 

@@ -15,6 +15,8 @@ from contextvars import Context
 from queue import SimpleQueue
 from typing import Any
 
+from headrace.runtime.reconnect import Voice
+
 logger = logging.getLogger("headrace.worker")
 
 Work = Callable[[], object]
@@ -38,6 +40,7 @@ class ThreadSlots:
         self._ended: deque[tuple[Done, Any, BaseException | None]] = deque()
         self._threads: list[threading.Thread] = []
         self._outstanding = 0
+        self._voice = Voice()
         self._woken = False
         self._closed = False
 
@@ -60,9 +63,9 @@ class ThreadSlots:
         try:
             thread.start()
         except RuntimeError as error:  # as where a container may have no more; the next task tries again
-            logger.warning(
-                "there are %d threads for handlers, for another one could not start: %s", len(self._threads), error
-            )
+            if self._voice.may_speak(self._loop.time()):
+                text = "there are %d threads for handlers, for another one could not start: %s"
+                logger.warning(text, len(self._threads), error)
             if not self._threads:
                 self._refuse_last(error)
         else:
