@@ -193,16 +193,11 @@ class Executor:
 
     async def _in_thread_of_slot(self, run: Running, ctx: Ctx[Any], definition: TaskDef) -> Any:
         """Under middleware, whose context variables the handler sees too."""
-        outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if not outcome.done():
-                outcome.set_result((result, error))
-
         assert self.threads is not None
         # A thread cannot be cancelled: the slot waits for it, and reports what it brings.
         slot, run.slot = run.slot, None
-        self.threads.submit(partial(copy_context().run, _in_thread, definition.invoke, run.arguments, ctx), done)
+        work = partial(copy_context().run, _in_thread, definition.invoke, run.arguments, ctx)
+        outcome = self.threads.outcome(work)
         try:
             await self._ended(outcome, ctx)
         finally:
@@ -221,6 +216,7 @@ class Executor:
                 await asyncio.wait({outcome})  # which leaves it as it is when it is cancelled
             except asyncio.CancelledError as error:
                 if self._slots.closing:
+                    outcome.cancel()  # it is handed back: a thread that comes free need not begin it
                     raise
                 ctx.cancelled, cancelled = True, error
         if cancelled is not None:

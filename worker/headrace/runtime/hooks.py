@@ -86,17 +86,8 @@ class FailureHooks:
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         """Not one of asyncio's, which are few: hooks that hang would leave none to look up Redis' name by."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-        here = copy_context()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if not outcome.done():
-                outcome.set_result((result, error))
-
-        self._threads = self._threads or ThreadSlots(loop, THREADS, "headrace-hook")
-        self._threads.submit(lambda: None if outcome.done() else here.run(work), done)
-        result, error = await outcome
+        self._threads = self._threads or ThreadSlots(asyncio.get_running_loop(), THREADS, "headrace-hook")
+        result, error = await self._threads.outcome(partial(copy_context().run, work))
         if error is not None:
             raise error
         return result

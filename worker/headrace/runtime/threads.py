@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -50,6 +50,17 @@ class ThreadSlots:
         self._outstanding += 1
         if len(self._threads) < min(self._outstanding, self._size):
             self._start_thread()
+
+    def outcome(self, work: Work) -> Future[tuple[Any, BaseException | None]]:
+        """What `done` would get. If it is cancelled before the work begins, that does not begin."""
+        outcome: Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if not outcome.done():
+                outcome.set_result((result, error))
+
+        self.submit(lambda: None if outcome.done() else work(), done)
+        return outcome
 
     def close(self) -> None:
         """End the threads that are idle, and the others when their handlers end; waits for none, calls no `done`."""
