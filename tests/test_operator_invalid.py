@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,28 @@ async def test_a_bad_cron_is_told_of_the_first_pool_after_the_start(
         await at.pool(scaling={"minReplicas": 1})
         await at.at(1)
         await seconds_until(lambda: _is_over(at), "a condition that is over")
+
+
+async def test_one_that_is_deeper_than_python_reads_hides_no_other(
+    plane: ControlPlane, plane_redis: str, tmp_path: Path
+) -> None:
+    """An API server takes ten thousand levels. The operator ended at such a pool, and at each start after that."""
+    async with yard(plane, plane_redis) as at:
+        _make_deep(plane, at, "listed", tmp_path / "pool.json")
+        async with operating(plane.kubeconfig(), at, tmp_path / "log"):
+            await seconds_until(lambda: _told(at, "listed"), "a condition and an Event of one that a list shows", 30)
+            _make_deep(plane, at, "watched", tmp_path / "pool.json")
+            await seconds_until(lambda: _told(at, "watched"), "a condition and an Event of one that a watch shows", 30)
+            await at.pool(scaling={"minReplicas": 1})
+            await at.at(1)
+
+
+def _make_deep(plane: ControlPlane, at: Yard, name: str, file: Path) -> None:
+    """As text, for Python writes no such thing either."""
+    spec = {"queues": [{"name": "default"}], "scaling": {"maxReplicas": 5}, "template": {"spec": "DEEP"}}
+    pool = {"apiVersion": "headrace.dev/v1alpha1", "kind": "WorkerPool", "metadata": {"name": name}, "spec": spec}
+    file.write_text(json.dumps(pool).replace('"DEEP"', '{"a":' * 3_000 + "1" + "}" * 3_000))
+    plane.kubectl("-n", at.namespace, "create", "-f", str(file))
 
 
 async def _told(at: Yard, name: str) -> bool:

@@ -3,8 +3,8 @@
 kopf tries a request again when nobody answers, or with 403, 429 and 5xx. Whatever else comes back ends the process,
 though it passes: 410 for the next page of a list that took too long, 404 while the definition of WorkerPools is gone,
 an error told by a watch whose server has just lost etcd, a proxy's page of HTML, half a line from a connection that was
-cut. Nor does it ask again before a Retry-After is over, be it of an hour; a date there ends it. kopf has no setting for
-any of that.
+cut. Nor does it ask again before a Retry-After is over, be it of an hour; a date there ends it. And an object that is
+nested deeper than Python reads ends it, at each start. kopf has no setting for any of that.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, Protocol
 
 import aiohttp
-from kopf._cogs.clients import errors, watching
+from kopf._cogs.clients import api, errors, watching
 
+from . import shallow
 from .holdoff import wished_s
 
 logger = logging.getLogger("headrace.operator")
@@ -75,9 +77,13 @@ def counted(watch: Watch) -> Watch:
 
 
 def bounded(check: Check) -> Check:
-    """The same look at an answer; who is busy wants to be left alone for some seconds, whatever it says."""
+    """The same look at an answer, which is read however deep it is.
+
+    Who is busy wants to be left alone for some seconds, whatever it says.
+    """
 
     async def checked(response: Any) -> None:
+        response.json = partial(response.json, loads=shallow.loads)
         try:
             await check(response)
         except errors.APITooManyRequestsError as error:
@@ -93,6 +99,7 @@ def install() -> None:
         watching.continuous_watch = patient(_THEIRS)
         watching.watch_objs = counted(watching.watch_objs)
         errors.check_response = bounded(errors.check_response)
+        vars(api)["json"] = shallow  # for the lines of watches
 
 
 _THEIRS: Final = watching.continuous_watch

@@ -17,6 +17,7 @@ from kubernetes.aio import client, config
 
 from .cluster import ClusterError, Conflict, Refused
 from .holdoff import BUSY, Holdoff
+from .shallow import loads
 from .slots import Slots
 
 logger = logging.getLogger("headrace.operator")
@@ -130,7 +131,7 @@ def _worded(error: Exception) -> str:
 
 def _object(content: bytes) -> Json:
     try:
-        found = json.loads(content)
+        found = loads(content)
     except ValueError:
         found = None
     if not isinstance(found, dict):

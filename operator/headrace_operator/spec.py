@@ -22,6 +22,8 @@ MARGIN_S: Final = 5
 """Seconds that a worker's own grace is shorter than its pod's."""
 MOST_GRACE_S: Final = 86_400
 """The longest that a worker takes."""
+MOST_LEVELS: Final = 50
+"""Of maps and lists in each other: a pod has a third as many, and Python copies no more than some hundred."""
 
 
 class Mode(StrEnum):
@@ -201,11 +203,18 @@ def read_spec(raw: object) -> PoolSpec:
     return spec
 
 
-def said(raw: object) -> object:
-    """Without what is null: an empty key of YAML says nothing, in a WorkerPool as in a Deployment."""
+def said(raw: object, levels: int = MOST_LEVELS) -> object:
+    """Without what is null: an empty key of YAML says nothing, in a WorkerPool as in a Deployment.
+
+    Raises InvalidSpec for what is nested too deep.
+    """
+    if not isinstance(raw, dict | list):
+        return raw
+    if not levels:
+        raise InvalidSpec(f"spec: it is nested more than {MOST_LEVELS} deep.")
     if isinstance(raw, dict):
-        return {name: said(each) for name, each in raw.items() if each is not None}
-    return [said(each) for each in raw] if isinstance(raw, list) else raw
+        return {name: said(each, levels - 1) for name, each in raw.items() if each is not None}
+    return [said(each, levels - 1) for each in raw]
 
 
 def _check(spec: PoolSpec) -> None:
