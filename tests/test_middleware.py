@@ -93,7 +93,7 @@ async def test_handlers_see_the_context_of_their_layers(desk: Desk, redis_url: s
 
 @asynccontextmanager
 async def hasty(ctx: Ctx[Any]) -> AsyncIterator[None]:
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(None if ctx.type == "quick" else 0.05):
         yield
 
 
