@@ -145,6 +145,8 @@ async def test_another_count_than_expected_does_nothing(redis_url: str) -> None:
     [
         ({"action": "retry"}, ""),
         ({"action": "retry", "filter": "", "ids": ["a"]}, ""),
+        ({"action": "retry", "filter": "", "ids": []}, ""),
+        ({"action": "retry", "ids": []}, ""),
         ({"action": "retri", "filter": ""}, "/action"),
         ({"action": "retry", "filter": "stat:failed"}, "/filter"),
         ({"action": "retry", "filter": "state:completed"}, "/filter"),

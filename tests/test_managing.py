@@ -194,7 +194,9 @@ async def test_tasks_are_named_in_place_of_a_filter(redis_url: str) -> None:
             await app.bulk.cancel(ids=ids[:2], expected_count=3)
         job = await app.bulk.cancel(ids=ids[:2], expected_count=2)
         again = await asyncio.to_thread(lambda: app.bulk.cancel_sync(ids=ids[1]))
-        for wrong in ({}, {"filter": "type:count", "ids": ids}, {"ids": ids * 300}):
+        both: list[dict[str, Any]] = [{"filter": "type:count", "ids": ids}, {"filter": "type:count", "ids": []}]
+        neither: list[dict[str, Any]] = [{}, {"ids": []}]
+        for wrong in (*both, *neither, {"ids": ids * 300}):
             with pytest.raises(InvalidRequest):
                 await app.bulk.cancel(**wrong)
         begun, *_ = await written_down(app)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from headrace import audit
-from headrace.bulk import MAX_IDS, Count, Order, Purged, purge_order
+from headrace.bulk import MAX_IDS, Count, Order, Purged, purge_order, refuse_both
 from headrace.bulk_job import Action, BulkJob
 from headrace.errors import FieldError, InvalidRequest, UnknownBulk
 from headrace.filters import Filter, InvalidFilter
@@ -45,7 +45,7 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     filter: Annotated[
         str | None, Meta(description="as in lists", examples=["state:failed type:resize error:Timeout since:2h"])
     ] = None
-    ids: Annotated[list[str], Meta(max_length=MAX_IDS)] = []
+    ids: Annotated[list[str], Meta(max_length=MAX_IDS)] | UnsetType = UNSET
     dry_run: DryRun = False
     expected_count: Expected = None
 
@@ -87,13 +87,13 @@ async def start_bulk(services: Services, request: Request) -> web.Response:
     It answers with the job before that has begun to act; ask for it by its id. A dry run answers with a count instead.
     """
     body = await read_struct(request.http, BulkBody, services.settings.max_body)
+    ids = None if body.ids is UNSET else tuple(body.ids)
+    refuse_both(body.filter, ids)
     filter = None if body.filter is None else _filter(body.filter)
     shown = {} if filter is None else {"filter": audit.filter_text(filter)}
-    note(request.http, do=body.action, ids=len(body.ids) or None, **shown)
-    order = Order(
-        body.action, filter, tuple(body.ids), await _queues(services, request, filter), request.caller.subject
-    )
-    for task_id in body.ids:
+    note(request.http, do=body.action, ids=len(ids or ()) or None, **shown)
+    order = Order(body.action, filter, ids or (), await _queues(services, request, filter), request.caller.subject)
+    for task_id in order.ids:
         if not request.sees_all:
             request.require_id(task_id)
     return await _answer(services, request, order, body)

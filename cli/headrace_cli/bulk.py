@@ -114,7 +114,7 @@ def _carry_out(action: Action, options: dict[str, Any]) -> int:
     if options["ids"] and not (ids or text):
         return nothing_named(action, options)
     # A filter beside --id is refused, and not carried out on all that fits it when the pipe is empty.
-    order = order_of(action, text, ids or options["ids"], audit.person())
+    order = order_of(action, text, ids or options["ids"] or None, audit.person())
     shown = {"ids": len(order.ids)} if order.filter is None else {"filter": audit.filter_text(order.filter)}
     entry = audit.Entry(order.who, "bulk.start", detail={"do": action, **shown})
     return carry_out(order, entry, options)

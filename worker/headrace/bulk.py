@@ -192,6 +192,9 @@ Purged = Literal["waiting", "dead"]
 """What a queue may be emptied of."""
 
 
+_EITHER: Final = FieldError("", "it needs either a filter or ids", "give one of the two")
+
+
 def purge_order(queue: str, tasks: Purged, who: str) -> Order:
     """All that waits in a queue is cancelled, or its dead letters are deleted. Raises InvalidRequest."""
     if tasks not in get_args(Purged):
@@ -200,10 +203,17 @@ def purge_order(queue: str, tasks: Purged, who: str) -> Order:
     return Order(action, Filter(states=DEFAULT[action]), queues=(queue,), who=who)
 
 
+def refuse_both(filter: object | None, ids: object | None) -> None:
+    """Ids beside a filter are refused also if there are none: who gives a list means no other tasks. Raises
+    InvalidRequest."""
+    if filter is not None and ids is not None:
+        raise InvalidRequest([_EITHER])
+
+
 def check(order: Order) -> Filter | None:
     """The order's filter with the states that are meant; None for one by ids. Raises InvalidRequest."""
     if (order.filter is None) == (not order.ids):
-        raise InvalidRequest([FieldError("", "it needs either a filter or ids", "give one of the two")])
+        raise InvalidRequest([_EITHER])
     if len(order.ids) > MAX_IDS:
         detail = f"has {len(order.ids)} ids, the limit is {MAX_IDS}"
         raise InvalidRequest([FieldError("/ids", detail, "give a filter, or several orders")])

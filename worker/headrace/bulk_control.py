@@ -34,12 +34,12 @@ class BulkControl:
         self._connections = connections
         self._app = app
 
-    async def dry_run(self, action: Action, filter: FilterText = None, *, ids: Sequence[str] = ()) -> Count:
+    async def dry_run(self, action: Action, filter: FilterText = None, *, ids: Sequence[str] | None = None) -> Count:
         """How many tasks `retry`, `replay`, `cancel` or `delete` would be about now; nothing is done."""
         _, jobs = self._jobs()
         return await jobs.count(order_of(action, filter, ids))
 
-    def dry_run_sync(self, action: Action, filter: FilterText = None, *, ids: Sequence[str] = ()) -> Count:
+    def dry_run_sync(self, action: Action, filter: FilterText = None, *, ids: Sequence[str] | None = None) -> Count:
         """As `dry_run`."""
         return self._apart("dry_run", lambda: self.dry_run(action, filter, ids=ids))
 
@@ -105,7 +105,7 @@ class BulkControl:
         return self._apart("abort", lambda: self.abort(job_id))
 
     async def _carry_out(self, action: Action, filter: FilterText, how: Named) -> BulkJob:
-        order = order_of(action, filter, how.get("ids", ()), self._who())
+        order = order_of(action, filter, how.get("ids"), self._who())
         shown = {"ids": len(order.ids)} if order.filter is None else {"filter": audit.filter_text(order.filter)}
         entry = audit.Entry(order.who, "bulk.start", detail={"do": action, **shown})
         return await carry_out(self._connections, Ordered(order, entry, how.get("expected_count"), how.get("tell")))

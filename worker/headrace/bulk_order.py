@@ -13,7 +13,7 @@ import msgspec
 
 from headrace import audit
 from headrace.broker.client import AsyncClient
-from headrace.bulk import Action, BulkJob, Order
+from headrace.bulk import Action, BulkJob, Order, refuse_both
 from headrace.bulk_job import Progress
 from headrace.bulk_run import Runner, Tell
 from headrace.connections import Connections
@@ -41,9 +41,10 @@ class Named(Watched, total=False):
     """Which, in place of a filter; up to 1,000."""
 
 
-def order_of(action: Action, filter: FilterText, ids: Sequence[str], who: str = "") -> Order:
-    """What shall be done. Raises InvalidFilter."""
-    named = (ids,) if isinstance(ids, str) else tuple(ids)
+def order_of(action: Action, filter: FilterText, ids: Sequence[str] | None, who: str = "") -> Order:
+    """What shall be done. Raises InvalidFilter, InvalidRequest."""
+    refuse_both(filter, ids)
+    named = (ids,) if isinstance(ids, str) else tuple(ids or ())
     return Order(action, Filter.parse(filter) if isinstance(filter, str) else filter, named, who=who)
 
 
