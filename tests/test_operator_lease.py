@@ -28,6 +28,8 @@ class LeaseServer:
         if method == "GET":
             if self.spec is None:
                 raise NotThere("no Lease")
+        elif method == "POST" and self.spec is not None:
+            raise Conflict("the object exists already")
         elif method == "PUT" and body["metadata"]["resourceVersion"] != str(self.version):
             raise Conflict("the object has been modified")
         else:
@@ -81,6 +83,22 @@ async def test_a_holder_that_hears_nothing_stops_before_anybody_else_may_begin()
     assert not first.leads() and not second.leads()
     assert await waiting and second.leads()
     assert first.trouble
+
+
+async def test_who_creates_it_too_late_does_not_take_it() -> None:
+    """Both saw that there is none; it is the other one's by the time at which the second creation arrives."""
+    server = LeaseServer()
+    first, line = candidate(server, "first")
+    second, _ = candidate(server, "second")
+
+    async def slow(method: str, path: str, body: Any = None) -> Any:
+        if method == "POST":
+            assert await second.acquire(asyncio.Event())
+        return server.do(method, body)
+
+    line.send = slow  # type: ignore[method-assign]
+    assert not await first._try(module.TRY_S)
+    assert not first.leads() and second.leads()
 
 
 async def test_a_lease_runs_from_when_it_was_asked_for_and_not_from_the_answer() -> None:
