@@ -208,19 +208,13 @@ static void drain(const char *batch, int out, long total) {
 
 /* -- one task at a time: who submits, and who waits for the marker, each a process of its own */
 
-static long long *moments;
-
-static long long nanoseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
+static double *moments;
 
 static void pace(int gap_ms, long total) {
   struct timespec gap = {gap_ms / 1000, gap_ms % 1000 * 1000000L};
   for (long i = 0; i < total; i++) {
     nanosleep(&gap, NULL);
-    moments[i] = nanoseconds();
+    moments[i] = seconds(CLOCK_MONOTONIC);
     send_submit(i, 1);
     take_submitted(1);
   }
@@ -242,7 +236,7 @@ static void wait_for(const char *batch, const char *prefix, long total) {
   for (long ended = 0; ended < total;) {
     pop_marker(prefix);
     redisReply *reply = cycle(batch, NULL), *claims = reply->element[3];
-    long long now = nanoseconds();
+    double now = seconds(CLOCK_MONOTONIC);
     for (size_t s = 0; s < claims->elements; s++)
       for (size_t i = 1; i < claims->element[s]->elements && ended < total; i += 2) moments[ended++] = now;
     if (claims->elements) freeReplyObject(cycle("0", claims));
@@ -340,7 +334,7 @@ int main(int count, char **words) {
   else if (!strcmp(words[2], "plain-drain")) plain_drain(words[3], total);
   else fail("the mode is ping, submit, drain, pace, wait, plain-submit or plain-drain");
   printf("{\"tasks\": %ld, \"wall_s\": %.9f, \"cpu_s\": %.9f", total, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
-  for (long i = 0; i < total && moments[0]; i++) printf("%s%lld", i ? ", " : ", \"at_ns\": [", moments[i]);
-  puts(moments[0] ? "]}" : "}");
+  for (long i = 0; i < total && moments[0] > 0; i++) printf("%s%.0f", i ? ", " : ", \"at_ns\": [", moments[i] * 1e9);
+  puts(moments[0] > 0 ? "]}" : "}");
   return 0;
 }

@@ -15,7 +15,7 @@ import pytest
 from headrace import App, Ctx
 from headrace.context import current_ctx
 from headrace.task import Envelope, State, encode_envelope, new_id
-from worker_harness import Desk, eventually, shares, working
+from worker_harness import Desk, deaf, eventually, shares, working
 
 
 class Speechless(Exception):  # noqa: N818 - it has no words
@@ -284,12 +284,7 @@ async def test_two_queues_may_give_out_the_same_entry_id(redis_url: str) -> None
 async def test_a_given_up_handler_takes_its_slot_along_at_once(desk: Desk, redis_url: str) -> None:
     """The call that reports it must not claim for the slot that it still holds."""
     app = App("t")
-    release = threading.Event()
-    go = asyncio.Event()
-
-    @app.task(timeout=0.05, max_retries=0)
-    def deaf() -> None:
-        release.wait(30)
+    release, go = deaf(app), asyncio.Event()
 
     @app.task()
     async def hold() -> None:
@@ -310,11 +305,7 @@ async def test_a_given_up_handler_takes_its_slot_along_at_once(desk: Desk, redis
 async def test_a_worker_whose_every_slot_is_leaked_stops(desk: Desk, redis_url: str) -> None:
     """Also if that is fewer than max_leaks: it would claim nothing for ever."""
     app = App("t")
-    release = threading.Event()
-
-    @app.task(timeout=0.05, max_retries=0)
-    def deaf() -> None:
-        release.wait(30)
+    release = deaf(app)
 
     async with working(app, redis_url, concurrency=1, hard_extra_s=0.05, max_leaks=3) as worker:
         await desk.ended(await desk.submit("deaf"))

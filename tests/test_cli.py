@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import click
 import pytest
 import redis
 
+from command_desk import in_place
 from command_line import HEADRACE, Command, clean_environ, http, run
 from headrace_cli import main
 from headrace_cli.ports import free_port
@@ -66,18 +66,8 @@ def headrace(
 ) -> Headrace:
     """Runs a command with an empty Redis, in a folder with an application: in this process, which starts it quicker."""
     monkeypatch.chdir(folder)
-    for name in set(os.environ) - set(clean_environ()):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HEADRACE_URL", redis_url)
-
-    def command(*args: str, stdin: str = "") -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        code = main.run(list(args))
-        out, err = capfd.readouterr()
-        return Done(code, out, err)
-
-    return command
+    command = in_place(redis_url, monkeypatch, capfd)
+    return lambda *args, stdin="": Done(*command(*args, stdin=stdin))
 
 
 @pytest.fixture

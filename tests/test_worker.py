@@ -14,7 +14,7 @@ import pytest
 
 from headrace import App, Ctx, Permanent, Retry, RetryAfter
 from headrace.task import State, new_id
-from worker_harness import Desk, eventually, shares, working
+from worker_harness import Desk, deaf, endless, eventually, shares, working
 
 
 async def test_async_and_sync_handlers_complete_with_their_results(desk: Desk, redis_url: str) -> None:
@@ -278,11 +278,7 @@ async def test_a_soft_timeout_cancels_and_counts_as_a_failure(desk: Desk, redis_
 async def test_threads_that_never_end_are_given_up_and_end_the_worker(desk: Desk, redis_url: str) -> None:
     """At the hard timeout the attempt is reported; after max_leaks of them the worker hands back and exits with 1."""
     app = App("t")
-    release = threading.Event()
-
-    @app.task(timeout=0.05, max_retries=0)
-    def deaf() -> None:
-        release.wait(30)
+    release = deaf(app)
 
     async with working(app, redis_url, hard_extra_s=0.1, max_leaks=2, grace_s=0.1) as worker:
         tasks = [await desk.submit("deaf") for _ in range(2)]
@@ -323,12 +319,7 @@ async def test_a_graceful_stop_lets_running_tasks_end(desk: Desk, redis_url: str
 async def test_what_outlasts_the_grace_is_handed_back_free_of_charge(desk: Desk, redis_url: str) -> None:
     """It is pending again, with an interruption and without a failure or crash."""
     app = App("t")
-    begun = asyncio.Event()
-
-    @app.task()
-    async def endless() -> None:
-        begun.set()
-        await asyncio.Event().wait()
+    begun = endless(app)
 
     async with working(app, redis_url, grace_s=0.05) as worker:
         task = await desk.submit("endless")

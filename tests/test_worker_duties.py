@@ -16,7 +16,7 @@ from headrace.redis_settings import RedisSettings
 from headrace.runtime import worker
 from headrace.runtime.worker import Worker
 from headrace.task import State
-from worker_harness import WAIT_S, Desk, counting, quick, shares, working
+from worker_harness import WAIT_S, Desk, counting, endless, quick, shares, working
 
 
 async def test_a_duty_that_breaks_stops_the_worker(
@@ -51,12 +51,7 @@ async def test_hostile_workers_names_stop_nobody(desk: Desk, redis_url: str) -> 
 async def test_a_second_signal_ends_the_grace(desk: Desk, redis_url: str) -> None:
     """What runs is handed back at once."""
     app = App("t")
-    begun = asyncio.Event()
-
-    @app.task()
-    async def endless() -> None:
-        begun.set()
-        await asyncio.Event().wait()
+    begun = endless(app)
 
     async with working(app, redis_url, grace_s=600) as one:
         task = await desk.submit("endless")

@@ -16,7 +16,7 @@ from headrace.runtime import drain
 from headrace.settings import Durabilities, Fsync, Replicated
 from headrace.task import State
 from redis_server import RedisServer, await_true
-from worker_harness import Desk, counting, eventually, working
+from worker_harness import Desk, counting, endless, eventually, working
 
 impatient = partial(worker_harness.impatient, durability_timeout_s=0.1)
 
@@ -87,12 +87,7 @@ async def test_a_drain_hands_back_though_reports_cannot_be_confirmed(
     """Without its replica nothing is confirmed; what outlasts the grace is returned free of charge all the same."""
     monkeypatch.setattr(drain, "REPORT_S", 0.5)
     app, _ = counting()
-    begun = asyncio.Event()
-
-    @app.task()
-    async def endless() -> None:
-        begun.set()
-        await asyncio.Event().wait()
+    begun = endless(app)
 
     lonely = Durabilities({"default": Replicated(1)})
     slow = {"beat_s": 30, "dead_after_s": 100}  # no beat comes and returns it by reconciling

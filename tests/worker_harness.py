@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -67,6 +68,29 @@ def counting() -> tuple[App[None], list[str]]:
         runs.append(ctx.id)
 
     return app, runs
+
+
+def endless(app: App[Any]) -> asyncio.Event:
+    """A task `endless` for it. The event is set once it runs."""
+    begun = asyncio.Event()
+
+    @app.task("endless")
+    async def run() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    return begun
+
+
+def deaf(app: App[Any]) -> threading.Event:
+    """A task `deaf` for it, whose thread outlasts its time-out, until the event is set."""
+    release = threading.Event()
+
+    @app.task("deaf", timeout=0.05, max_retries=0)
+    def run() -> None:
+        release.wait(30)
+
+    return release
 
 
 class Desk:

@@ -100,13 +100,12 @@ def endpoint(route: Route, app: web.Application) -> Handler:
         metrics.in_flight += 1
         began = time.perf_counter()
         name = request_id(headers.get(REQUEST_ID))
-        status, caller, limited, refused = GONE, _NOBODY, False, ""
+        status, caller, bucket, refused = GONE, _NOBODY, None, ""
         try:
             if guarded:
                 caller = services.guard.admit(headers, scope)
                 if caller.rate is not None:
-                    await services.limits.of_token(caller)
-                    limited = True
+                    bucket = await services.limits.of_token(caller)
             if plain and "?" in http._message.path and http.query_string:
                 raise _no_parameters(route, http.query_string)
             answer = await action(services, Request(http, caller, name))
@@ -126,8 +125,8 @@ def endpoint(route: Route, app: web.Application) -> Handler:
             durations.observe(time.perf_counter() - began)
         if route.submits and status >= 400:
             metrics.rejected[reason(status, refused)] += 1
-        if limited and (allowance := services.limits.left_of_token(caller)):
-            allowance.announce(answer)
+        if bucket is not None:
+            bucket.allowance().announce(answer)
         return _signed(answer, name)
 
     return handle

@@ -167,17 +167,16 @@ class Limits:
         self._known: dict[tuple[str, str], _Known] = {}
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def of_token(self, caller: ApiToken) -> Allowance | None:
-        """Charge the caller for a request, if its token is limited. Raises HttpProblem (429)."""
-        if caller.rate is None:
-            return None
-        return await self._bucket(caller.namespace, "token", caller.subject, caller.rate).spend(1)
+    async def of_token(self, caller: ApiToken) -> Bucket | None:
+        """Charge the caller for a request, if its token is limited. Raises HttpProblem (429).
 
-    def left_of_token(self, caller: ApiToken) -> Allowance | None:
-        """What is left to a caller, after what its request turned out to cost."""
+        Returns its bucket, for what is left after what the request turned out to cost.
+        """
         if caller.rate is None:
             return None
-        return self._bucket(caller.namespace, "token", caller.subject, caller.rate).allowance()
+        bucket = self._bucket(caller.namespace, "token", caller.subject, caller.rate)
+        await bucket.spend(1)
+        return bucket
 
     async def charge_token(self, caller: ApiToken, tasks: int) -> None:
         """The request that was let in brings so many tasks: each counts as a request."""

@@ -7,7 +7,6 @@ the same id, until a deadline; a queue is made known when this process first mee
 
 from __future__ import annotations
 
-import math
 import random
 import secrets
 import time
@@ -161,11 +160,13 @@ class Client:
         if seen and seen.envelope and seen.envelope.fingerprint != sent.fingerprint:
             raise TaskConflict(sent.id)
 
-    def insist(self, attempt: Callable[[], Steps[R]], until: float = math.inf) -> Steps[R]:
+    def insist(self, attempt: Callable[[], Steps[R]], until: float | None = None) -> Steps[R]:
         """Repeat what Redis did not answer, for `submit_timeout_s`, but not longer than `until` (by this client's
         clock); not at all as long as it was never reached.
         """
-        give_up = min(self._clock() + self.settings.submit_timeout_s, until)
+        give_up = self._clock() + self.settings.submit_timeout_s
+        if until is not None:
+            give_up = min(give_up, until)
         pause = 0.05
         while True:
             try:
@@ -186,20 +187,20 @@ class Client:
         found = yield Run(self.queue(queue).get(task_id))
         return found and view(task_id, queue, found)
 
-    def look(self, queue: str, task_id: str, until: float = math.inf) -> Steps[TaskView]:
+    def look(self, queue: str, task_id: str, until: float | None = None) -> Steps[TaskView]:
         """The task as it is now; `until` as in `insist`. Raises UnknownTask, StoreUnavailable."""
         seen = yield from self.find(queue, task_id, until)
         if seen is None:
             raise UnknownTask(task_id)
         return seen
 
-    def find(self, queue: str, task_id: str, until: float = math.inf) -> Steps[TaskView | None]:
+    def find(self, queue: str, task_id: str, until: float | None = None) -> Steps[TaskView | None]:
         """The task as it is now, None if it is unknown; `until` as in `insist`. Raises StoreUnavailable."""
         seen: TaskView | None = yield from self.insist(lambda: self._look(queue, task_id), until)
         return seen
 
     def find_all(
-        self, queue: str, task_ids: Sequence[str], until: float = math.inf
+        self, queue: str, task_ids: Sequence[str], until: float | None = None
     ) -> Steps[dict[str, TaskView | None]]:
         """As `find`, for up to MAX_ITEMS tasks of a queue in one round trip."""
         return (yield from self.insist(lambda: self._look_at(queue, task_ids), until))
@@ -221,7 +222,7 @@ class Client:
         give_up = None if timeout_s is None else self._clock() + timeout_s
         pause = first_look_s
         while True:
-            seen = yield from self.look(queue, task_id, math.inf if give_up is None else give_up)
+            seen = yield from self.look(queue, task_id, give_up)
             if seen.state in TERMINAL:
                 return seen
             left = pause if give_up is None else min(pause, give_up - self._clock())

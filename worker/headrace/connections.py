@@ -7,7 +7,6 @@ start, and most workers submit nothing.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import threading
 import time
@@ -184,9 +183,7 @@ class Connections:
         """These tasks as they are once all have ended, or when the time is up. Raises StoreUnavailable."""
         from headrace.waiting import until_ended
 
-        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
-
-        async def look(queue: str, ids: Sequence[str]) -> Views:
+        async def look(queue: str, ids: Sequence[str], until: float | None) -> Views:
             return await self.arun(lambda client: client.find_all(queue, ids, until))
 
         return await until_ended(task_ids, timeout_s, self._watch, look)

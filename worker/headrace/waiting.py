@@ -12,8 +12,8 @@ from headrace.errors import UnknownTask
 from headrace.journal import LOOK_S, Ends, JournalWatch
 from headrace.task import TERMINAL, queue_of
 
-Look = Callable[[str, Sequence[str]], Awaitable[Views]]
-"""(queue, ids) → these tasks as they are now."""
+Look = Callable[[str, Sequence[str], float | None], Awaitable[Views]]
+"""(queue, ids, when to give up by the monotonic clock, or None) → these tasks as they are now."""
 
 
 async def until_ended(
@@ -45,25 +45,30 @@ def by_queue(task_ids: Iterable[str]) -> Mapping[str, list[str]]:
 
 
 async def _of_queue(queue: str, ids: Sequence[str], give_up: float | None, watch: JournalWatch, look: Look) -> Views:
-    async with watch.of_each(ids, None if give_up is None else give_up - time.monotonic()) as ends:
-        views = await _look_at(queue, ids, look)
+    async with watch.of_each(ids, _left(give_up)) as ends:
+        views = await _look_at(queue, ids, give_up, look)
         while open_ids := [task_id for task_id in ids if not _is_over(views[task_id])]:
-            left = None if give_up is None else give_up - time.monotonic()
+            left = _left(give_up)
             if left is not None and left <= 0:
                 break
             told = await _told(ends, LOOK_S if left is None else min(LOOK_S, left))
             # Without news all are looked at, since the journal is history that may be cut.
             news = [task_id for task_id in open_ids if task_id in told] if told else open_ids
-            views |= await _look_at(queue, news, look)
+            views |= await _look_at(queue, news, give_up, look)
         return views
 
 
-async def _look_at(queue: str, ids: Sequence[str], look: Look) -> Views:
+async def _look_at(queue: str, ids: Sequence[str], give_up: float | None, look: Look) -> Views:
     """In slices, for a script holds Redis, and a reply waits in its memory until it was read."""
     views: Views = {}
     for start in range(0, len(ids), MAX_ITEMS):
-        views |= await look(queue, ids[start : start + MAX_ITEMS])
+        views |= await look(queue, ids[start : start + MAX_ITEMS], give_up)
     return views
+
+
+def _left(give_up: float | None) -> float | None:
+    """Seconds."""
+    return None if give_up is None else give_up - time.monotonic()
 
 
 def _is_over(seen: TaskView | None) -> bool:

@@ -128,10 +128,10 @@ def _with_hint(error: StoreUnavailable, settings: RedisSettings) -> StoreUnavail
     """A server that asks for a certificate, or for TLS, lets in first, and ends the connection without a word."""
     if isinstance(error, StoreTimeout) or error.answered or settings.kind == "unix":
         return error
-    if settings.tls is not None and settings.tls.cert:
-        return error
     if settings.tls is None:
         perhaps = "perhaps it speaks only TLS: then the address begins with rediss://"
+    elif settings.tls.cert:
+        return error
     else:
         perhaps = "perhaps it asks for a client certificate: ssl_certfile and ssl_keyfile name none"
     return StoreUnavailable(error.where, f"{error.cause} ({perhaps})")
